@@ -1,0 +1,195 @@
+"""The program ``cambist``: finds the subcommand, reads the configuration, turns errors into exit statuses.
+
+0 ok, 1 failed check, 2 usage; the reason of the latter two is on stderr. Only the module of the subcommand that is called
+is imported, so that clients start quickly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+from cambist import __version__
+from cambist.commands import OPTION_NAMES, Call, FailedError, UsageError
+from cambist.config import FILE_NAME, Config, ConfigError, Override, load
+from cambist.home import DEFAULT_HOME, Home, HomeError
+from cambist.launch import LaunchError
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+_INTERRUPTED: Final = 130
+
+
+class _Command(NamedTuple):
+    module: str
+    help: str
+    examples: tuple[str, ...]
+
+
+COMMANDS: Final = {
+    "up": _Command(
+        "cambist.commands.up",
+        "start the exchange and stay in the foreground",
+        ("cambist up --demo", "cambist up --home /srv/exchange --detach", "cambist up --set engine.shards=3"),
+    ),
+    "down": _Command(
+        "cambist.commands.down", "stop the exchange", ("cambist down", "cambist down --home /srv/exchange")
+    ),
+    "status": _Command(
+        "cambist.commands.status",
+        "processes, cursors and instruments of a running exchange",
+        ("cambist status", "cambist status --json"),
+    ),
+    "verify": _Command(
+        "cambist.commands.verify",
+        "rebuild everything from the journal and compare",
+        ("cambist verify", "cambist verify --home /srv/exchange --json"),
+    ),
+    "replay": _Command(
+        "cambist.commands.replay",
+        "feed a recording to the live processes of a fresh home",
+        ("cambist replay recording.csv --json", "cambist replay flow.bin --shards 3 --jitter 7 --fills fills.csv"),
+    ),
+    "bench": _Command(
+        "cambist.commands.bench",
+        "measure parts of the exchange",
+        ("cambist bench ring matcher", "cambist bench pipeline --runs 3 --json result.json"),
+    ),
+}
+
+PROVIDERS: Final = ("cambist.commands.control",)
+"""Modules of several subcommands: ``COMMANDS`` maps each of their names to ``(help, examples)``."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``cambist`` with ``argv`` (default: the process's) and give the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except (UsageError, ConfigError) as error:
+        return _say(error, EXIT_USAGE)
+    except (FailedError, HomeError, LaunchError) as error:
+        return _say(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough; keep the interpreter from saying so at its end.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _say(error: Exception, status: int) -> int:
+    print(f"cambist: {error}", file=sys.stderr)
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        parsed, name, module = _parse(arguments)
+    except SystemExit as stop:  # argparse has printed what it had to say
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    overrides = _overrides(parsed)
+    config, named = _configuration(parsed, overrides)
+    home = Home((named or DEFAULT_HOME).expanduser())
+    values = {key: override.value for key, override in overrides.items()}
+    call = Call(parsed, config, home, named is not None, values)
+    return int(importlib.import_module(module).run(name, call))
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, str, str]:
+    commands = _commands()
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    parser = _Parser(
+        prog="cambist",
+        description="An exchange in a box.",
+        epilog="`cambist COMMAND --help` shows the options and examples of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cambist {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for command, (module, text, examples) in commands.items():
+        subparser = subparsers.add_parser(
+            command,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog="examples:\n" + "".join(f"  {example}\n" for example in examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if command == name:
+            _configure(subparser, module, command)
+    return parser.parse_args(arguments), name, commands[name].module if name in commands else ""
+
+
+def _commands() -> dict[str, _Command]:
+    commands = dict(COMMANDS)
+    for provider in filter(importlib.util.find_spec, PROVIDERS):
+        for name, (text, examples) in importlib.import_module(provider).COMMANDS.items():
+            commands[name] = _Command(provider, text, examples)
+    return commands
+
+
+def _configure(parser: argparse.ArgumentParser, module: str, name: str) -> None:
+    common = parser.add_argument_group("where")
+    common.add_argument(
+        "--home", type=Path, metavar="DIR", help=f"folder of the instance (CAMBIST_HOME, else ./{DEFAULT_HOME})"
+    )
+    common.add_argument("--config", type=Path, metavar="FILE", help=f"configuration (default: {FILE_NAME} in the home)")
+    common.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set any key of the configuration, such as engine.shards=3; may be repeated",
+    )
+    importlib.import_module(module).configure(name, parser)
+
+
+def _overrides(parsed: argparse.Namespace) -> dict[str, Override]:
+    """Collect what the command line sets in the configuration: options with a dotted key, and ``--set``."""
+    overrides = {}
+    for setting in parsed.set:
+        key, separator, text = setting.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {setting}: must be KEY=VALUE, such as --set engine.shards=3")
+        overrides[key] = Override(_toml_value(text), f"--set {key}")
+    for key, value in vars(parsed).items():
+        if "." in key:
+            overrides[key] = Override(value, OPTION_NAMES[key])
+    return overrides
+
+
+def _toml_value(text: str) -> Any:
+    """Value of a TOML text; a text that is none stands for itself, so that quotes may be left out."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _configuration(parsed: argparse.Namespace, overrides: dict[str, Override]) -> tuple[Config, Path | None]:
+    """Read --config, or the file of the home; and the home that --home, CAMBIST_HOME or ``home`` in --config names."""
+    text = parsed.home or os.environ.get("CAMBIST_HOME")
+    if parsed.config is not None:
+        config = load(parsed.config, overrides, required=True)
+        text = text or config.home
+    else:
+        config = load(Path(text or DEFAULT_HOME) / FILE_NAME, overrides, required=False)
+    return config, Path(text) if text else None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says on one line of stderr what is wrong, and where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")

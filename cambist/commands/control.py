@@ -1,0 +1,550 @@
+"""What a person does by hand with a running exchange: orders, balances, accounts, listings, money. All of it goes through the control socket."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from cambist.commands import Call, FailedError, UsageError
+from gateway.control.client import TIMEOUT_S, ControlClient, ControlError, RefusedError
+
+COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "order": (
+        "place an order",
+        (
+            "cambist order buy 0.5 BTCUSDT --price 100.00 --account alice",
+            "cambist order buy 0.01 BTCUSDT --market --account alice",
+            "cambist order sell 1000 BTCUSDT --market --by-amount --account 7",
+        ),
+    ),
+    "cancel": (
+        "cancel an order",
+        ("cambist cancel 2199023255553 --account alice", "cambist cancel --client-order-id my-1 --account alice"),
+    ),
+    "cancel-all": (
+        "cancel all orders of an account, on an instrument, or both",
+        ("cambist cancel-all --account alice", "cambist cancel-all --instrument BTCUSDT"),
+    ),
+    "amend": ("change price or total quantity of an order", ("cambist amend 2199023255553 --price 99.50 --account alice",)),
+    "book": ("show the book of an instrument", ("cambist book BTCUSDT", "cambist book BTCUSDT --levels 20 --json")),
+    "balance": ("show the balances of an account", ("cambist balance alice",)),
+    "orders": ("list resting orders", ("cambist orders --account alice", "cambist orders --instrument BTCUSDT")),
+    "account": (
+        "create, name, freeze, close and show accounts",
+        ('cambist account create alice --reason "signed up"', "cambist account list"),
+    ),
+    "asset": ("create and list assets", ('cambist asset create USDT --scale 6 --reason "new asset"', "cambist asset list")),
+    "instrument": (
+        "create, halt and list instruments, set fees and bands",
+        (
+            "cambist instrument create BTCUSDT --base BTC --quote USDT --tick 0.01 --lot 0.00001 --taker 0.1% --reason listing",
+            'cambist instrument halt BTCUSDT --reason "news"',
+        ),
+    ),
+    "deposit": ("credit a deposit", ('cambist deposit 1000 USDT --account alice --reason "wire 4711"',)),
+    "withdraw": (
+        "hold, settle or release a withdrawal",
+        ('cambist withdraw hold 10 USDT --account alice --reason "asked"', "cambist withdraw settle 2199023255560 …"),
+    ),
+    "adjust": ("correct a balance, signed", ('cambist adjust -- -5 USDT --account alice --reason "double credit"',)),
+}
+
+
+class _Request(NamedTuple):
+    op: str
+    args: dict[str, Any]
+
+
+_Arguments = argparse.Namespace
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand ``name``."""
+    _CONFIGURE[name](parser)
+
+
+def run(name: str, call: Call) -> int:
+    """Send what the command line asks for, and show the answer."""
+    arguments = call.arguments
+    action = getattr(arguments, "action", "")
+    request = _REQUESTS[f"{name} {action}".strip()](arguments)
+    args = {key: value for key, value in request.args.items() if value is not None}
+    socket_path = Path(call.config.control.socket) if call.config.control.socket else None
+    try:
+        with ControlClient(
+            call.home.path, operator=arguments.operator, socket_path=socket_path, timeout_s=arguments.timeout
+        ) as client:
+            reply = client.request(request.op, args, getattr(arguments, "reason", "") or "")
+    except ControlError as error:
+        raise FailedError(str(error)) from None
+    if arguments.json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(reply), indent=2).decode())
+    if not reply.ok:
+        raise FailedError(_refused_text(RefusedError(reply)))
+    if not arguments.json:
+        _show(request.op, reply.result or {})
+    return 0
+
+
+# --- the command line ----------------------------------------------------------------------------------------------------
+
+
+def _configure_order(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("side", choices=("buy", "sell"))
+    parser.add_argument("qty", metavar="QTY", help="quantity in base units; with --by-amount an amount of quote")
+    parser.add_argument("instrument", metavar="SYMBOL")
+    parser.add_argument("--price", help="limit price; for a market order the protection price")
+    parser.add_argument("--market", action="store_true", help="execute now at the best prices")
+    parser.add_argument("--by-amount", action="store_true", help="QTY is quote to spend (buy) or to receive (sell)")
+    parser.add_argument("--tif", choices=("gtc", "ioc", "fok", "post-only"), default="gtc", help="time in force")
+    parser.add_argument(
+        "--stp",
+        choices=("none", "expire-taker", "expire-maker", "expire-both", "decrement"),
+        default="none",
+        help="self-trade prevention",
+    )
+    parser.add_argument("--client-order-id", metavar="ID", help="your own id, 1 to 36 characters")
+    _account(parser)
+    _common(parser)
+
+
+def _configure_named_order(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("order_id", metavar="ORDER_ID", type=int, nargs="?")
+    parser.add_argument("--client-order-id", metavar="ID", help="your own id of the order, in place of ORDER_ID")
+    parser.add_argument("--instrument", metavar="SYMBOL", help="looked up where not given")
+    _account(parser)
+    _common(parser)
+
+
+def _configure_amend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--price", help="new price")
+    parser.add_argument("--qty", help="new total quantity, what has traded included")
+    _configure_named_order(parser)
+
+
+def _configure_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--instrument", metavar="SYMBOL")
+    _account(parser, required=False)
+    _common(parser)
+
+
+def _configure_book(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("instrument", metavar="SYMBOL")
+    parser.add_argument("--levels", type=int, default=10, help="levels a side (default 10)")
+    _common(parser)
+
+
+def _configure_balance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("account", metavar="ACCOUNT", help="number or name")
+    _common(parser)
+
+
+def _configure_account(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    create = _action(actions, "create", "open an account", reason=True)
+    create.add_argument("name", metavar="NAME", nargs="?", help="a name for it")
+    create.add_argument("--number", type=int, help="its number; by default the next free one")
+    name = _action(actions, "name", "give an account a name", reason=True)
+    name.add_argument("number", metavar="NUMBER", type=int)
+    name.add_argument("name", metavar="NAME")
+    for action, text in (
+        ("freeze", "refuse new orders and withdrawals of an account"),
+        ("unfreeze", "undo a freeze"),
+        ("close", "close an empty account"),
+    ):
+        _action(actions, action, text, reason=True).add_argument("account", metavar="ACCOUNT", help="number or name")
+    _action(actions, "show", "show one account").add_argument("account", metavar="ACCOUNT", help="number or name")
+    _action(actions, "list", "list all accounts")
+
+
+def _configure_asset(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    create = _action(actions, "create", "list an asset", reason=True)
+    create.add_argument("symbol", metavar="SYMBOL")
+    create.add_argument("--scale", type=int, default=8, help="decimals of its smallest unit (default 8)")
+    _action(actions, "list", "list all assets")
+
+
+def _configure_instrument(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    create = _action(actions, "create", "list an instrument", reason=True)
+    create.add_argument("symbol", metavar="SYMBOL")
+    create.add_argument("--base", required=True, metavar="ASSET")
+    create.add_argument("--quote", required=True, metavar="ASSET")
+    create.add_argument("--tick", required=True, metavar="SIZE", help="tick size")
+    create.add_argument("--lot", required=True, metavar="SIZE", help="lot size")
+    for flag, text in (
+        ("--maker", 'maker fee, such as 0.0002 or 0.02%%; negative = rebate'),
+        ("--taker", "taker fee"),
+        ("--band-up", "price band above the reference, such as 10%%"),
+        ("--band-down", "price band below the reference"),
+        ("--breaker", "a trade further than this from the reference halts the instrument"),
+    ):
+        create.add_argument(flag, default="0", metavar="SHARE", help=text)
+    create.add_argument("--reference", metavar="PRICE", help="first reference price of the bands")
+    create.add_argument("--price-max", metavar="PRICE")
+    create.add_argument("--qty-max", metavar="QTY")
+    for action, text in (("halt", "halt trading"), ("resume", "go on trading")):
+        _action(actions, action, text, reason=True).add_argument("instrument", metavar="SYMBOL")
+    fees = _action(actions, "fees", "set the fees", reason=True)
+    fees.add_argument("instrument", metavar="SYMBOL")
+    fees.add_argument("--maker", required=True, metavar="SHARE", help="negative = rebate")
+    fees.add_argument("--taker", required=True, metavar="SHARE")
+    bands = _action(actions, "bands", "set price bands and circuit breaker", reason=True)
+    bands.add_argument("instrument", metavar="SYMBOL")
+    bands.add_argument("--up", required=True, metavar="SHARE", help="0 = no band")
+    bands.add_argument("--down", required=True, metavar="SHARE")
+    bands.add_argument("--breaker", default="0", metavar="SHARE")
+    bands.add_argument("--reference", metavar="PRICE")
+    _action(actions, "list", "list all instruments")
+
+
+def _configure_money(parser: argparse.ArgumentParser) -> None:
+    _money(parser)
+    _common(parser)
+    _reason(parser)
+
+
+def _configure_withdraw(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    _money(_action(actions, "hold", "move an amount from free to locked", reason=True))
+    for action, text in (("settle", "the held amount has left"), ("release", "the held amount goes back to free")):
+        parser_of = _action(actions, action, text, reason=True)
+        parser_of.add_argument("hold_id", metavar="HOLD_ID", type=int)
+        _account(parser_of)
+
+
+def _actions(parser: argparse.ArgumentParser) -> Any:
+    return parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+
+def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    # They are options of the command too; people write them at the end.
+    parser.add_argument("--home", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="folder of the instance")
+    parser.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration")
+    _common(parser)
+    if reason:
+        _reason(parser)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the reply as JSON")
+    parser.add_argument("--operator", default="", metavar="NAME", help="who acts (default: the login name)")
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help=f"wait so long for an answer (default {TIMEOUT_S:g})"
+    )
+
+
+def _reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="why; it goes into the journal")
+
+
+def _account(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("--account", required=required, metavar="ACCOUNT", help="number or name")
+
+
+def _money(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("amount", metavar="AMOUNT")
+    parser.add_argument("asset", metavar="ASSET")
+    _account(parser)
+
+
+_CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "order": _configure_order,
+    "cancel": _configure_named_order,
+    "cancel-all": _configure_selection,
+    "amend": _configure_amend,
+    "book": _configure_book,
+    "balance": _configure_balance,
+    "orders": _configure_selection,
+    "account": _configure_account,
+    "asset": _configure_asset,
+    "instrument": _configure_instrument,
+    "deposit": _configure_money,
+    "withdraw": _configure_withdraw,
+    "adjust": _configure_money,
+}
+
+
+# --- from the command line to requests -------------------------------------------------------------------------------------
+
+
+def _order(a: _Arguments) -> _Request:
+    if a.by_amount and not a.market:
+        raise UsageError("--by-amount is for market orders; add --market")
+    if not a.market and a.price is None:
+        raise UsageError("a limit order needs --price; --market executes at the best prices")
+    args = {
+        "account": a.account,
+        "instrument": a.instrument,
+        "side": a.side,
+        "type": "market" if a.market else "limit",
+        "amount" if a.by_amount else "qty": a.qty,
+        "price": a.price,
+        "tif": a.tif.replace("-", "_"),
+        "stp": a.stp.replace("-", "_"),
+        "client_order_id": a.client_order_id,
+    }
+    return _Request("order", args)
+
+
+def _named_order(a: _Arguments) -> dict[str, Any]:
+    if (a.order_id is None) == (a.client_order_id is None):
+        raise UsageError("give ORDER_ID or --client-order-id, one of them")
+    return {
+        "account": a.account,
+        "instrument": a.instrument,
+        "order_id": a.order_id,
+        "client_order_id": a.client_order_id,
+    }
+
+
+def _amend(a: _Arguments) -> _Request:
+    if a.price is None and a.qty is None:
+        raise UsageError("give --price, --qty, or both")
+    return _Request("amend", {**_named_order(a), "price": a.price, "qty": a.qty})
+
+
+def _cancel_all(a: _Arguments) -> _Request:
+    if a.account is None and a.instrument is None:
+        raise UsageError("give --account, --instrument, or both")
+    return _Request("cancel_all", {"account": a.account, "instrument": a.instrument})
+
+
+def _instrument_create(a: _Arguments) -> _Request:
+    args = {
+        "symbol": a.symbol,
+        "base": a.base,
+        "quote": a.quote,
+        "tick_size": a.tick,
+        "lot_size": a.lot,
+        "maker": a.maker,
+        "taker": a.taker,
+        "band_up": a.band_up,
+        "band_down": a.band_down,
+        "breaker": a.breaker,
+        "reference_price": a.reference,
+        "price_max": a.price_max,
+        "qty_max": a.qty_max,
+    }
+    return _Request("list_instrument", args)
+
+
+def _plain(op: str, *fields: str) -> Callable[[_Arguments], _Request]:
+    return lambda a: _Request(op, {field: getattr(a, field) for field in fields})
+
+
+_REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
+    "order": _order,
+    "cancel": lambda a: _Request("cancel", _named_order(a)),
+    "cancel-all": _cancel_all,
+    "amend": _amend,
+    "book": _plain("book", "instrument", "levels"),
+    "balance": _plain("balance", "account"),
+    "orders": _plain("orders", "account", "instrument"),
+    "account create": lambda a: _Request("create_account", {"name": a.name, "account": a.number}),
+    "account name": lambda a: _Request("name_account", {"name": a.name, "account": a.number}),
+    "account freeze": _plain("freeze", "account"),
+    "account unfreeze": _plain("unfreeze", "account"),
+    "account close": _plain("close_account", "account"),
+    "account show": _plain("account", "account"),
+    "account list": _plain("accounts"),
+    "asset create": _plain("list_asset", "symbol", "scale"),
+    "asset list": _plain("assets"),
+    "instrument create": _instrument_create,
+    "instrument halt": _plain("halt", "instrument"),
+    "instrument resume": _plain("resume", "instrument"),
+    "instrument fees": _plain("set_fees", "instrument", "maker", "taker"),
+    "instrument bands": lambda a: _Request(
+        "set_bands",
+        {"instrument": a.instrument, "up": a.up, "down": a.down, "breaker": a.breaker, "reference_price": a.reference},
+    ),
+    "instrument list": _plain("instruments"),
+    "deposit": _plain("deposit", "account", "asset", "amount"),
+    "withdraw hold": _plain("withdraw_hold", "account", "asset", "amount"),
+    "withdraw settle": _plain("withdraw_settle", "account", "hold_id"),
+    "withdraw release": _plain("withdraw_release", "account", "hold_id"),
+    "adjust": _plain("adjust", "account", "asset", "amount"),
+}
+
+
+# --- what a person sees ----------------------------------------------------------------------------------------------------
+
+
+def duration_text(duration_ns: int) -> str:
+    """A duration as a person reads it: "412 µs", "1.3 ms"."""
+    if duration_ns < 1_000_000:
+        return f"{duration_ns / 1_000:.0f} µs"
+    if duration_ns < 1_000_000_000:
+        return f"{duration_ns / 1_000_000:.1f} ms"
+    return f"{duration_ns / 1_000_000_000:.2f} s"
+
+
+def _refused_text(refused: RefusedError) -> str:
+    result = refused.reply.result or {}
+    order = f"; order id {result['order_id']}" if result.get("order_id") else ""
+    return f"{refused}{order}"
+
+
+def _show(op: str, result: Mapping[str, Any]) -> None:
+    show = _SHOW.get(op)
+    if show is not None:
+        show(result)
+        return
+    named = ("account", "name", "symbol", "instrument", "asset", "hold_id")
+    words = [f"{key} {result[key]}" for key in named if result.get(key) is not None]
+    print(f"{_DONE.get(op, op)} {', '.join(words)}{_durable(result)}")
+    if "warning" in result:
+        print(result["warning"])
+
+
+def _durable(result: Mapping[str, Any]) -> str:
+    if "latency_ns" not in result:
+        return ""
+    return f"  (seq {result['seq']}, durable in {duration_text(result['latency_ns'])})"
+
+
+def _show_order(result: Mapping[str, Any]) -> None:
+    reason = f" ({result['end_reason']})" if "end_reason" in result else ""
+    words = [f"order {result['order_id']}", f"{result['state']}{reason}"]
+    if result.get("client_order_id"):
+        words.insert(1, f"[{result['client_order_id']}]")
+    if "canceled_qty" in result:
+        words.append(f"{result['canceled_qty']} taken off")
+    if result["leaves_qty"] != "0":
+        words.append(f"{result['leaves_qty']} left at {result.get('price', '?')}")
+    if result["cum_qty"] != "0":
+        words.append(f"{result['cum_qty']} traded")
+    if "prevented_qty" in result:
+        words.append(f"{result['prevented_qty']} prevented")
+    if result["avg_price"] is not None:
+        words.append(f"average {result['avg_price']}")
+    print(f"{result['instrument']}: {', '.join(words)}{_durable(result)}")
+    fills = result["fills"]
+    if fills:
+        rows = [[fill["qty"], fill["price"], fill["value"], f"{fill['fee']} {fill['fee_asset'] or ''}"] for fill in fills]
+        _table(("qty", "price", "value", "fee"), rows)
+        if result["fill_count"] > len(fills):
+            print(f"… and {result['fill_count'] - len(fills)} more fills")
+
+
+def _show_cancel_all(result: Mapping[str, Any]) -> None:
+    print(f"canceled {result['count']} orders{_durable(result)}")
+
+
+def _show_money(result: Mapping[str, Any]) -> None:
+    hold = f", hold id {result['hold_id']}" if "hold_id" in result else ""
+    balance = f": {result['amount']} {result['asset']}; free {result['free']}, locked {result['locked']}" if "free" in result else ""
+    print(f"account {result['account']}{hold}{balance}{_durable(result)}")
+
+
+def _show_book(result: Mapping[str, Any]) -> None:
+    rows = [["", "", level["price"], level["qty"], str(level["orders"])] for level in reversed(result["asks"])]
+    rows += [[str(level["orders"]), level["qty"], level["price"], "", ""] for level in result["bids"]]
+    print(f"{result['instrument']} at seq {result['seq']}")
+    if rows:
+        _table(("orders", "bid", "price", "ask", "orders"), rows)
+    else:
+        print("the book is empty")
+
+
+def _show_balance(result: Mapping[str, Any]) -> None:
+    print(f"{_account_text(result)} at seq {result['seq']}")
+    rows = [[asset, balance["free"], balance["locked"]] for asset, balance in result["balances"].items()]
+    if rows:
+        _table(("asset", "free", "locked"), rows)
+    else:
+        print("no balances")
+
+
+def _show_orders(result: Mapping[str, Any]) -> None:
+    columns = ("order_id", "account", "instrument", "side", "price", "qty", "leaves_qty", "client_order_id")
+    rows = [[str(order[column]) for column in columns] for order in result["orders"]]
+    _list(columns, rows, result, "resting orders")
+
+
+def _show_accounts(result: Mapping[str, Any]) -> None:
+    rows = [[str(row["account"]), row["name"] or "", row["state"]] for row in result["accounts"]]
+    _list(("account", "name", "state"), rows, result, "accounts")
+
+
+def _show_assets(result: Mapping[str, Any]) -> None:
+    rows = [[str(row["asset"]), row["symbol"], str(row["scale"])] for row in result["assets"]]
+    _list(("asset", "symbol", "scale"), rows, result, "assets")
+
+
+def _show_instruments(result: Mapping[str, Any]) -> None:
+    columns = ("symbol", "state", "base", "quote", "tick_size", "lot_size", "last_price")
+    rows = [[str(row[column] or "") for column in columns] for row in result["instruments"]]
+    _list(columns, rows, result, "instruments")
+
+
+def _show_account(result: Mapping[str, Any]) -> None:
+    print(f"{_account_text(result)}: {result['state']}")
+
+
+def _account_text(result: Mapping[str, Any]) -> str:
+    name = f" ({result['name']})" if result.get("name") else ""
+    return f"account {result['account']}{name}"
+
+
+def _list(columns: tuple[str, ...], rows: list[list[str]], result: Mapping[str, Any], what: str) -> None:
+    if rows:
+        _table(columns, rows)
+    else:
+        print(f"no {what}")
+    if result["count"] > len(rows):
+        print(f"… and {result['count'] - len(rows)} more {what}")
+
+
+def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        number = column in {"qty", "price", "value", "fee", "bid", "ask", "free", "locked", "leaves_qty", "orders", "last_price"}
+        table.add_column(column.replace("_", " "), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+_SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
+    "order": _show_order,
+    "cancel": _show_order,
+    "amend": _show_order,
+    "cancel_all": _show_cancel_all,
+    "deposit": _show_money,
+    "withdraw_hold": _show_money,
+    "withdraw_settle": _show_money,
+    "withdraw_release": _show_money,
+    "adjust": _show_money,
+    "book": _show_book,
+    "balance": _show_balance,
+    "orders": _show_orders,
+    "accounts": _show_accounts,
+    "assets": _show_assets,
+    "instruments": _show_instruments,
+    "account": _show_account,
+}
+_DONE: Final = {
+    "create_account": "created",
+    "name_account": "named",
+    "freeze": "froze",
+    "unfreeze": "unfroze",
+    "close_account": "closed",
+    "list_asset": "listed",
+    "list_instrument": "listed",
+    "set_fees": "set fees of",
+    "set_bands": "set bands of",
+    "halt": "halted",
+    "resume": "resumed",
+}

@@ -1,0 +1,63 @@
+"""``cambist status``: processes, cursors and instruments of a running exchange."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from cambist import views
+from cambist.commands import Call, option
+
+_MIB = 1 << 20
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``status``."""
+    option(parser, "status.json", "--json", action="store_true", help="one JSON object on stdout")
+    option(
+        parser,
+        "status.sample_ms",
+        "--sample",
+        type=int,
+        metavar="MS",
+        help="how long processor use is measured (default 250)",
+    )
+
+
+def run(name: str, call: Call) -> int:
+    """Print the state; 1 unless the exchange runs."""
+    section = call.config.status
+    state = views.status(call.home, call.home.socket(call.config), section.sample_ms / 1000)
+    if section.json:
+        print(json.dumps(state))
+    elif state["running"]:
+        print("\n".join(_lines(state)))
+    else:
+        print(f"nothing runs in {state['home']}")
+    return 0 if state["running"] and state["engine"] == "running" else 1
+
+
+def _lines(state: dict[str, Any]) -> list[str]:
+    head = f"{state['home']}: engine {state['engine']}, epoch {state['epoch']}"
+    lines = [
+        f"{head}, {state['topology']}, {state['shards']} shard(s), durability {state['durability']}",
+        "",
+        f"{'process':<12} {'pid':>8} {'state':<9} {'lag':>8} {'starts':>6} {'cpu %':>6} {'cpu s':>8} {'MiB':>7}",
+    ]
+    for row in state["processes"]:
+        health = "dead" if not row["alive"] else "ready" if row["ready"] else "starting"
+        lines.append(
+            f"{row['name']:<12} {row['pid']:>8} {health:<9} {row['lag']:>8} {row['starts']:>6} "
+            f"{row['cpu_percent']:>6.2f} {row['cpu_s']:>8.2f} {row['memory_bytes'] / _MIB:>7.1f}"
+        )
+    lines.append(
+        f"{'all':<12} {'':>8} {'':<9} {'':>8} {'':>6} {state['cpu_percent']:>6.2f} {'':>8} "
+        f"{state['memory_bytes'] / _MIB:>7.1f}  and {state['shared_bytes'] / _MIB:.1f} MiB of shared files"
+    )
+    for title in ("seqs", "counters", "alarms"):
+        if state[title]:
+            lines += ["", f"{title}: " + ", ".join(f"{name} {value}" for name, value in state[title].items())]
+    if state["instruments"]:
+        lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
+    return lines

@@ -1,0 +1,343 @@
+"""The one configuration: a typed TOML file (``cambist.toml`` in the home, or ``--config``), overridden by options.
+
+Every option of every command is a key of this file: ``cambist replay --shards 3`` sets ``engine.shards``, and
+``cambist bench --runs 5`` sets ``bench.runs``. An error names the file or the option, the key, the value and the rule.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from protocol import enums
+from protocol.instance import Engine, Limits, Rings
+from protocol.readers import SHARDS_MAX
+
+FILE_NAME: Final = "cambist.toml"
+
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+_CLOCKS: Final = {"live": enums.CLOCK_LIVE, "virtual": enums.CLOCK_VIRTUAL, "verbatim": enums.CLOCK_VERBATIM}
+_PRODUCERS: Final = {"replay": enums.SOURCE_REPLAY, "bots": enums.SOURCE_BOTS}
+_AT: Final = re.compile(r" - at `(?:key in )?\$([^`]*)`")
+_UNKNOWN: Final = re.compile(r"unknown field `([^`]*)`")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the file or option, the key, the value and the rule."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class EngineSection(_Section):
+    """``[engine]``: how the trading core runs."""
+
+    topology: Literal["split", "fused"] = "split"
+    shards: Annotated[int, Meta(ge=1, le=SHARDS_MAX)] = 1
+    wait: Literal["adaptive", "yield", "spin"] = "adaptive"
+    durability: Literal["sync", "async"] = "sync"
+    segment_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 32, multiple_of=4096)] = 64 << 20
+    checkpoint_interval_s: Positive = 10
+    jitter: Natural = 0
+    """Seed of forced delays at each stage; 0 = none."""
+    clock: Literal["live", "virtual", "verbatim"] = "live"
+    """Other than live: the times of the command are taken over. For replays only."""
+    producers: tuple[Literal["replay", "bots"], ...] = ()
+    """Producers outside the supervisor that get an ingress ring."""
+    gating_outcome_reader: bool = False
+    """The engine waits for the reader of a replay's outcomes. For replays only."""
+
+
+class LimitsSection(_Section):
+    """``[limits]``: what clients may do."""
+
+    profile: Literal["relaxed", "standard"] | None = None
+    """Without it, relaxed for the demo and standard otherwise."""
+
+
+class TablesSection(_Section):
+    """``[tables]``: fixed sizes of tables and pools; see ``protocol.instance.Limits``."""
+
+    accounts: Positive = Limits().accounts
+    assets: Positive = Limits().assets
+    instruments: Positive = Limits().instruments
+    orders: Positive = Limits().orders
+    leaves: Positive = Limits().leaves
+    withdrawal_holds: Positive = Limits().withdrawal_holds
+    outbox: Positive = Limits().outbox
+    timers: Positive = Limits().timers
+
+
+class RingsSection(_Section):
+    """``[rings]``: capacities in slots, powers of two; see ``protocol.instance.Rings``."""
+
+    ingress: Positive = Rings().ingress
+    command: Positive = Rings().command
+    event: Positive = Rings().event
+    outcome: Positive = Rings().outcome
+    window: Positive = Rings().window
+
+
+class ControlSection(_Section):
+    """``[control]``: the operators' gateway."""
+
+    enabled: bool = True
+    socket: str = ""
+    """Path of the Unix socket; empty: ``<home>/run/control.sock``."""
+
+
+class ReplicaSection(_Section):
+    """``[replica]``: the process that follows the journal and verifies the live engine."""
+
+    enabled: bool = True
+
+
+class DemoSection(_Section):
+    """``[demo]``: the bots of ``up --demo``."""
+
+    seed: Natural = 1
+    orders_per_s: Positive = 1000
+
+
+class UpSection(_Section):
+    """``[up]``: options of ``cambist up``."""
+
+    demo: bool = False
+    detach: bool = False
+
+
+class DownSection(_Section):
+    """``[down]``: options of ``cambist down``."""
+
+    timeout_s: Positive = 30
+    kill: bool = False
+
+
+class StatusSection(_Section):
+    """``[status]``: options of ``cambist status``."""
+
+    json: bool = False
+    sample_ms: Annotated[int, Meta(ge=0, le=60_000)] = 250
+
+
+class VerifySection(_Section):
+    """``[verify]``: options of ``cambist verify``."""
+
+    json: bool = False
+
+
+class ReplaySection(_Section):
+    """``[replay]``: options of ``cambist replay``."""
+
+    format: Literal["lobster", "bitstamp", "coinbase", "xflow", "cambist", "auto"] = "auto"
+    limit: Natural | None = None
+    """Messages to take at most; without it, all."""
+    json: bool = False
+    fills: str = ""
+    keep: bool = False
+    """Keep the temporary home."""
+
+
+class BenchSection(_Section):
+    """``[bench]``: options of ``cambist bench``."""
+
+    flow: str = ""
+    runs: Annotated[int, Meta(ge=1, le=1000)] = 5
+    json: str = ""
+    html: str = ""
+
+
+class Config(_Section):
+    """All of the configuration; see the sections."""
+
+    home: str = ""
+    """Folder of the instance; ``--home`` and ``CAMBIST_HOME`` go before it. Only of use in a file given by --config."""
+    engine: EngineSection = EngineSection()
+    limits: LimitsSection = LimitsSection()
+    tables: TablesSection = TablesSection()
+    rings: RingsSection = RingsSection()
+    control: ControlSection = ControlSection()
+    replica: ReplicaSection = ReplicaSection()
+    demo: DemoSection = DemoSection()
+    up: UpSection = UpSection()
+    down: DownSection = DownSection()
+    status: StatusSection = StatusSection()
+    verify: VerifySection = VerifySection()
+    replay: ReplaySection = ReplaySection()
+    bench: BenchSection = BenchSection()
+
+    @property
+    def profile(self) -> str:
+        """The limits profile in force."""
+        return self.limits.profile or ("relaxed" if self.up.demo else "standard")
+
+    def engine_settings(self) -> Engine:
+        """What the engine's processes are configured by; ConfigError if the sizes do not fit together."""
+        producers = {_PRODUCERS[name] for name in self.engine.producers}
+        if self.up.demo:
+            producers.add(enums.SOURCE_BOTS)
+        if self.control.enabled:
+            producers.add(enums.SOURCE_CONTROL)
+        engine = Engine(
+            topology=self.engine.topology,
+            shards=self.engine.shards,
+            wait=self.engine.wait,
+            durability=self.engine.durability,
+            clock=_CLOCKS[self.engine.clock],
+            segment_bytes=self.engine.segment_bytes,
+            limits=Limits(**msgspec.structs.asdict(self.tables)),
+            rings=Rings(**msgspec.structs.asdict(self.rings)),
+            checkpoint_interval_s=self.engine.checkpoint_interval_s,
+            sources=(enums.SOURCE_RISK, *sorted(producers)),
+            gating_outcome_reader=self.engine.gating_outcome_reader,
+        )
+        try:
+            engine.check()
+        except ValueError as error:
+            # The engine calls its tables limits; in the file [limits] is what clients may do.
+            raise ConfigError(str(error).replace("limits.", "tables.")) from error
+        return engine
+
+    def settings(self, *sections: str) -> dict[str, Any]:
+        """Everything in ``sections`` by dotted key, as ``cambist.launch.running`` takes it, without what is not set."""
+        return {
+            f"{section}.{name}": value
+            for section in sections
+            for name, value in msgspec.structs.asdict(getattr(self, section)).items()
+            if value is not None
+        }
+
+
+class Override(NamedTuple):
+    """A value from the command line and the option that gave it."""
+
+    value: object
+    option: str
+
+
+def load(path: Path, overrides: Mapping[str, Override], *, required: bool) -> Config:
+    """Read ``path`` and lay ``overrides`` ("engine.shards" -> value) on top.
+
+    Parameters
+    ----------
+    path : Path
+        The TOML file.
+    overrides : mapping of str to Override
+        By dotted key.
+    required : bool
+        Whether a missing file is an error; otherwise all is default.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, is no TOML, or a key breaks its rule.
+    """
+    document = _read(path, required=required)
+    merged: dict[str, Any] = {
+        name: dict(section) if isinstance(section, dict) else section for name, section in document.items()
+    }
+    for key, override in overrides.items():
+        section, _, name = key.rpartition(".")
+        table = merged.setdefault(section, {}) if section else merged
+        if isinstance(table, dict):  # otherwise the file is wrong there, and the conversion says so
+            table[name] = override.value
+    try:
+        config = msgspec.convert(merged, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explained(str(error), path, merged, overrides)) from None
+    try:
+        config.engine_settings()
+    except ConfigError as error:
+        given = [override.option for key, override in overrides.items() if key in str(error)]
+        raise ConfigError(f"{f'option {given[0]}' if given else path}: {error}") from None
+    return config
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path}: no such file; --config names the TOML configuration to use") from None
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+
+
+def _explained(message: str, path: Path, document: Mapping[str, Any], overrides: Mapping[str, Override]) -> str:
+    """Say where, which key, which value and which rule; ``message`` is what msgspec found."""
+    at = _AT.search(message)
+    key = (at.group(1) if at else "").lstrip(".")
+    rule = _AT.sub("", message).replace("`", "")
+    unknown = _UNKNOWN.search(message)
+    if unknown:
+        parent, key = key, f"{key}.{unknown.group(1)}".lstrip(".")
+        rule = _unknown_key_rule(parent, unknown.group(1))
+    elif "Invalid enum value" in message:
+        rule = f"must be one of {', '.join(_choices(key))}"
+    plain = re.sub(r"\[[^\]]*\]", "", key)
+    override = overrides.get(plain)
+    where = f"option {override.option}" if override else str(path)
+    return f"{where}: {key or 'the file'} = {_value(document, plain)}: {rule}"
+
+
+def _value(document: Mapping[str, Any], key: str) -> str:
+    value: Any = document
+    for name in key.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return "?"
+        value = value[name]
+    return repr(value)
+
+
+def _fields(key: str) -> tuple[msgspec.inspect.Field, ...]:
+    """Fields of the section ``key``; of the whole configuration for an empty key."""
+    info = msgspec.inspect.type_info(Config)
+    assert isinstance(info, msgspec.inspect.StructType)
+    if not key:
+        return info.fields
+    for field in info.fields:
+        if field.name == key and isinstance(field.type, msgspec.inspect.StructType):
+            return field.type.fields
+    return ()
+
+
+def _unknown_key_rule(section: str, name: str) -> str:
+    known = [field.encode_name for field in _fields(section)]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    place = f"[{section}]" if section else "the file"
+    return f"unknown key{hint} {place} knows {', '.join(known)}"
+
+
+def _choices(key: str) -> list[str]:
+    section, _, name = re.sub(r"\[[^\]]*\]", "", key).rpartition(".")
+    for field in _fields(section):
+        kind = field.type
+        if isinstance(kind, msgspec.inspect.VarTupleType):
+            kind = kind.item_type
+        if field.name == name and isinstance(kind, msgspec.inspect.LiteralType):
+            return [str(value) for value in kind.values]
+    return []
+
+
+def _literals(kind: msgspec.inspect.Type) -> list[str]:
+    """Values that a Literal allows, within a tuple or beside None too."""
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        return _literals(kind.item_type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return [value for part in kind.types for value in _literals(part)]
+    return [str(value) for value in kind.values] if isinstance(kind, msgspec.inspect.LiteralType) else []

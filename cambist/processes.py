@@ -1,0 +1,71 @@
+"""Which processes an exchange consists of, in the order in which they start."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from cambist.config import Config
+from cambist.home import Home
+from protocol import board
+from protocol.readers import LINE_RECOVERY
+
+ENGINE: Final = "engine"
+"""Lives and dies as one: the death of any ends the epoch."""
+FOLLOWER: Final = "follower"
+"""Follows the journal; restarts alone, stops with the engine."""
+GATEWAY: Final = "gateway"
+"""Serves clients; restarts alone, stops before the engine."""
+
+
+class Process(NamedTuple):
+    """One process to run: ``main(context)`` of ``module``."""
+
+    name: str
+    module: str
+    group: str
+    line: int
+    """Its line of the board."""
+    shard: int = 0
+    options: dict[str, str] = {}  # noqa: RUF012 - never changed
+    socket: str = ""
+    """Unix socket on which it must accept connections before it counts as ready."""
+
+
+class Table(NamedTuple):
+    """All processes of one exchange."""
+
+    recovery: Process
+    engine: tuple[Process, ...]
+    others: tuple[Process, ...]
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that the fork server loads, each once."""
+        return tuple(dict.fromkeys(process.module for process in (self.recovery, *self.engine, *self.others)))
+
+
+def table(home: Home, config: Config) -> Table:
+    """Processes of the exchange of ``home`` as configured."""
+    recovery = Process("recovery", "persistence.recovery", ENGINE, LINE_RECOVERY)
+    engine = [Process("journal", "persistence.journal.process", ENGINE, board.LINE_JOURNAL)]
+    if config.engine.topology == "fused":
+        engine.append(Process("fused", "persistence.fused_process", ENGINE, board.LINE_RISK))
+    else:
+        engine += [
+            Process(f"matcher-{k}", "matcher.process", ENGINE, board.LINE_FIRST_MATCHER + k, shard=k)
+            for k in range(config.engine.shards)
+        ]
+        engine.append(Process("risk", "risk.process", ENGINE, board.LINE_RISK))
+    engine.append(Process("sequencer", "sequencer.process", ENGINE, board.LINE_SEQUENCER))
+
+    others = []
+    if config.replica.enabled:
+        others.append(Process("replica", "persistence.replica", FOLLOWER, board.LINE_REPLICA))
+    if config.control.enabled:
+        socket = str(home.socket(config))
+        options = {"socket": socket, "profile": config.profile}
+        others.append(Process("control", "gateway.control.process", GATEWAY, board.LINE_CONTROL, 0, options, socket))
+    if config.up.demo:
+        options = {"seed": str(config.demo.seed), "orders_per_s": str(config.demo.orders_per_s)}
+        others.append(Process("bots", "cambist.demo.bots", GATEWAY, board.LINE_BOTS, 0, options))
+    return Table(recovery, tuple(engine), tuple(others))

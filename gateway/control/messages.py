@@ -1,0 +1,277 @@
+"""The language of the control socket: one JSON object a line.
+
+Request: ``{"id": 1, "op": "order", "args": {...}, "operator": "name", "reason": "why"}``. ``id`` is the client's and comes back;
+``operator`` is needed wherever state changes, ``reason`` wherever an operator acts on money, accounts or listings.
+
+Reply: ``{"id": 1, "ok": true, "result": {...}}``, or ``{"id": 1, "ok": false, "error": {"code", "name", "text", "detail", "field"}, "result": {...}}``;
+``result`` is there when the command was numbered. Prices, quantities and amounts are decimal text, never JSON numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from protocol import reasons
+
+OUTCOME_UNKNOWN: Final = -1
+"""Code of a reply that cannot say how the command ended."""
+_LOCAL_NAMES: Final = {OUTCOME_UNKNOWN: "OUTCOME_UNKNOWN"}
+_LOCAL_TEXTS: Final = {OUTCOME_UNKNOWN: "the command's outcome was not seen; it may have been executed: ask by its order id"}
+
+_INT64_MAX = (1 << 63) - 1
+RequestId = Annotated[int, Meta(ge=-_INT64_MAX, le=_INT64_MAX)] | Annotated[str, Meta(max_length=64)] | None
+Number = Annotated[int, Meta(ge=0, le=_INT64_MAX)]
+Text = Annotated[str, Meta(max_length=80)]
+Side = Literal["buy", "sell"]
+
+
+class Args(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of one operation."""
+
+
+class Order(Args):
+    """A new order. ``price`` is the limit price, for a market order the protection price; ``amount`` is quote to spend or receive."""
+
+    account: int | Text
+    instrument: Text
+    side: Side
+    type: Literal["limit", "market"] = "limit"
+    qty: Text | None = None
+    amount: Text | None = None
+    price: Text | None = None
+    tif: Literal["gtc", "ioc", "fok", "post_only"] = "gtc"
+    stp: Literal["none", "expire_taker", "expire_maker", "expire_both", "decrement"] = "none"
+    client_order_id: str | None = None
+
+
+class Cancel(Args):
+    """Cancel by order id or client order id; the instrument is looked up where not given."""
+
+    account: int | Text
+    instrument: Text | None = None
+    order_id: Number | None = None
+    client_order_id: str | None = None
+
+
+class CancelAll(Args):
+    """Cancel everything of the account, on the instrument, or both."""
+
+    account: int | Text | None = None
+    instrument: Text | None = None
+
+
+class Amend(Args):
+    """New price, new total quantity, or both, of a resting order; what is not given stays."""
+
+    account: int | Text
+    instrument: Text | None = None
+    order_id: Number | None = None
+    client_order_id: str | None = None
+    price: Text | None = None
+    qty: Text | None = None
+
+
+class CreateAccount(Args):
+    """Open an account, with the next free number where none is given."""
+
+    account: int | None = None
+    name: str | None = None
+
+
+class NameAccount(Args):
+    """Give an account a name, or another one."""
+
+    account: int
+    name: str
+
+
+class OfAccount(Args):
+    """Operations on one account."""
+
+    account: int | Text
+
+
+class ListAsset(Args):
+    """A new asset; ``scale`` is the decimals of its smallest unit."""
+
+    symbol: Text
+    scale: int = 8
+
+
+class ListInstrument(Args):
+    """A new instrument. Fees, bands and breaker are shares ("0.001" or "0.1%"); limits of 0 mean none."""
+
+    symbol: Text
+    base: Text
+    quote: Text
+    tick_size: Text
+    lot_size: Text
+    maker: Text = "0"
+    taker: Text = "0"
+    band_up: Text = "0"
+    band_down: Text = "0"
+    breaker: Text = "0"
+    reference_price: Text | None = None
+    price_max: Text | None = None
+    qty_max: Text | None = None
+
+
+class SetFees(Args):
+    """New fee shares of an instrument; a negative maker fee is a rebate."""
+
+    instrument: Text
+    maker: Text
+    taker: Text
+
+
+class SetBands(Args):
+    """New bands and breaker of an instrument, as shares of its reference price; without ``reference_price`` that stays."""
+
+    instrument: Text
+    up: Text
+    down: Text
+    breaker: Text = "0"
+    reference_price: Text | None = None
+
+
+class OfInstrument(Args):
+    """Operations on one instrument."""
+
+    instrument: Text
+
+
+class Money(Args):
+    """Deposit, withdrawal hold or adjustment of an amount."""
+
+    account: int | Text
+    asset: Text
+    amount: Text
+
+
+class OfHold(Args):
+    """Settle or release a withdrawal hold."""
+
+    account: int | Text
+    hold_id: Number
+
+
+class Tick(Args):
+    """One tick of a sequenced timer."""
+
+    timer: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] = 0
+
+
+class SetTimer(Args):
+    """Let a timer tick whenever the sequenced time is ``phase_ns`` modulo ``period_ns``; period 0 stops it."""
+
+    timer: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+    period_ns: Number
+    phase_ns: Number = 0
+
+
+class Orders(Args):
+    """Query: resting orders."""
+
+    account: int | Text | None = None
+    instrument: Text | None = None
+
+
+class Book(Args):
+    """Query: price levels of an instrument."""
+
+    instrument: Text
+    levels: Annotated[int, Meta(ge=1, le=1000)] = 10
+
+
+class NoArgs(Args):
+    """Queries without arguments."""
+
+
+ARGS: Final[dict[str, type[Args]]] = {
+    "order": Order,
+    "cancel": Cancel,
+    "cancel_all": CancelAll,
+    "amend": Amend,
+    "create_account": CreateAccount,
+    "name_account": NameAccount,
+    "freeze": OfAccount,
+    "unfreeze": OfAccount,
+    "close_account": OfAccount,
+    "list_asset": ListAsset,
+    "list_instrument": ListInstrument,
+    "set_fees": SetFees,
+    "set_bands": SetBands,
+    "halt": OfInstrument,
+    "resume": OfInstrument,
+    "deposit": Money,
+    "withdraw_hold": Money,
+    "withdraw_settle": OfHold,
+    "withdraw_release": OfHold,
+    "adjust": Money,
+    "tick": Tick,
+    "set_timer": SetTimer,
+    "balance": OfAccount,
+    "account": OfAccount,
+    "accounts": NoArgs,
+    "assets": NoArgs,
+    "instruments": NoArgs,
+    "orders": Orders,
+    "book": Book,
+    "status": NoArgs,
+}
+ORDER_OPS: Final = frozenset({"order", "cancel", "cancel_all", "amend"})
+QUERY_OPS: Final = frozenset({"balance", "account", "accounts", "assets", "instruments", "orders", "book", "status"})
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request whose form is right."""
+
+    id: int | str | None
+    op: str
+    args: Args
+    operator: str = ""
+    reason: str = ""
+
+
+class Error(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request was refused; ``detail`` is about this request, ``field`` names the field at fault."""
+
+    code: int
+    name: str
+    text: str
+    detail: str = ""
+    field: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The answer to one request."""
+
+    id: int | str | None
+    ok: bool
+    result: dict[str, Any] | None = None
+    error: Error | None = None
+
+
+class Refused(Exception):  # noqa: N818 - what it says is an answer, not a fault
+    """A request is answered with a reason, before it gets a number."""
+
+    def __init__(self, code: int, detail: str = "", field: str = "") -> None:
+        self.code = code
+        self.detail = detail
+        self.field = field
+        super().__init__(detail or reason_error(code).text)
+
+
+def reason_error(code: int, detail: str = "", field: str = "") -> Error:
+    """Error of a reason code, with its name and text."""
+    name = reasons.NAME.get(code) or _LOCAL_NAMES.get(code, f"REASON_{code}")
+    text = reasons.TEXT.get(code) or _LOCAL_TEXTS.get(code, "refused")
+    return Error(code, name, text, detail, field)
+
+
+def refusal(request_id: int | str | None, refused: Refused) -> Reply:
+    """Reply of a request that got no number."""
+    return Reply(request_id, ok=False, error=reason_error(refused.code, refused.detail, refused.field))

@@ -1,0 +1,93 @@
+"""Entry point of the control gateway's process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import uvloop
+
+from gateway.control.core import ControlCore
+from gateway.control.engine_view import attach_view
+from gateway.control.names import FILE_NAME, NameBook
+from gateway.control.server import SOCKET_NAME, ControlServer, EpochRings
+from gateway.outcomes import OutcomeFollower
+from protocol import board as lines
+from protocol.enums import SOURCE_CONTROL
+from protocol.instance import Context
+from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
+from ringbuf import (
+    BoardFile,
+    Doorbell,
+    Ring,
+    RingFile,
+    RingReaderError,
+    advance,
+    claim_line,
+    private_ring,
+    publish,
+    release_line,
+    room,
+)
+
+
+def main(context: Context) -> int:
+    """Serve the control socket (``options["socket"]``, else in the home) until the board says stop; 0 on an orderly end."""
+    board = BoardFile.attach(context.shared).board
+    claim_line(board, context.line)
+    ingress = RingFile.attach(context.ingress(SOURCE_CONTROL), COMMAND_DTYPE, COMMAND_SCHEMA, board=board)
+    ingress.take_writer(context.line)
+
+    def attach(epoch: int) -> EpochRings:
+        current = msgspec.structs.replace(context, epoch=epoch)
+        outcomes = RingFile.attach(current.outcome_ring, OUTCOME_DTYPE, OUTCOME_SCHEMA, epoch, board)
+        return EpochRings(outcomes.ring, _add_reader(outcomes, context.line), attach_view(current))
+
+    core = ControlCore(ingress.ring, board, context.engine.limits, NameBook(Path(context.home) / FILE_NAME))
+    wait_durable = context.engine.durability == "sync"
+    path = Path(context.options.get("socket") or Path(context.home) / "run" / SOCKET_NAME)
+    try:
+        uvloop.run(_serve(lambda: ControlServer(core, board, context.line, attach, path, wait_durable=wait_durable)))
+    finally:
+        release_line(board, context.line)
+    return 0
+
+
+def warm() -> None:
+    """Compile or load every kernel that the process uses."""
+    outcomes = private_ring(OUTCOME_DTYPE, 8, 1, gating=False)
+    commands = private_ring(COMMAND_DTYPE, 8)
+    board = np.zeros(lines.LINES * lines.LINE_WORDS, dtype=np.int64)
+    follower = OutcomeFollower(outcomes, board, SOURCE_CONTROL, 0)
+    follower.poll()
+    advance(outcomes, 0, 0)
+    room(commands, 1)
+    publish(commands, 0)
+    asyncio.run(_warm_doorbell(board, lines.LINE_CONTROL, outcomes))
+
+
+async def _warm_doorbell(board: np.ndarray, line: int, outcomes: Ring) -> None:
+    async with Doorbell(board, line, [(outcomes, 0)]):
+        pass
+
+
+async def _serve(server: Callable[[], ControlServer]) -> None:
+    """Make the server inside the loop, let SIGTERM end it; Ctrl-C is for the supervisor, which stops its processes in order."""
+    loop = asyncio.get_running_loop()
+    running = server()
+    loop.add_signal_handler(signal.SIGTERM, running.stop)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    await running.serve()
+
+
+def _add_reader(outcomes: RingFile, line: int) -> int:
+    try:
+        return outcomes.add_reader(gating=False, bell_line=line)
+    except RingReaderError:
+        for reader in outcomes.dead_readers():
+            outcomes.drop_reader(reader)
+        return outcomes.add_reader(gating=False, bell_line=line)

@@ -1,0 +1,92 @@
+"""What the control gateway reads of the engine: rows of risk's tables, each with the command that last changed it.
+
+A row is a consistent copy (sequence lock), and its ``seq`` is the last command that it contains: an answer made of it leaves when the journal
+is durable up to that seq. For lists, ``seq`` must also cover what is *absent*: the settled cursor, read after the rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from protocol.instruments import Asset, Instrument
+
+
+class AssetRow(NamedTuple):
+    """A listed asset."""
+
+    asset: Asset
+    seq: int
+
+
+class InstrumentRow(NamedTuple):
+    """A listed instrument. ``status`` is INSTRUMENT_*; ``last_price_ticks`` is 0 before the first trade."""
+
+    instrument: Instrument
+    status: int
+    last_price_ticks: int
+    seq: int
+
+
+class AccountRow(NamedTuple):
+    """An account. ``status`` is ACCOUNT_*."""
+
+    account: int
+    status: int
+    seq: int
+
+
+class Balance(NamedTuple):
+    """One asset of one account, in units of the asset."""
+
+    free_units: int
+    locked_units: int
+    seq: int
+
+
+class OpenOrder(NamedTuple):
+    """A resting order. ``side`` is BUY or SELL, ``tif`` is GTC or POST_ONLY; quantities in lots."""
+
+    order_id: int
+    account: int
+    instrument: int
+    side: int
+    tif: int
+    price_ticks: int
+    qty_lots: int
+    cum_qty_lots: int
+    leaves_qty_lots: int
+    client_order_id: str
+    entry_ts_ns: int
+
+
+class Level(NamedTuple):
+    """A price level: sum of what is left of its orders, and their number."""
+
+    price_ticks: int
+    qty_lots: int
+    orders: int
+
+
+class EngineView(Protocol):
+    """The engine's tables of one epoch, for reading."""
+
+    def assets(self) -> list[AssetRow]:
+        """All listed assets."""
+
+    def instruments(self) -> list[InstrumentRow]:
+        """All listed instruments."""
+
+    def account(self, account: int) -> AccountRow:
+        """Give the account's row; ``status`` is ACCOUNT_NONE where there is none. 1 <= account <= accounts_max."""
+
+    def accounts(self) -> list[AccountRow]:
+        """All accounts that were created, by number."""
+
+    def balances(self, account: int) -> dict[int, Balance]:
+        """Balances of an account by asset number: every listed asset that the account ever held."""
+
+    def open_orders(self, account: int | None, instrument: int | None) -> tuple[list[OpenOrder], int]:
+        """Resting orders of the account, on the instrument, or both (None = any), by order id; and the seq that the list stands for."""
+
+    def book(self, instrument: int, levels: int) -> tuple[list[Level], list[Level], int]:
+        """Best ``levels`` bids and asks, best first; and the seq that they stand for."""

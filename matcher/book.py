@@ -1,0 +1,285 @@
+"""Orders on and off the book, and the loop in which an order trades with those that rest.
+
+A resting order is in three structures: the FIFO of its price level, the list of its account, the table of ids.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from matcher.bits import bit
+from matcher.events import emit, has_room
+from matcher.ids import add_id, remove_id
+from matcher.jit import njit_called, njit_inlined
+from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
+from matcher.state import (
+    NO_ASK,
+    ORDERS_FREE,
+    ORDERS_LIVE,
+    ORDERS_USED,
+    STAGE,
+    STAGE_EXPIRED,
+    STAGE_IDLE,
+    STAGE_RESTING,
+    TAKER_ACCOUNT,
+    TAKER_INSTRUMENT,
+    TAKER_LEFT,
+    TAKER_PRICE,
+    TAKER_SEQ,
+    TAKER_SIDE,
+    TAKER_STP,
+    TAKER_TYPE,
+)
+from protocol.enums import (
+    BUY,
+    EV_CANCELED,
+    EV_FILL,
+    EV_PREVENTED,
+    EVENT_LAST,
+    MARKET_AMOUNT,
+    SELL,
+    STP_DECREMENT,
+    STP_EXPIRE_MAKER,
+    STP_EXPIRE_TAKER,
+    STP_NONE,
+)
+from protocol.reasons import BY_STP
+
+_U0: Final = np.uint64(0)
+
+assert (BUY, SELL) == (0, 1), "sides are indexes, and 1 - 2 * side their sign"
+
+
+@njit_inlined
+def crosses(state, instrument, side, price_ticks):
+    """Whether an order would meet the best opposite price."""
+    return (1 - 2 * side) * (price_ticks - state.books[instrument]["best_ticks"][1 - side]) >= 0
+
+
+@njit_inlined
+def append(state, slot, instrument, side, price_ticks):
+    """Put an order that is on no level to the back of the level of its price; its leaf must exist or be available."""
+    orders = state.orders
+    levels = state.levels
+    leaves = state.leaves
+    leaf = find_leaf(state, instrument, price_ticks >> 6)
+    if leaf == 0:
+        leaf = make_leaf(state, instrument, price_ticks >> 6)
+    offset = price_ticks & 63
+    level = leaf << 6 | offset
+    leaves[leaf]["bitmap"] |= bit(offset)
+
+    queue = levels[level]
+    head = np.int64(queue["head"])
+    tail = np.int64(queue["tail"])
+    queue["head"] = slot if head == 0 else head
+    queue["tail"] = slot
+    orders[tail]["next"] = slot
+    order = orders[slot]
+    order["prev"] = tail
+    order["next"] = 0
+    order["level"] = level
+
+    book = state.books[instrument]
+    if (1 - 2 * side) * (price_ticks - book["best_ticks"][side]) > 0:
+        book["best_ticks"][side] = price_ticks
+        book["best_level"][side] = level
+
+
+@njit_inlined
+def unlink(state, slot):
+    """Take an order off its level; it stays in the lists of ids and of its account."""
+    orders = state.orders
+    levels = state.levels
+    leaves = state.leaves
+    order = orders[slot]
+    younger = np.int64(order["next"])
+    older = np.int64(order["prev"])
+    level = np.int64(order["level"])
+    side = np.int64(order["side"])
+    instrument = np.int64(order["instrument"])
+    orders[older]["next"] = younger
+    orders[younger]["prev"] = older
+    queue = levels[level]
+    head = np.int64(queue["head"])
+    tail = np.int64(queue["tail"])
+    queue["head"] = younger if older == 0 else head
+    queue["tail"] = older if younger == 0 else tail
+    if older | younger != 0:
+        return
+    leaf = level >> 6
+    leaves[leaf]["bitmap"] &= ~bit(level & 63)
+    if state.books[instrument]["best_level"][side] == level:
+        _next_best(state, instrument, side, level)
+    if leaves[leaf]["bitmap"] == _U0:
+        drop_leaf(state, leaf)
+
+
+@njit_inlined
+def _next_best(state, instrument, side, level):
+    leaves = state.leaves
+    book = state.books[instrument]
+    level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
+    book["best_level"][side] = level
+    none = NO_ASK if side == SELL else 0
+    book["best_ticks"][side] = none if level == 0 else price_of(leaves, level)
+
+
+@njit_inlined
+def new_slot(state):
+    """A free slot of the pool; there must be one."""
+    meta = state.meta
+    slot = meta[ORDERS_FREE]
+    if slot != 0:
+        meta[ORDERS_FREE] = state.orders[slot]["next"]
+    else:
+        slot = meta[ORDERS_USED] + 1
+        assert slot < state.orders.shape[0], "risk admits no more orders than the pool holds"
+        meta[ORDERS_USED] = slot
+    meta[ORDERS_LIVE] += 1
+    return slot
+
+
+@njit_inlined
+def register(state, slot, order_id, account, instrument):
+    """Enter an order into the lists of ids and of its account."""
+    orders = state.orders
+    first = np.int64(state.accounts[account])
+    order = orders[slot]
+    order["account"] = account
+    order["account_prev"] = 0
+    order["account_next"] = first
+    orders[first]["account_prev"] = slot
+    state.accounts[account] = slot
+    add_id(state, order_id, slot)
+    state.books[instrument]["orders"] += 1
+
+
+@njit_inlined
+def forget(state, slot):
+    """Take an order that is on no level out of the lists of ids and of its account, and free its slot."""
+    orders = state.orders
+    meta = state.meta
+    order = orders[slot]
+    following = np.int64(order["account_next"])
+    before = np.int64(order["account_prev"])
+    account = np.int64(order["account"])
+    orders[following]["account_prev"] = before
+    orders[before]["account_next"] = following
+    if before == 0:
+        state.accounts[account] = following
+    remove_id(state, order["order_id"], slot)
+    state.books[np.int64(order["instrument"])]["orders"] -= 1
+    order["order_id"] = 0
+    order["next"] = meta[ORDERS_FREE]
+    meta[ORDERS_FREE] = slot
+    meta[ORDERS_LIVE] -= 1
+
+
+@njit_called
+def fillable(state, instrument, side, price_ticks, qty_lots, account, stp):
+    """Whether a fill-or-kill order finds its quantity (flow format 2, section 4): nothing is changed."""
+    orders = state.orders
+    leaves = state.leaves
+    sign = 1 - 2 * side
+    level = np.int64(state.books[instrument]["best_level"][1 - side])
+    while level != 0 and sign * (price_ticks - price_of(leaves, level)) >= 0:
+        slot = np.int64(state.levels[level]["head"])
+        while slot != 0:
+            maker = orders[slot]
+            if stp == STP_NONE or maker["account"] != account:
+                if maker["left_lots"] >= qty_lots:
+                    return True
+                qty_lots -= maker["left_lots"]
+            elif stp != STP_EXPIRE_MAKER:
+                return False
+            slot = np.int64(maker["next"])
+        level = next_level_up(leaves, level) if side == BUY else next_level_down(leaves, level)
+    return False
+
+
+@njit_inlined
+def trade(state, events):
+    """Let the taker in ``meta`` trade as far as it can (flow format 2, section 4).
+
+    Returns False when the ring is full; called again it goes on. When it returns True the stage says what is left to
+    do: nothing (the taker has nothing left), the rest rests or is dropped, or the rest expires by self-trade
+    prevention.
+    """
+    meta = state.meta
+    orders = state.orders
+    instrument = meta[TAKER_INSTRUMENT]
+    side = meta[TAKER_SIDE]
+    price_ticks = meta[TAKER_PRICE]
+    account = meta[TAKER_ACCOUNT]
+    stp = meta[TAKER_STP]
+    left = meta[TAKER_LEFT]
+    by_amount = meta[TAKER_TYPE] == MARKET_AMOUNT
+    sign = 1 - 2 * side
+    book = state.books[instrument]
+    while True:
+        best_ticks = book["best_ticks"][1 - side]
+        if sign * (price_ticks - best_ticks) < 0:
+            meta[STAGE] = STAGE_RESTING
+            break
+        lot_units = np.int64(1)
+        room_lots = left
+        if by_amount:
+            lot_units = best_ticks * book["multiplier"]
+            assert lot_units > 0, "a listed instrument has a multiplier"
+            room_lots = left // lot_units
+            if room_lots == 0:
+                meta[STAGE] = STAGE_RESTING
+                break
+        if not has_room(state, events, 1):
+            meta[TAKER_LEFT] = left
+            return False
+        slot = np.int64(state.levels[np.int64(book["best_level"][1 - side])]["head"])
+        maker = orders[slot]
+        maker_left = maker["left_lots"]
+        lots = min(room_lots, maker_left)
+        kind = EV_FILL
+        reason = 0
+        if stp != STP_NONE and maker["account"] == account:
+            if stp == STP_EXPIRE_TAKER:
+                meta[STAGE] = STAGE_EXPIRED
+                break
+            if stp == STP_DECREMENT:
+                kind = EV_PREVENTED
+            else:
+                kind = EV_CANCELED
+                reason = BY_STP
+                lots = maker_left
+                lot_units = np.int64(0)
+        maker_left -= lots
+        left -= lots * lot_units
+        emit(
+            state,
+            events.slots,
+            meta[TAKER_SEQ],
+            kind,
+            reason,
+            EVENT_LAST if left == 0 else 0,
+            instrument,
+            maker["order_id"],
+            best_ticks,
+            lots,
+            maker_left,
+            left,
+            np.int64(maker["hold"]),
+        )
+        if maker_left == 0:
+            unlink(state, slot)
+            forget(state, slot)
+        else:
+            maker["left_lots"] = maker_left
+        if left == 0:
+            meta[STAGE] = STAGE_IDLE
+            break
+        if kind == EV_CANCELED and stp != STP_EXPIRE_MAKER:
+            meta[STAGE] = STAGE_EXPIRED
+            break
+    meta[TAKER_LEFT] = left
+    return True

@@ -1,0 +1,452 @@
+"""One function a command type: the decisions of flow format 2, sections 2 and 4, that need the book.
+
+Each begins with room for two events, which is all that a command needs that does not trade. One that trades leaves its
+order in ``meta`` (the *taker*) and a stage; ``proceed`` takes it from there, and again after the ring was full.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from matcher.book import append, crosses, fillable, forget, new_slot, register, trade, unlink
+from matcher.events import emit, has_room
+from matcher.ids import find_order
+from matcher.jit import njit_called, njit_inlined
+from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
+from matcher.state import (
+    ORDERS_LIVE,
+    SCRATCH_COUNT,
+    SCRATCH_NEXT,
+    STAGE,
+    STAGE_CANCELING,
+    STAGE_EXPIRED,
+    STAGE_IDLE,
+    STAGE_RESTING,
+    STAGE_TRADING,
+    TAKER_ACCOUNT,
+    TAKER_HOLD,
+    TAKER_ID,
+    TAKER_INSTRUMENT,
+    TAKER_LEFT,
+    TAKER_PRICE,
+    TAKER_SEQ,
+    TAKER_SIDE,
+    TAKER_SLOT,
+    TAKER_STP,
+    TAKER_TIF,
+    TAKER_TOTAL,
+    TAKER_TYPE,
+)
+from protocol.enums import (
+    AMEND,
+    BUY,
+    EV_AMENDED,
+    EV_CANCELED,
+    EV_EXPIRED,
+    EV_NOTHING,
+    EV_REJECTED,
+    EV_RESTED,
+    EVENT_LAST,
+    FOK,
+    GTC,
+    IOC,
+    LIMIT,
+    POST_ONLY,
+    SELL,
+)
+from protocol.reasons import (
+    BOOK_FULL,
+    BY_CANCEL_ALL,
+    BY_IOC,
+    BY_NO_LIQUIDITY,
+    BY_STP,
+    BY_USER,
+    FOK_UNFILLED,
+    NO_CHANGE,
+    POST_ONLY_WOULD_TAKE,
+    QUANTITY_TOO_LOW,
+    UNKNOWN_ORDER,
+)
+
+
+@njit_inlined
+def _reject(state, events, command, verdict, reason):
+    emit(
+        state,
+        events.slots,
+        command["seq"],
+        EV_REJECTED,
+        reason,
+        EVENT_LAST,
+        np.int64(command["instrument"]),
+        command["order_id"],
+        0,
+        0,
+        0,
+        0,
+        np.int64(verdict["hold"]),
+    )
+
+
+@njit_inlined
+def _may_rest(state, instrument, price_ticks):
+    """Whether there is a place for an order at this price, now and after it traded.
+
+    If the leaf is there now and trading drops it, what it took is free again.
+    """
+    return leaf_available(state) or find_leaf(state, instrument, price_ticks >> 6) != 0
+
+
+@njit_inlined
+def enter_order(state, command, verdict, events):
+    """LIMIT, MARKET, MARKET_AMOUNT: refuse, or make it the taker."""
+    meta = state.meta
+    kind = np.int64(command["type"])
+    instrument = np.int64(command["instrument"])
+    side = np.int64(command["side"])
+    stp = np.int64(command["stp"])
+    account = np.int64(command["account"])
+    price_ticks = verdict["price_ticks"]
+    qty = verdict["qty_lots"]
+    assert price_ticks > 0, "risk admits positive prices only"
+    assert qty > 0, "risk admits positive quantities only"
+    tif = np.int64(command["tif"]) if kind == LIMIT else IOC
+    crossing = crosses(state, instrument, side, price_ticks)
+    if tif == POST_ONLY and crossing:
+        _reject(state, events, command, verdict, POST_ONLY_WOULD_TAKE)
+        return
+    if tif == FOK and not fillable(state, instrument, side, price_ticks, qty, account, stp):
+        _reject(state, events, command, verdict, FOK_UNFILLED)
+        return
+    if (tif == GTC or tif == POST_ONLY) and (
+        not _may_rest(state, instrument, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
+    ):
+        _reject(state, events, command, verdict, BOOK_FULL)
+        return
+    meta[TAKER_SEQ] = command["seq"]
+    meta[TAKER_ID] = command["order_id"]
+    meta[TAKER_SLOT] = 0
+    meta[TAKER_PRICE] = price_ticks
+    meta[TAKER_LEFT] = qty
+    meta[TAKER_TOTAL] = qty
+    meta[TAKER_HOLD] = verdict["hold"]
+    meta[TAKER_ACCOUNT] = account
+    meta[TAKER_INSTRUMENT] = instrument
+    meta[TAKER_SIDE] = side
+    meta[TAKER_STP] = stp
+    meta[TAKER_TIF] = tif
+    meta[TAKER_TYPE] = kind
+    meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
+
+
+@njit_inlined
+def _named_order(state, command):
+    """Slot of the order that a cancel or amend names by id, account and instrument, or 0."""
+    slot = find_order(state, command["order_id"])
+    order = state.orders[slot]
+    if slot != 0 and (order["account"] != command["account"] or order["instrument"] != command["instrument"]):
+        return np.int64(0)
+    return slot
+
+
+@njit_inlined
+def amend_order(state, command, verdict, events):
+    """AMEND: refuse, change the quantity in place, or take the order off its level and make it the taker."""
+    meta = state.meta
+    orders = state.orders
+    slot = _named_order(state, command)
+    if slot == 0:
+        _reject(state, events, command, verdict, UNKNOWN_ORDER)
+        return
+    order = orders[slot]
+    price_ticks = verdict["price_ticks"]
+    total = verdict["qty_lots"]
+    instrument = np.int64(order["instrument"])
+    side = np.int64(order["side"])
+    modes = np.int64(order["modes"])
+    old_total = order["total_lots"]
+    old_price_ticks = order["price_ticks"]
+    left = total - (old_total - order["left_lots"])
+    assert price_ticks > 0, "risk admits positive prices only"
+    if left <= 0:
+        _reject(state, events, command, verdict, QUANTITY_TOO_LOW)
+        return
+    moves = price_ticks != old_price_ticks
+    if not moves and total == old_total:
+        _reject(state, events, command, verdict, NO_CHANGE)
+        return
+    crossing = moves and crosses(state, instrument, side, price_ticks)
+    if crossing and modes >> 4 == POST_ONLY:
+        _reject(state, events, command, verdict, POST_ONLY_WOULD_TAKE)
+        return
+    if moves and not _may_rest(state, instrument, price_ticks):
+        _reject(state, events, command, verdict, BOOK_FULL)
+        return
+    in_place = not moves and total < old_total
+    emit(
+        state,
+        events.slots,
+        command["seq"],
+        EV_AMENDED,
+        0,
+        EVENT_LAST if in_place else 0,
+        instrument,
+        order["order_id"],
+        price_ticks,
+        total,
+        left,
+        left,
+        np.int64(order["hold"]),
+    )
+    order["left_lots"] = left
+    order["total_lots"] = total
+    if in_place:
+        return
+    unlink(state, slot)
+    order["price_ticks"] = price_ticks
+    meta[TAKER_SEQ] = command["seq"]
+    meta[TAKER_ID] = order["order_id"]
+    meta[TAKER_SLOT] = slot
+    meta[TAKER_PRICE] = price_ticks
+    meta[TAKER_LEFT] = left
+    meta[TAKER_HOLD] = order["hold"]
+    meta[TAKER_INSTRUMENT] = instrument
+    meta[TAKER_SIDE] = side
+    if crossing:
+        meta[TAKER_ACCOUNT] = order["account"]
+        meta[TAKER_STP] = modes & 15
+        meta[TAKER_TYPE] = AMEND
+    meta[TAKER_TIF] = modes >> 4
+    meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
+
+
+@njit_inlined
+def cancel_order(state, command, verdict, events):
+    """CANCEL."""
+    slot = _named_order(state, command)
+    if slot == 0:
+        _reject(state, events, command, verdict, UNKNOWN_ORDER)
+        return
+    _emit_canceled(state, events, command["seq"], slot, BY_USER, EVENT_LAST)
+    unlink(state, slot)
+    forget(state, slot)
+
+
+@njit_inlined
+def _emit_canceled(state, events, seq, slot, reason, flags):
+    order = state.orders[slot]
+    emit(
+        state,
+        events.slots,
+        seq,
+        EV_CANCELED,
+        reason,
+        flags,
+        np.int64(order["instrument"]),
+        order["order_id"],
+        order["price_ticks"],
+        order["left_lots"],
+        0,
+        0,
+        np.int64(order["hold"]),
+    )
+
+
+@njit_inlined
+def _settle_taker(state, events):
+    """After trading: rest, or drop the rest. Returns False when the ring is full."""
+    meta = state.meta
+    orders = state.orders
+    slot = meta[TAKER_SLOT]
+    left = meta[TAKER_LEFT]
+    if meta[STAGE] == STAGE_IDLE:
+        if slot != 0:
+            forget(state, slot)
+        return True
+    if not has_room(state, events, 1):
+        return False
+    instrument = meta[TAKER_INSTRUMENT]
+    side = meta[TAKER_SIDE]
+    price_ticks = meta[TAKER_PRICE]
+    tif = meta[TAKER_TIF]
+    rests = meta[STAGE] == STAGE_RESTING and (tif == GTC or tif == POST_ONLY)
+    kind = EV_RESTED
+    reason = 0
+    taker_left = left
+    if rests:
+        if slot == 0:
+            slot = _new_order(state)
+        orders[slot]["left_lots"] = left
+        append(state, slot, instrument, side, price_ticks)
+    else:
+        kind = EV_EXPIRED
+        taker_left = np.int64(0)
+        if meta[STAGE] == STAGE_EXPIRED:
+            reason = BY_STP
+        elif meta[TAKER_TYPE] == LIMIT:
+            reason = BY_IOC
+        else:
+            reason = BY_NO_LIQUIDITY
+        if slot != 0:
+            forget(state, slot)
+    emit(
+        state,
+        events.slots,
+        meta[TAKER_SEQ],
+        kind,
+        reason,
+        EVENT_LAST,
+        instrument,
+        meta[TAKER_ID],
+        price_ticks,
+        left,
+        left,
+        taker_left,
+        meta[TAKER_HOLD],
+    )
+    meta[STAGE] = STAGE_IDLE
+    return True
+
+
+@njit_inlined
+def _new_order(state):
+    """The taker as an order in the pool, on no level yet."""
+    meta = state.meta
+    slot = new_slot(state)
+    order = state.orders[slot]
+    order["order_id"] = meta[TAKER_ID]
+    order["price_ticks"] = meta[TAKER_PRICE]
+    order["total_lots"] = meta[TAKER_TOTAL]
+    order["hold"] = meta[TAKER_HOLD]
+    order["instrument"] = meta[TAKER_INSTRUMENT]
+    order["side"] = meta[TAKER_SIDE]
+    order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
+    register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], meta[TAKER_INSTRUMENT])
+    return slot
+
+
+@njit_inlined
+def proceed(state, events):
+    """Go on with the command in progress; whether it is finished (False: the ring is full)."""
+    meta = state.meta
+    if meta[STAGE] == STAGE_CANCELING:
+        return _cancel_collected(state, events)
+    if meta[STAGE] == STAGE_TRADING and not trade(state, events):
+        return False
+    return _settle_taker(state, events)
+
+
+# --- cancel-all: rare, and as long as its orders are many -------------------------------------------------------------
+
+
+@njit_called
+def cancel_all(state, command, events):
+    """CANCEL_ALL: collect the orders of an account, of an instrument, or of both; ``proceed`` removes them."""
+    meta = state.meta
+    account = np.int64(command["account"])
+    instrument = np.int64(command["instrument"])
+    count = _collect_account(state, account, instrument) if account != 0 else _collect_book(state, instrument)
+    if count == 0:
+        emit(state, events.slots, command["seq"], EV_NOTHING, 0, EVENT_LAST, instrument, 0, 0, 0, 0, 0, -1)
+        return
+    _sort_scratch(state, count)
+    meta[TAKER_SEQ] = command["seq"]
+    meta[SCRATCH_NEXT] = 0
+    meta[SCRATCH_COUNT] = count
+    meta[STAGE] = STAGE_CANCELING
+
+
+@njit_called
+def _cancel_collected(state, events):
+    meta = state.meta
+    count = meta[SCRATCH_COUNT]
+    for i in range(meta[SCRATCH_NEXT], count):
+        if not has_room(state, events, 1):
+            meta[SCRATCH_NEXT] = i
+            return False
+        slot = np.int64(state.scratch[i])
+        _emit_canceled(state, events, meta[TAKER_SEQ], slot, BY_CANCEL_ALL, EVENT_LAST if i == count - 1 else 0)
+        unlink(state, slot)
+        forget(state, slot)
+    meta[STAGE] = STAGE_IDLE
+    return True
+
+
+@njit_called
+def _collect_account(state, account, instrument):
+    """Slots of the account's orders (instrument 0 = on any) in ``scratch``, the oldest first: so ids mostly rise."""
+    orders = state.orders
+    scratch = state.scratch
+    count = 0
+    slot = np.int64(state.accounts[account])
+    while slot != 0:
+        if instrument == 0 or orders[slot]["instrument"] == instrument:
+            scratch[count] = slot
+            count += 1
+        slot = np.int64(orders[slot]["account_next"])
+    for i in range(count // 2):
+        other = scratch[count - 1 - i]
+        scratch[count - 1 - i] = scratch[i]
+        scratch[i] = other
+    return count
+
+
+@njit_called
+def _collect_book(state, instrument):
+    """Slots of all orders of an instrument in ``scratch``."""
+    orders = state.orders
+    leaves = state.leaves
+    scratch = state.scratch
+    count = 0
+    for side in (BUY, SELL):
+        level = np.int64(state.books[instrument]["best_level"][side])
+        while level != 0:
+            slot = np.int64(state.levels[level]["head"])
+            while slot != 0:
+                scratch[count] = slot
+                count += 1
+                slot = np.int64(orders[slot]["next"])
+            level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
+    return count
+
+
+@njit_inlined
+def _precedes(orders, a, b):
+    """Whether the order in slot a comes before that in slot b by (instrument, order id)."""
+    if orders[a]["instrument"] != orders[b]["instrument"]:
+        return orders[a]["instrument"] < orders[b]["instrument"]
+    return orders[a]["order_id"] < orders[b]["order_id"]
+
+
+@njit_called
+def _sort_scratch(state, count):
+    """Heap sort of the slots collected, unless they are in order: no memory, and no bad case."""
+    orders = state.orders
+    scratch = state.scratch
+    i = 1
+    while i < count and _precedes(orders, np.int64(scratch[i - 1]), np.int64(scratch[i])):
+        i += 1
+    if i >= count:
+        return
+    for start in range(count // 2 - 1, -1, -1):
+        _sift_down(orders, scratch, start, count)
+    for end in range(count - 1, 0, -1):
+        largest = scratch[0]
+        scratch[0] = scratch[end]
+        scratch[end] = largest
+        _sift_down(orders, scratch, 0, end)
+
+
+@njit_called
+def _sift_down(orders, scratch, start, end):
+    root = start
+    slot = np.int64(scratch[root])
+    while 2 * root + 1 < end:
+        child = 2 * root + 1
+        if child + 1 < end and _precedes(orders, np.int64(scratch[child]), np.int64(scratch[child + 1])):
+            child += 1
+        if not _precedes(orders, slot, np.int64(scratch[child])):
+            break
+        scratch[root] = scratch[child]
+        root = child
+    scratch[root] = slot

@@ -1,0 +1,62 @@
+"""Named hashes of a shard: of what stands in its books, and of all that it said. Sums over rows modulo 2^64.
+
+Storage shows in none of them: not slots, hold rows, nor tables. The hashes of shards add up to those of one shard with
+all instruments.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from matcher.bits import PHI, add, mix, multiply
+from matcher.jit import njit_kernel
+from matcher.state import EVENT_HASH, ORDERS_USED, MatcherState
+
+_ODD: Final = (
+    np.uint64(0xE7037ED1A0B428DB),
+    np.uint64(0x8EBC6AF09C88C6E3),
+    np.uint64(0x589965CC75374CC3),
+    np.uint64(0x1D8E4E27C47D124F),
+    np.uint64(0xEB44ACCAB455D165),
+    np.uint64(0xA0761D6478BD642F),
+)
+_MASK: Final = (1 << 64) - 1
+
+
+@njit_kernel
+def books_hash(state):
+    """Hash (uint64) of the listed instruments and of every resting order with the order before it in its level, if any.
+
+    To be taken between commands.
+    """
+    orders = state.orders
+    total = np.uint64(0)
+    for slot in range(1, state.meta[ORDERS_USED] + 1):
+        order = orders[slot]
+        if order["order_id"] == 0:
+            continue
+        older = np.int64(order["prev"])
+        older_id = orders[older]["order_id"] if older != 0 else np.int64(0)
+        what = np.int64(order["instrument"]) | np.int64(order["side"]) << 16 | np.int64(order["modes"]) << 24
+        what |= np.int64(order["account"]) << 32
+        word = multiply(np.uint64(order["order_id"]), PHI)
+        word = add(word, multiply(np.uint64(order["price_ticks"]), _ODD[0]))
+        word = add(word, multiply(np.uint64(order["left_lots"]), _ODD[1]))
+        word = add(word, multiply(np.uint64(order["total_lots"]), _ODD[2]))
+        word = add(word, multiply(np.uint64(older_id), _ODD[3]))
+        word = add(word, multiply(np.uint64(what), _ODD[4]))
+        total = add(total, mix(word))
+    for instrument in range(1, state.books.shape[0]):
+        book = state.books[instrument]
+        if book["multiplier"] != 0:
+            word = multiply(np.uint64(instrument), _ODD[5])
+            word = add(word, multiply(np.uint64(book["multiplier"]), PHI))
+            total = add(total, mix(add(word, multiply(np.uint64(book["lot_atoms"]), _ODD[0]))))
+    return total
+
+
+def structure_hashes(state: MatcherState) -> dict[str, int]:
+    """The hashes of this shard by the name of the structure; each an integer below 2^64."""
+    return {"books": int(books_hash(state)), "events": int(state.meta[EVENT_HASH]) & _MASK}

@@ -1,0 +1,108 @@
+"""Commands and verdicts in, events out: one command for the fused engine, a batch of slots for a shard of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, proceed
+from matcher.events import has_room, publish_events
+from matcher.jit import njit_called, njit_kernel
+from matcher.state import APPLIED_SEQ, SHARD, SHARDS, STAGE, STAGE_IDLE
+from protocol.enums import AMEND, CANCEL, CANCEL_ALL, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
+from ringbuf.ring import advance, published, reader_cursor
+
+EVENTS_AT_ONCE: int = 2
+"""Events of a command that does not trade; an event ring holds at least so many."""
+
+
+@njit_kernel
+def match_command(state, command, verdict, events):
+    """Apply one command to the books of this shard.
+
+    Parameters
+    ----------
+    state : MatcherState, changed in place
+    command : COMMAND record, the head of a group or a later slot; of it the first cache line is read
+    verdict : VERDICT record of the same slot; its price and quantity count, for LIST_INSTRUMENT multiplier and lot size
+    events : Ring of EVENT records that only this shard writes, ``EVENTS_AT_ONCE`` slots or more
+
+    Returns
+    -------
+    bool
+        True: done; the events of the command, the last with EVENT_LAST, are in the ring behind those of earlier
+        commands, to be made visible by ``publish_events``. False: the ring is full; publish, make room, and call again
+        with the same arguments before anything else.
+
+    Source: flow format 2, sections 2 (reasons 10, 12, 13, 15, 16) and 4.
+    """
+    meta = state.meta
+    if meta[STAGE] != STAGE_IDLE:
+        return proceed(state, events)
+    if verdict["code"] != VERDICT_OK:
+        return True
+    kind = np.int64(command["type"])
+    instrument = np.int64(command["instrument"])
+    shards = meta[SHARDS]
+    if shards != 1 and instrument % shards != meta[SHARD] and not (kind == CANCEL_ALL and instrument == 0):
+        return True
+    if not has_room(state, events, EVENTS_AT_ONCE):
+        return False
+    if kind == AMEND:
+        amend_order(state, command, verdict, events)
+    elif kind == CANCEL:
+        cancel_order(state, command, verdict, events)
+    elif LIMIT <= kind <= MARKET_AMOUNT:
+        enter_order(state, command, verdict, events)
+    elif kind == CANCEL_ALL:
+        cancel_all(state, command, events)
+    elif kind == LIST_INSTRUMENT:
+        _list_instrument(state, instrument, verdict)
+    return meta[STAGE] == STAGE_IDLE or proceed(state, events)
+
+
+@njit_called
+def _list_instrument(state, instrument, verdict):
+    assert 0 < instrument < state.books.shape[0], "risk lists instruments of the table only"
+    book = state.books[instrument]
+    book["multiplier"] = verdict["price_ticks"]
+    book["lot_atoms"] = verdict["qty_lots"]
+
+
+@njit_kernel
+def step(state, commands, verdicts, events, reader_commands, reader_verdicts, limit):
+    """Apply up to ``limit`` slots that have a verdict, then publish events and cursors once. Never blocks.
+
+    Parameters
+    ----------
+    state : MatcherState
+    commands, verdicts : Ring of COMMAND and of VERDICT records; the slot with seq s stands at position s in both
+    events : Ring of EVENT records that only this shard writes, after ``join_events``
+    reader_commands, reader_verdicts : int, this shard's reader numbers on the two rings
+    limit : int > 0
+
+    Returns
+    -------
+    int
+        Slots finished plus events published: 0 when there was nothing to do, or no room for it.
+    """
+    meta = state.meta
+    first = reader_cursor(verdicts, reader_verdicts)
+    events_before = published(events)
+    last = min(first + limit, published(verdicts))
+    command_mask = np.int64(commands.slots.shape[0] - 1)
+    verdict_mask = np.int64(verdicts.slots.shape[0] - 1)
+    finished = first
+    while finished < last:
+        command = commands.slots[finished & command_mask]
+        verdict = verdicts.slots[finished & verdict_mask]
+        assert command["seq"] == finished + 1, "the command with seq s stands at position s"
+        assert verdict["seq"] == finished + 1, "the verdict on seq s stands at position s"
+        if not match_command(state, command, verdict, events):
+            break
+        finished += 1
+    publish_events(state, events)
+    if finished != first:
+        meta[APPLIED_SEQ] = finished
+        advance(verdicts, reader_verdicts, finished)
+        advance(commands, reader_commands, finished)
+    return finished - first + published(events) - events_before

@@ -1,0 +1,245 @@
+"""The state of one matcher shard: named arrays of fixed size, zero at the start, used in place by the kernels.
+
+Zero is "none" in every link, so that a new state is memory as the system gives it, and pages of a large pool that no
+order ever reached take no memory. Slot 0 of ``orders`` and row 0 of ``leaves`` and ``levels`` are never in use:
+unlinking writes into them where a neighbour is absent instead of branching on it, so that what they hold means nothing.
+
+Not part of the state of the market: which slot an order has, the order of an account's list, the layout of the hash
+tables, cursors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+LEAF_BITS: Final = 6
+LEAF_PRICES: Final = 64
+"""Prices that one leaf covers, one bit each."""
+
+DEPTH_MAX: Final = 10
+"""Bitmap nodes above a leaf: 6 * (10 + 1) bits of price are more than 62."""
+
+NO_ASK: Final = 1 << 62
+"""Best ask of an empty side, above every price; the best bid of an empty side is 0."""
+
+PRICE_LIMIT: Final = 1 << 62
+"""Prices in ticks are 1 or more and below this."""
+
+ORDER_DTYPE: Final = np.dtype(
+    [
+        ("order_id", "<i8"),  # 0 = the slot is free
+        ("price_ticks", "<i8"),
+        ("left_lots", "<i8"),
+        ("total_lots", "<i8"),  # total - left = traded + prevented
+        ("next", "<u4"),  # younger order of the level; of a free slot: the next free one
+        ("prev", "<u4"),  # older order of the level
+        ("level", "<u4"),  # leaf * 64 + price % 64
+        ("hold", "<i4"),  # row of risk's hold table; goes into events, means nothing here
+        ("account", "<i4"),
+        ("account_next", "<u4"),
+        ("account_prev", "<u4"),
+        ("instrument", "<u2"),
+        ("side", "u1"),
+        ("modes", "u1"),  # tif * 16 + stp
+    ]
+)
+"""A resting order: one cache line."""
+
+LEAF_DTYPE: Final = np.dtype(
+    [
+        ("prefix", "<i8"),  # price >> 6
+        ("bitmap", "<u8"),  # bit b: there are orders at price prefix * 64 + b; 0 = the leaf is free
+        ("instrument", "<u4"),
+        ("higher", "<u4"),  # next leaf of the instrument by price; of a free leaf: the next free one
+        ("lower", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+"""64 neighbouring prices of an instrument, bids and asks alike: the book is never crossed, so that the price tells the
+side."""
+
+LEVEL_DTYPE: Final = np.dtype([("head", "<u4"), ("tail", "<u4")])
+"""First and last order of a price level."""
+
+NODE_DTYPE: Final = np.dtype(
+    [
+        ("prefix", "<i8"),  # price >> 6 * (depth + 1)
+        ("bitmap", "<u8"),  # bit b: something lives below child prefix * 64 + b; 0 = free
+        ("instrument", "<u4"),
+        ("depth", "<u4"),  # 1..DEPTH_MAX; the leaves are depth 0
+    ]
+)
+"""A bitmap over 64 leaves or 64 nodes of the depth below."""
+
+BOOK_DTYPE: Final = np.dtype(
+    [
+        ("best_ticks", "<i8", (2,)),  # best bid (0 = none), best ask (NO_ASK = none)
+        ("best_level", "<u4", (2,)),  # level of it, 0 = none
+        ("lowest_leaf", "<u4"),
+        ("highest_leaf", "<u4"),
+        ("multiplier", "<i8"),  # K: quote units per tick and lot; 0 = not listed
+        ("lot_atoms", "<i8"),
+        ("orders", "<i8"),  # resting orders
+        ("reserved", "<i8"),
+    ]
+)
+"""An instrument's book: one cache line."""
+
+# --- words of ``meta`` ------------------------------------------------------------------------------------------------
+SHARD: Final = 0  # this shard of …
+SHARDS: Final = 1  # … so many; an instrument belongs to shard ``instrument % shards``
+APPLIED_SEQ: Final = 2  # last command slot finished
+EVENT_POSITION: Final = 3  # last event written to the ring, published or not
+EVENT_LIMIT: Final = 4  # the ring has room up to this position
+EVENT_FOLDED: Final = 5  # last event that is in the hash of events
+EVENT_HASH: Final = 6  # sum of mix(event)
+ORDERS_USED: Final = 7  # slots 1..n were in use at some time
+ORDERS_FREE: Final = 8  # first of the freed ones
+ORDERS_LIVE: Final = 9
+LEAVES_USED: Final = 10
+LEAVES_FREE: Final = 11
+LEAVES_LIVE: Final = 12
+NODES_LIVE: Final = 13
+IDS_SHIFT: Final = 14  # tag of an id >> shift = home line in ``ids``
+LEAF_TABLE_SHIFT: Final = 15
+NODE_SHIFT: Final = 16
+
+STAGE: Final = 24  # STAGE_*: where the command in progress stands
+TAKER_SEQ: Final = 25  # the command in progress: its order, as far as trading needs it
+TAKER_ID: Final = 26
+TAKER_SLOT: Final = 27  # its slot (amend), 0 = none yet
+TAKER_PRICE: Final = 28
+TAKER_LEFT: Final = 29  # lots, or units of a market order by amount
+TAKER_TOTAL: Final = 30
+TAKER_HOLD: Final = 31
+TAKER_ACCOUNT: Final = 32
+TAKER_INSTRUMENT: Final = 33
+TAKER_SIDE: Final = 34
+TAKER_STP: Final = 35
+TAKER_TIF: Final = 36
+TAKER_TYPE: Final = 37
+SCRATCH_NEXT: Final = 38  # cancel-all: next entry of ``scratch`` …
+SCRATCH_COUNT: Final = 39  # … of so many
+META_WORDS: Final = 64
+
+STAGE_IDLE: Final = 0
+STAGE_TRADING: Final = 1  # the taker trades
+STAGE_EXPIRED: Final = 2  # trading ended by self-trade prevention; the rest expires
+STAGE_RESTING: Final = 3  # trading ended; the rest rests or is dropped
+STAGE_CANCELING: Final = 4  # cancel-all
+
+
+class MatcherLimits(NamedTuple):
+    """Sizes of the pools of one shard.
+
+    Attributes
+    ----------
+    orders_max : int
+        Resting orders, 1 .. 2^30.
+    leaves_max : int
+        Ranges of 64 neighbouring prices (aligned, per instrument) with orders in them, 1 .. 2^26 - 1. With
+        ``orders_max`` of them BOOK_FULL cannot happen; only those ever used take memory (about 0.5 KiB each).
+    instruments_max : int
+        Largest instrument number, at most 65535.
+    accounts_max : int
+        Largest account number.
+    """
+
+    orders_max: int
+    leaves_max: int
+    instruments_max: int
+    accounts_max: int
+
+
+class MatcherState(NamedTuple):
+    """The arrays of a shard, as kernels take them; see the dtypes."""
+
+    meta: np.ndarray
+    orders: np.ndarray
+    levels: np.ndarray
+    leaves: np.ndarray
+    books: np.ndarray
+    ids: np.ndarray
+    accounts: np.ndarray
+    leaf_table: np.ndarray
+    nodes: np.ndarray
+    scratch: np.ndarray
+
+
+def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
+    """Names, dtypes and lengths of the arrays of a shard, for an arena."""
+    _check(limits)
+    return [
+        ("meta", np.dtype("<i8"), META_WORDS),
+        ("orders", ORDER_DTYPE, limits.orders_max + 1),
+        ("levels", LEVEL_DTYPE, (limits.leaves_max + 1) * LEAF_PRICES),
+        ("leaves", LEAF_DTYPE, limits.leaves_max + 1),
+        ("books", BOOK_DTYPE, limits.instruments_max + 1),
+        # tag << 32 | slot; see ``ids``
+        ("ids", np.dtype("<u8"), _table_size(2 * limits.orders_max)),
+        # first order of each account
+        ("accounts", np.dtype("<u4"), limits.accounts_max + 1),
+        # leaf of (instrument, prefix); see ``levels``
+        ("leaf_table", np.dtype("<u4"), _table_size(2 * limits.leaves_max)),
+        # A leaf has DEPTH_MAX nodes above it, most of them shared, so that nodes cannot run out before leaves do.
+        ("nodes", NODE_DTYPE, _table_size(DEPTH_MAX * limits.leaves_max * 5 // 4)),
+        ("scratch", np.dtype("<u4"), limits.orders_max + 1),
+    ]
+
+
+def make_state(arrays: dict[str, np.ndarray]) -> MatcherState:
+    """The arrays of an arena as the tuple that kernels take. A new arena also needs ``reset``."""
+    return MatcherState(*(arrays[name] for name in MatcherState._fields))
+
+
+def reset(state: MatcherState, shard: int = 0, shards: int = 1) -> None:
+    """Make the state that of an empty shard: of ``shards`` it is number ``shard``."""
+    assert 0 <= shard < shards, f"shard {shard} of {shards}: shards are numbered from 0"
+    meta = state.meta
+    if meta[SHARDS] != 0:
+        for array in state:
+            array.view(np.uint8)[:] = 0
+    meta[SHARD] = shard
+    meta[SHARDS] = shards
+    meta[IDS_SHIFT] = _line_shift(len(state.ids), 32, 3)
+    meta[LEAF_TABLE_SHIFT] = _line_shift(len(state.leaf_table), 64, 4)
+    meta[NODE_SHIFT] = _line_shift(len(state.nodes), 64, 0)
+    state.books["best_ticks"][:, 1] = NO_ASK
+
+
+def limits_of(state: MatcherState) -> MatcherLimits:
+    """The limits that the arrays were made for."""
+    return MatcherLimits(
+        orders_max=len(state.orders) - 1,
+        leaves_max=len(state.leaves) - 1,
+        instruments_max=len(state.books) - 1,
+        accounts_max=len(state.accounts) - 1,
+    )
+
+
+def _check(limits: MatcherLimits) -> None:
+    for name, value, largest in (
+        ("orders_max", limits.orders_max, 1 << 30),
+        ("leaves_max", limits.leaves_max, (1 << 26) - 1),
+        ("instruments_max", limits.instruments_max, (1 << 16) - 1),
+        ("accounts_max", limits.accounts_max, (1 << 31) - 1),
+    ):
+        if not 1 <= value <= largest:
+            raise ValueError(f"matcher limits: {name} is {value}; it must be between 1 and {largest}")
+
+
+def _table_size(entries: int) -> int:
+    """Least power of two with room for so many entries, and at least 64."""
+    return max(64, 1 << (entries - 1).bit_length())
+
+
+def _line_shift(size: int, word_bits: int, line_bits: int) -> int:
+    """How far a hash of ``word_bits`` bits is shifted right to number the lines of 2^line_bits entries of a table."""
+    return word_bits - ((size.bit_length() - 1) - line_bits)
+
+
+assert ORDER_DTYPE.itemsize == 64, "an order is one cache line"
+assert LEAF_DTYPE.itemsize == 32, "two leaves a cache line"
+assert BOOK_DTYPE.itemsize == 64, "a book is one cache line"

@@ -1,0 +1,1 @@
+"""What is kept: the journal, and what follows it."""

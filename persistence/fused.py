@@ -1,0 +1,192 @@
+"""The engine in one thread: risk and the matchers stepped in turn over private rings.
+
+The same kernels as the live processes run, so verdicts, outcomes and state are the same (ARCHITECTURE.md, invariant 2). Recovery, verify,
+the replica and the topology ``fused`` use it; the journal gives it the command order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from matcher import state as matcher_state
+from matcher.hashes import books_hash
+from matcher.kernel import step as matcher_step
+from protocol.enums import FLAG_MORE
+from protocol.hashing import mix
+from protocol.instance import Engine
+from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, OUTCOME_DTYPE, VERDICT_DTYPE
+from ringbuf.arena import private_arena
+from ringbuf.bank import bank_ring, bank_spec, init_bank
+from ringbuf.bundle import Bundle
+from ringbuf.ring import Ring, advance, private_ring, publish, published, reader_cursor, room
+from risk import hashes as risk_hashes
+from risk import state as risk_state
+from risk.kernel import step as risk_step
+from risk.rings import make_rings
+
+NO_BELL = -1
+_RISK_READER = 0
+_FIRST_MATCHER_READER = 1
+
+
+class EngineFault(RuntimeError):
+    """A broken invariant: the engine must stop, its state cannot be trusted."""
+
+
+def matcher_limits(engine: Engine) -> matcher_state.MatcherLimits:
+    """Pool sizes of one shard."""
+    limits = engine.limits
+    return matcher_state.MatcherLimits(
+        orders_max=limits.orders, leaves_max=limits.leaves, instruments_max=limits.instruments, accounts_max=limits.accounts
+    )
+
+
+def risk_spec(engine: Engine) -> list[tuple[str, Any, tuple[int, ...]]]:
+    """Arena specification of risk's state."""
+    return risk_state.state_spec(engine.limits, engine.rings.window)
+
+
+def matcher_bundle(arrays: dict[str, np.ndarray]) -> Bundle:
+    """A matcher's state as its kernels take it."""
+    return Bundle(**matcher_state.make_state(arrays)._asdict())
+
+
+class FusedEngine:
+    """Risk and K matchers in one thread.
+
+    Parameters
+    ----------
+    engine : sizes; ``engine.shards`` matchers
+    risk_arrays, matcher_arrays : state to go on with (one mapping a matcher), or None for a fresh private state
+    outcomes : ring to publish outcomes into; None for a private one that ``feed`` empties
+    last_seq : last command that the given state has settled
+    budget : commands taken by one step; 1 settles each command before the next is reserved
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        risk_arrays: dict[str, np.ndarray] | None = None,
+        matcher_arrays: list[dict[str, np.ndarray]] | None = None,
+        *,
+        last_seq: int = 0,
+        budget: int = 4096,
+    ) -> None:
+        engine.check()
+        shards = engine.shards
+        self.engine = engine
+        self.budget = budget
+        if risk_arrays is None:
+            risk_arrays = private_arena(risk_spec(engine))
+            risk_state.reset(risk_state.make_state(risk_arrays))
+        if matcher_arrays is None:
+            matcher_arrays = []
+            for k in range(shards):
+                arrays = private_arena(matcher_state.state_spec(matcher_limits(engine)))
+                matcher_state.reset(matcher_state.make_state(arrays), k, shards)
+                matcher_arrays.append(arrays)
+        self.risk = risk_state.make_state(risk_arrays)
+        self.matchers = [matcher_bundle(arrays) for arrays in matcher_arrays]
+        rings = engine.rings
+        self.commands: Ring = private_ring(COMMAND_DTYPE, rings.command, n_readers=1 + shards, start=last_seq)
+        self.verdicts: Ring = private_ring(VERDICT_DTYPE, rings.command, n_readers=shards, start=last_seq)
+        outcomes_before = int(self.risk.meta[risk_state.OUTCOMES])
+        self.outcomes: Ring = private_ring(OUTCOME_DTYPE, rings.outcome, n_readers=1, start=outcomes_before)
+        bank = private_arena(bank_spec(EVENT_DTYPE, rings.event, shards))
+        init_bank(bank["words"], bank["slots"], shards, NO_BELL, [NO_BELL] * shards)
+        self.events = [bank_ring(bank["words"], bank["slots"], self.commands.board, shards, k) for k in range(shards)]
+        for matcher, ring in zip(self.matchers, self.events, strict=True):
+            matcher_state.join_events(matcher, ring)
+        self.rings = make_rings(self.commands, self.verdicts, self.outcomes, bank["words"], bank["slots"])
+        self.last_seq = last_seq
+
+    def feed(self, slots: np.ndarray, on_outcomes: Callable[[np.ndarray], None] | None = None) -> None:
+        """Apply command slots (seq and ts_ns are stamped, groups are whole) until all are settled.
+
+        ``on_outcomes`` receives copies of the outcomes, in order. Raises EngineFault.
+        """
+        done = 0
+        while done < len(slots):
+            done += self._put(slots[done:])
+            self.step_until_settled(on_outcomes) if self.budget == 1 else self.step(on_outcomes)
+        self.step_until_settled(on_outcomes)
+
+    def _put(self, slots: np.ndarray) -> int:
+        """Put as many whole groups into the command ring as fit; with ``budget`` 1 a single one."""
+        free = int(room(self.commands, min(len(slots), len(self.commands.slots))))
+        count = min(free, len(slots))
+        if self.budget == 1:
+            count = 1 + int(np.argmin((slots["flags"][:128] & FLAG_MORE) != 0))
+        while count and count < len(slots) and slots["flags"][count - 1] & FLAG_MORE:
+            count -= 1
+        if count == 0:
+            return 0
+        if slots["seq"][0] != self.last_seq + 1:
+            msg = f"the next command must have seq {self.last_seq + 1}, not {slots['seq'][0]}"
+            raise EngineFault(msg)
+        positions = (np.arange(count) + self.last_seq) & (len(self.commands.slots) - 1)
+        self.commands.slots[positions] = slots[:count]
+        self.last_seq += count
+        publish(self.commands, self.last_seq)
+        return count
+
+    def step(self, on_outcomes: Callable[[np.ndarray], None] | None = None) -> int:
+        """One step of each part; returns the work done. Raises EngineFault."""
+        work = int(risk_step(self.risk, self.rings, self.budget))
+        for k, (matcher, ring) in enumerate(zip(self.matchers, self.events, strict=True)):
+            work += int(matcher_step(matcher, self.commands, self.verdicts, ring, _FIRST_MATCHER_READER + k, k, self.budget))
+        self._drain(on_outcomes)
+        fault = int(self.risk.meta[risk_state.FAULT])
+        if fault:
+            msg = f"risk stopped after command {self.settled_seq}: {risk_state.FAULT_TEXT[fault]}"
+            raise EngineFault(msg)
+        return work
+
+    def step_until_settled(self, on_outcomes: Callable[[np.ndarray], None] | None = None) -> None:
+        """Step until every command fed is settled; a step without work before that is a fault."""
+        while self.settled_seq < self.last_seq:
+            if self.step(on_outcomes) == 0 and self.settled_seq < self.last_seq:
+                msg = f"the engine stands still after command {self.settled_seq} of {self.last_seq}"
+                raise EngineFault(msg)
+
+    def _drain(self, on_outcomes: Callable[[np.ndarray], None] | None) -> None:
+        cursor = int(reader_cursor(self.outcomes, 0))
+        end = int(published(self.outcomes))
+        if end == cursor:
+            return
+        if on_outcomes is not None:
+            on_outcomes(self.outcomes.slots[(np.arange(cursor, end)) & (len(self.outcomes.slots) - 1)])
+        advance(self.outcomes, 0, end)
+
+    @property
+    def settled_seq(self) -> int:
+        """Last command slot settled."""
+        return int(self.risk.meta[risk_state.SETTLED])
+
+    def hashes(self) -> dict[str, int]:
+        """Hashes by named structure as of the last settled command; ``state`` over all of them. Independent of the number of shards."""
+        out = np.zeros(len(risk_hashes.STRUCTURES), dtype=np.int64)
+        risk_hashes.named_hashes(self.risk, out)
+        named = {name: int(h) for name, h in zip(risk_hashes.STRUCTURES, out, strict=True)}
+        named["books"] = _wrap(sum(int(books_hash(m)) for m in self.matchers))
+        total = 0
+        for h in named.values():
+            total = int(mix(total, h))
+        named["state"] = total
+        meta = self.risk.meta
+        named["verdicts"] = int(meta[risk_state.VERDICT_HASH])
+        named["outcomes"] = int(meta[risk_state.OUTCOME_HASH])
+        named["events"] = _wrap(sum(int(m.meta[matcher_state.EVENT_HASH]) for m in self.matchers))
+        return named
+
+    def unbalanced_asset(self) -> int:
+        """0 when money is conserved in every asset (see ``risk.hashes.first_unbalanced_asset``)."""
+        return int(risk_hashes.first_unbalanced_asset(self.risk))
+
+
+def _wrap(x: int) -> int:
+    x &= (1 << 64) - 1
+    return x - (1 << 64) if x >> 63 else x

@@ -1,0 +1,66 @@
+"""Which line of an instance's shared board holds which cursor or flag. A line is 16 words of 8 bytes; one writer each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LINE_WORDS: Final = 16
+
+
+def _line(n: int) -> int:
+    return n * LINE_WORDS
+
+
+# Written by the supervisor.
+STOP: Final = _line(0)  # 1 = engine processes leave their loops, 2 = gateways too
+EPOCH: Final = _line(0) + 1  # of the engine that runs now; 0 = none
+ENGINE_STATE: Final = _line(0) + 2  # ENGINE_*
+SUPERVISOR_PID: Final = _line(0) + 3
+RECOVERED_SEQ: Final = _line(0) + 4
+
+# Written by the sequencer.
+SEQUENCED_SEQ: Final = _line(1)
+SEQUENCED_TS_NS: Final = _line(1) + 1
+CLOCK_ALARM: Final = _line(1) + 2  # 1 = UTC is further away than the clock may slew
+
+# Written by the journal.
+DURABLE_SEQ: Final = _line(2)
+JOURNAL_SPACE: Final = _line(2) + 1  # 1 = the next segment cannot be made
+JOURNAL_SYNCS: Final = _line(2) + 2
+JOURNAL_BYTES: Final = _line(2) + 3
+JOURNAL_SYNC_NS: Final = _line(2) + 4
+JOURNAL_FAILED: Final = _line(2) + 5  # errno of a failed write or sync; fatal
+
+# Written by risk.
+RESERVED_SEQ: Final = _line(3)
+SETTLED_SEQ: Final = _line(4)
+OUTCOMES: Final = _line(4) + 1
+TRADES: Final = _line(4) + 2
+REFUSALS: Final = _line(4) + 3
+EXACT_WAITS: Final = _line(4) + 4
+CHECKPOINT_SEQ: Final = _line(4) + 5
+
+# Written by the replica.
+REPLICATED_SEQ: Final = _line(5)
+VERIFIED_SEQ: Final = _line(5) + 1
+DIVERGED: Final = _line(5) + 2  # 1 = replica and live engine differ
+
+FIRST_PROCESS_LINE: Final = 16
+LINE_SEQUENCER: Final = 16
+LINE_RISK: Final = 17
+LINE_JOURNAL: Final = 18
+LINE_REPLICA: Final = 19
+LINE_CONTROL: Final = 20
+LINE_REPLAY: Final = 21
+LINE_BOTS: Final = 22
+LINE_SUPERVISOR: Final = 23
+LINE_FIRST_GATEWAY: Final = 24
+LINE_FIRST_MATCHER: Final = 40
+MATCHERS_MAX: Final = 16
+LINES: Final = 64
+
+ENGINE_DOWN: Final = 0
+ENGINE_RECOVERING: Final = 1
+ENGINE_RUNNING: Final = 2
+ENGINE_STOPPING: Final = 3
+ENGINE_FAILED: Final = 4

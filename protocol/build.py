@@ -1,0 +1,325 @@
+"""Builders of command groups: what a producer fills, one small array of slots each, ``FLAG_MORE`` on all but the last.
+
+A builder does not number: ``stamp`` gives a block of finished groups its source, its gapless source numbers and the ids
+of its new orders. Operator commands end with a slot that says who and why.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from protocol import enums as e
+from protocol.instruments import Asset, Instrument
+from protocol.records import (
+    CLIENT_ORDER_ID_MAX,
+    COMMAND_DTYPE,
+    EXT_ADMIN_SLOT,
+    EXT_ASSET_SLOT,
+    EXT_IDS_SLOT,
+    EXT_LISTING_SLOT,
+    command_slots,
+)
+
+OPERATOR_BYTES: Final = 32
+REASON_BYTES: Final = 72
+NAMING_TYPES: Final = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.WITHDRAW_HOLD)
+"""Commands that bring a new order or hold into the world, under an id made of their own number."""
+
+
+def limit(
+    *,
+    account: int,
+    instrument: int,
+    side: int,
+    price_ticks: int,
+    qty_lots: int,
+    tif: int = e.GTC,
+    stp: int = e.STP_NONE,
+    entry_ts_ns: int = 0,
+) -> np.ndarray:
+    """Limit order."""
+    return _order(e.LIMIT, account, instrument, side, price_ticks, qty_lots, tif, stp, entry_ts_ns)
+
+
+def market(
+    *,
+    account: int,
+    instrument: int,
+    side: int,
+    qty_lots: int,
+    price_ticks: int = 0,
+    stp: int = e.STP_NONE,
+    entry_ts_ns: int = 0,
+) -> np.ndarray:
+    """Market order by quantity; ``price_ticks`` is the protection price, 0 = from the price band."""
+    return _order(e.MARKET, account, instrument, side, price_ticks, qty_lots, e.GTC, stp, entry_ts_ns)
+
+
+def market_amount(
+    *,
+    account: int,
+    instrument: int,
+    side: int,
+    amount_units: int,
+    price_ticks: int = 0,
+    stp: int = e.STP_NONE,
+    entry_ts_ns: int = 0,
+) -> np.ndarray:
+    """Market order by quote units to spend (buy) or to receive (sell)."""
+    return _order(e.MARKET_AMOUNT, account, instrument, side, price_ticks, amount_units, e.GTC, stp, entry_ts_ns)
+
+
+def cancel(*, account: int, instrument: int, order_id: int, entry_ts_ns: int = 0) -> np.ndarray:
+    """Cancel one resting order."""
+    group = _head(e.CANCEL, account=account, instrument=instrument)
+    group["order_id"] = order_id
+    group["entry_ts_ns"] = entry_ts_ns
+    return group
+
+
+def cancel_all(*, account: int = 0, instrument: int = 0, entry_ts_ns: int = 0) -> np.ndarray:
+    """Cancel every resting order of the account, on the instrument, or both; 0 = any, not both."""
+    group = _head(e.CANCEL_ALL, account=account, instrument=instrument)
+    group["entry_ts_ns"] = entry_ts_ns
+    return group
+
+
+def amend(
+    *, account: int, instrument: int, order_id: int, price_ticks: int, qty_lots: int, entry_ts_ns: int = 0
+) -> np.ndarray:
+    """Give a resting order a new price and a new total quantity."""
+    group = _head(e.AMEND, account=account, instrument=instrument)
+    group["order_id"] = order_id
+    group["price_ticks"] = price_ticks
+    group["qty_lots"] = qty_lots
+    group["entry_ts_ns"] = entry_ts_ns
+    return group
+
+
+def deposit(account: int, asset: int, amount_units: int, operator: str, reason: str) -> np.ndarray:
+    """Bring ``amount_units`` of the asset into the account."""
+    return _money(e.DEPOSIT, account, asset, amount_units, 0, operator, reason)
+
+
+def adjust(account: int, asset: int, amount_units: int, operator: str, reason: str) -> np.ndarray:
+    """Signed correction of an account against the external account."""
+    return _money(e.ADJUST, account, asset, amount_units, 0, operator, reason)
+
+
+def withdraw_hold(account: int, asset: int, amount_units: int, operator: str, reason: str) -> np.ndarray:
+    """Move an amount from free to locked for a withdrawal; the hold's id is the order id that ``stamp`` gives."""
+    return _money(e.WITHDRAW_HOLD, account, asset, amount_units, 0, operator, reason)
+
+
+def withdraw_settle(account: int, hold_id: int, operator: str, reason: str) -> np.ndarray:
+    """The held amount has left the exchange."""
+    return _money(e.WITHDRAW_SETTLE, account, 0, 0, hold_id, operator, reason)
+
+
+def withdraw_release(account: int, hold_id: int, operator: str, reason: str) -> np.ndarray:
+    """The held amount goes back to free."""
+    return _money(e.WITHDRAW_RELEASE, account, 0, 0, hold_id, operator, reason)
+
+
+def create_account(account: int, operator: str, reason: str) -> np.ndarray:
+    """Open account number ``account``."""
+    return _group(_head(e.CREATE_ACCOUNT, account=account), admin_slot(operator, reason))
+
+
+def close_account(account: int, operator: str, reason: str) -> np.ndarray:
+    """Close an empty account."""
+    return _group(_head(e.CLOSE_ACCOUNT, account=account), admin_slot(operator, reason))
+
+
+def freeze(account: int, operator: str, reason: str) -> np.ndarray:
+    """Refuse the account's new orders, amends and withdrawal holds from here on."""
+    return _group(_head(e.FREEZE, account=account), admin_slot(operator, reason))
+
+
+def unfreeze(account: int, operator: str, reason: str) -> np.ndarray:
+    """Undo a freeze."""
+    return _group(_head(e.UNFREEZE, account=account), admin_slot(operator, reason))
+
+
+def halt(instrument: int, operator: str, reason: str) -> np.ndarray:
+    """Refuse new orders and amends of the instrument from here on."""
+    return _group(_head(e.HALT, instrument=instrument), admin_slot(operator, reason))
+
+
+def resume(instrument: int, operator: str, reason: str) -> np.ndarray:
+    """Undo a halt."""
+    return _group(_head(e.RESUME, instrument=instrument), admin_slot(operator, reason))
+
+
+def set_fees(instrument: int, maker_rate_e8: int, taker_rate_e8: int, operator: str, reason: str) -> np.ndarray:
+    """Fee rates in 1e-8; a negative maker rate is a rebate."""
+    head = _head(e.SET_FEES, instrument=instrument)
+    head["price_ticks"] = maker_rate_e8
+    head["qty_lots"] = taker_rate_e8
+    return _group(head, admin_slot(operator, reason))
+
+
+def set_bands(
+    instrument: int,
+    *,
+    band_up_e8: int,
+    band_down_e8: int,
+    breaker_e8: int,
+    reference_ticks: int,
+    operator: str,
+    reason: str,
+) -> np.ndarray:
+    """Price bands and circuit breaker as shares of the reference in 1e-8 (0 = off).
+
+    ``reference_ticks`` 0 keeps the one in force.
+    """
+    listing = np.zeros(1, dtype=EXT_LISTING_SLOT.slot_dtype)
+    listing["type"] = e.EXT_LISTING
+    listing["band_up_e8"] = band_up_e8
+    listing["band_down_e8"] = band_down_e8
+    listing["breaker_e8"] = breaker_e8
+    listing["reference_ticks"] = reference_ticks
+    return _group(_head(e.SET_BANDS, instrument=instrument), listing.view(COMMAND_DTYPE), admin_slot(operator, reason))
+
+
+def set_timer(timer: int, period_ns: int, phase_ns: int, operator: str, reason: str) -> np.ndarray:
+    """Row ``timer`` of the sequencer's table ticks whenever ts = phase modulo period; period 0 stops it."""
+    head = _head(e.SET_TIMER)
+    head["timer"] = timer
+    head["price_ticks"] = period_ns
+    head["qty_lots"] = phase_ns
+    return _group(head, admin_slot(operator, reason))
+
+
+def list_asset(asset: Asset, operator: str, reason: str) -> np.ndarray:
+    """Enter an asset into the tables under its number."""
+    head = _head(e.LIST_ASSET)
+    head["asset"] = asset.index
+    slot = np.zeros(1, dtype=EXT_ASSET_SLOT.slot_dtype)
+    slot["type"] = e.EXT_ASSET
+    slot["symbol"] = _text(asset.symbol, 16, "asset symbol")
+    slot["scale"] = asset.scale
+    return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
+
+
+def list_instrument(instrument: Instrument, operator: str, reason: str) -> np.ndarray:
+    """Enter an instrument into the tables under its number; both assets must be listed before."""
+    head = _head(e.LIST_INSTRUMENT, instrument=instrument.index)
+    slot = np.zeros(1, dtype=EXT_LISTING_SLOT.slot_dtype)
+    slot["type"] = e.EXT_LISTING
+    slot["symbol"] = _text(instrument.symbol, 16, "instrument symbol")
+    slot["base"] = instrument.base.index
+    slot["quote"] = instrument.quote.index
+    for name in (
+        "tick_e8",
+        "lot_atoms",
+        "maker_rate_e8",
+        "taker_rate_e8",
+        "band_up_e8",
+        "band_down_e8",
+        "reference_ticks",
+        "breaker_e8",
+        "price_max_ticks",
+        "qty_max_lots",
+    ):
+        slot[name] = getattr(instrument, name)
+    return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
+
+
+def with_client_order_id(group: np.ndarray, client_order_id: str, link_id: int = 0, tag: int = 0) -> np.ndarray:
+    """The group with the client's own id (1 to 36 bytes, kept whole) as its second slot.
+
+    ValueError where it is longer or empty.
+    """
+    slot = np.zeros(1, dtype=EXT_IDS_SLOT.slot_dtype)
+    slot["type"] = e.EXT_IDS
+    slot["client_order_id"] = _text(client_order_id, CLIENT_ORDER_ID_MAX, "client order id")
+    slot["link_id"] = link_id
+    slot["tag"] = tag
+    return _group(group[:1], slot.view(COMMAND_DTYPE), group[1:])
+
+
+def admin_slot(operator: str, reason: str) -> np.ndarray:
+    """Last slot of an operator's command: who (1 to 32 bytes) and why (1 to 72 bytes)."""
+    slot = np.zeros(1, dtype=EXT_ADMIN_SLOT.slot_dtype)
+    slot["type"] = e.EXT_ADMIN
+    slot["operator"] = _text(operator, OPERATOR_BYTES, "operator")
+    slot["reason"] = _text(reason, REASON_BYTES, "reason")
+    return slot.view(COMMAND_DTYPE)
+
+
+def heads(slots: np.ndarray) -> np.ndarray:
+    """Which slots are the first of their group; bool[len(slots)]. The first slot must be a head."""
+    first = np.ones(len(slots), dtype=np.bool_)
+    first[1:] = (slots["flags"][:-1] & e.FLAG_MORE) == 0
+    return first
+
+
+def order_id_of(source: int, source_seq: int) -> int:
+    """Id of the order (or hold) that the source's command number ``source_seq`` brings."""
+    return source << e.ORDER_ID_SOURCE_SHIFT | source_seq
+
+
+def stamp(slots: np.ndarray, source: int, first_source_seq: int, session: int = 0) -> np.ndarray:
+    """Number finished groups in place and return them: each slot takes one number, its ring position in word 0.
+
+    Heads also get source, session and source_seq, and new orders and holds their id, ``source << 40 | source_seq``.
+    """
+    if len(slots) and slots["flags"][-1] & e.FLAG_MORE:
+        msg = "the last slot says that its group goes on: number whole groups only"
+        raise ValueError(msg)
+    numbers = np.arange(first_source_seq, first_source_seq + len(slots), dtype=np.int64)
+    slots["seq"] = numbers
+    at = np.flatnonzero(heads(slots))
+    slots["source"][at] = source
+    slots["session"][at] = session
+    slots["source_seq"][at] = numbers[at]
+    new = at[np.isin(slots["type"][at], NAMING_TYPES)]
+    slots["order_id"][new] = numbers[new] + order_id_of(source, 0)
+    return slots
+
+
+def _order(
+    kind: int, account: int, instrument: int, side: int, price: int, qty: int, tif: int, stp: int, entry_ts_ns: int
+) -> np.ndarray:
+    group = _head(kind, account=account, instrument=instrument)
+    group["side"] = side
+    group["tif"] = tif
+    group["stp"] = stp
+    group["price_ticks"] = price
+    group["qty_lots"] = qty
+    group["entry_ts_ns"] = entry_ts_ns
+    return group
+
+
+def _money(kind: int, account: int, asset: int, amount: int, hold_id: int, operator: str, reason: str) -> np.ndarray:
+    head = _head(kind, account=account)
+    head["asset"] = asset
+    head["qty_lots"] = amount
+    head["order_id"] = hold_id
+    return _group(head, admin_slot(operator, reason))
+
+
+def _head(kind: int, account: int = 0, instrument: int = 0) -> np.ndarray:
+    head = command_slots(1)
+    head["type"] = kind
+    head["account"] = account
+    head["instrument"] = instrument
+    return head
+
+
+def _group(*parts: np.ndarray) -> np.ndarray:
+    group = np.concatenate(parts)
+    group["flags"][:-1] |= np.uint32(e.FLAG_MORE)
+    group["flags"][-1] &= ~np.uint32(e.FLAG_MORE)
+    return group
+
+
+def _text(value: str, limit_bytes: int, what: str) -> bytes:
+    data = value.encode()
+    if not 0 < len(data) <= limit_bytes:
+        msg = f"{what} {value!r}: takes 1 to {limit_bytes} bytes, this has {len(data)}"
+        raise ValueError(msg)
+    return data

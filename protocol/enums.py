@@ -1,0 +1,172 @@
+"""Numbers that records carry. They are never renumbered: journals hold them. Kernels use the plain integers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- command types -------------------------------------------------------------------------------------------------------------------
+LIMIT: Final = 1
+MARKET: Final = 2  # by quantity; price is the protection price, 0 = from the price band
+MARKET_AMOUNT: Final = 3  # qty is an amount of quote units to spend (buy) or to receive (sell)
+CANCEL: Final = 4
+CANCEL_ALL: Final = 5  # account and instrument, 0 = any, not both
+AMEND: Final = 6  # new price, new total quantity
+
+DEPOSIT: Final = 16
+WITHDRAW_HOLD: Final = 17
+WITHDRAW_SETTLE: Final = 18
+WITHDRAW_RELEASE: Final = 19
+ADJUST: Final = 20  # signed amount against the external account
+
+SET_FEES: Final = 32
+FREEZE: Final = 33
+UNFREEZE: Final = 34
+HALT: Final = 35  # also risk's own command, from a circuit breaker
+RESUME: Final = 36
+CREATE_ACCOUNT: Final = 37
+CLOSE_ACCOUNT: Final = 38
+LIST_ASSET: Final = 39
+LIST_INSTRUMENT: Final = 40
+SET_BANDS: Final = 41
+SET_TIMER: Final = 42
+
+TICK: Final = 48  # the sequenced clock; references that follow trades move only here
+CHECKPOINT: Final = 49  # live processes and replica publish their hashes
+
+EXT_IDS: Final = 64  # later slots of a group
+EXT_ADMIN: Final = 65
+EXT_LISTING: Final = 66
+EXT_ASSET: Final = 67
+
+# Reserved for margin and perpetuals.
+MARK_GROUP: Final = 96
+FUNDING: Final = 97
+LEVERAGE: Final = 98
+MARGIN_MODE: Final = 99
+POSITION_MODE: Final = 100
+ISO_MARGIN: Final = 101
+TRANSFER: Final = 102
+BORROW: Final = 103
+REPAY: Final = 104
+FIRE: Final = 105
+LIQ_CANCEL: Final = 106
+REDUCE: Final = 107
+NET_HEDGE: Final = 108
+TAKEOVER: Final = 109
+JOB: Final = 110
+ADL: Final = 111
+SOCIALISE: Final = 112
+
+COMMAND_TYPE_MAX: Final = 127
+
+# --- order fields ----------------------------------------------------------------------------------------------------------------------
+BUY: Final = 0
+SELL: Final = 1
+
+GTC: Final = 0
+IOC: Final = 1
+FOK: Final = 2
+POST_ONLY: Final = 3
+
+STP_NONE: Final = 0
+STP_EXPIRE_TAKER: Final = 1
+STP_EXPIRE_MAKER: Final = 2
+STP_EXPIRE_BOTH: Final = 3
+STP_DECREMENT: Final = 4
+
+# --- command flags ---------------------------------------------------------------------------------------------------------------------
+FLAG_MORE: Final = 1  # the group goes on with the next slot
+FLAG_POSITION_LONG: Final = 2
+FLAG_POSITION_SHORT: Final = 4
+FLAG_REDUCE_ONLY: Final = 8
+FLAG_CLOSE_POSITION: Final = 16
+FLAG_SYSTEM: Final = 32  # initiated by risk, came back through its outbox
+
+GROUP_SLOTS_MAX: Final = 128
+
+# --- verdicts --------------------------------------------------------------------------------------------------------------------------
+VERDICT_OK: Final = 0  # 1 and above: the reason of refusal
+VERDICT_NO_OP: Final = 0xFFFE
+VERDICT_SKIP: Final = 0xFFFF
+
+# --- events (matcher to risk) ------------------------------------------------------------------------------------------------------------
+EV_FILL: Final = 1
+EV_PREVENTED: Final = 2  # self-trade prevention took lots off the maker and the taker
+EV_CANCELED: Final = 3  # an order left the book; the reason says why
+EV_RESTED: Final = 4  # the command's own rest entered the book
+EV_EXPIRED: Final = 5  # the command's own rest was dropped
+EV_AMENDED: Final = 6
+EV_REJECTED: Final = 7
+EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
+EV_TRIGGERED: Final = 9  # reserved
+EV_POSITION_MOVED: Final = 10  # reserved
+
+EVENT_LAST: Final = 1
+
+# --- outcomes --------------------------------------------------------------------------------------------------------------------------
+OUT_NEW: Final = 1
+OUT_TRADE: Final = 2
+OUT_RESTED: Final = 3
+OUT_EXPIRED: Final = 4
+OUT_CANCELED: Final = 5
+OUT_REPLACED: Final = 6
+OUT_REJECTED: Final = 7
+OUT_PREVENTED: Final = 8
+OUT_BALANCE: Final = 9
+OUT_ADMIN: Final = 10
+OUT_CHECKPOINT: Final = 11
+OUT_DONE: Final = 12  # a command that may touch many orders (cancel-all) has ended; qty is how many it removed
+OUT_IDS: Final = 13  # continuation: client order id
+
+OUTCOME_LAST: Final = 1
+OUTCOME_MORE: Final = 2
+OUTCOME_TAKER: Final = 4
+
+# --- states ----------------------------------------------------------------------------------------------------------------------------
+ACCOUNT_NONE: Final = 0
+ACCOUNT_OPEN: Final = 1
+ACCOUNT_FROZEN: Final = 2
+ACCOUNT_CLOSED: Final = 3
+
+INSTRUMENT_NONE: Final = 0
+INSTRUMENT_OPEN: Final = 1
+INSTRUMENT_HALTED: Final = 2
+
+HOLD_FREE: Final = 0
+HOLD_IN_FLIGHT: Final = 1  # reserved, not settled
+HOLD_LIVE: Final = 2
+HOLD_FIRED: Final = 3  # reserved for triggered orders
+
+# --- sources: configured slots, the first ones fixed -------------------------------------------------------------------------------------
+SOURCE_SEQUENCER: Final = 0  # ticks, checkpoints and timers
+SOURCE_RISK: Final = 1  # the outbox
+SOURCE_CONTROL: Final = 2
+SOURCE_REPLAY: Final = 3
+SOURCE_BOTS: Final = 4  # the demo's market makers and takers
+SOURCE_FIRST_GATEWAY: Final = 8
+SOURCES_MAX: Final = 64
+
+ORDER_ID_SOURCE_SHIFT: Final = 40
+"""A producer numbers its own commands; order id = source << 40 | source_seq, so that it knows the id before it sends."""
+
+CLOCK_LIVE: Final = 0
+CLOCK_VIRTUAL: Final = 1  # a recording's own times become the sequenced times
+CLOCK_VERBATIM: Final = 2  # a journal's seq and ts are kept
+
+
+def names(prefix: str) -> dict[int, str]:
+    """Number to name for the constants that start with ``prefix``: ``names("OUT_")[2] == "TRADE"``."""
+    return {v: k[len(prefix) :] for k, v in globals().items() if k.startswith(prefix) and isinstance(v, int)}
+
+
+COMMAND_NAMES: Final = {
+    v: k
+    for k, v in list(globals().items())
+    if isinstance(v, int) and k in {
+        "LIMIT", "MARKET", "MARKET_AMOUNT", "CANCEL", "CANCEL_ALL", "AMEND", "DEPOSIT", "WITHDRAW_HOLD", "WITHDRAW_SETTLE",
+        "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
+        "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
+        "EXT_ASSET", "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
+        "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
+    }
+}  # fmt: skip

@@ -1,0 +1,115 @@
+"""Why a command is refused or an order ends. Codes 0..16 are those of the whole-history flow format; none is ever renumbered.
+
+Every gateway translates these: ``TEXT`` says what was wrong in words a client can act on, ``NAME`` is the stable name. Each reason has one
+owner: gateway (before numbering), risk or matcher.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ACCEPTED: Final = 0
+UNKNOWN_ACCOUNT: Final = 1
+UNKNOWN_ASSET: Final = 2
+UNKNOWN_INSTRUMENT: Final = 3
+BAD_PRICE: Final = 4
+BAD_QUANTITY: Final = 5
+BAD_FEE: Final = 6
+RANGE: Final = 7
+ACCOUNT_FROZEN: Final = 8
+INSTRUMENT_HALTED: Final = 9
+UNKNOWN_ORDER: Final = 10
+UNKNOWN_HOLD: Final = 11
+QUANTITY_TOO_LOW: Final = 12
+NO_CHANGE: Final = 13
+INSUFFICIENT_FUNDS: Final = 14
+POST_ONLY_WOULD_TAKE: Final = 15
+FOK_UNFILLED: Final = 16
+
+UNSUPPORTED: Final = 17
+BAD_FIELD: Final = 18
+ACCOUNT_EXISTS: Final = 19
+ACCOUNT_NOT_EMPTY: Final = 20
+ACCOUNT_CLOSED: Final = 21
+ASSET_EXISTS: Final = 22
+INSTRUMENT_EXISTS: Final = 23
+BAD_LISTING: Final = 24
+PRICE_BAND: Final = 25
+NO_REFERENCE_PRICE: Final = 26
+ORDER_POOL_FULL: Final = 27
+BOOK_FULL: Final = 28
+HOLD_TABLE_FULL: Final = 29
+TIMER_TABLE_FULL: Final = 30
+HOLD_EXISTS: Final = 31
+
+# Owned by gateways, before a command is numbered: safe to send again.
+OFF_TICK: Final = 48
+OFF_LOT: Final = 49
+BUSY: Final = 50
+JOURNAL_SPACE: Final = 51
+ENGINE_DOWN: Final = 52
+MALFORMED: Final = 53
+NOT_PERMITTED: Final = 54
+
+# Why an order ended without refusal (events and outcomes).
+BY_USER: Final = 80
+BY_STP: Final = 81
+BY_IOC: Final = 82
+BY_NO_LIQUIDITY: Final = 83
+BY_CANCEL_ALL: Final = 84
+BY_LIQUIDATION: Final = 85
+BY_ADL: Final = 86
+BY_REDUCE_ONLY: Final = 87
+
+NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
+
+TEXT: Final[dict[int, str]] = {
+    ACCEPTED: "accepted",
+    UNKNOWN_ACCOUNT: "there is no account with this number",
+    UNKNOWN_ASSET: "there is no asset with this name or number",
+    UNKNOWN_INSTRUMENT: "there is no instrument with this symbol or number",
+    BAD_PRICE: "the price must be a positive whole number of ticks",
+    BAD_QUANTITY: "the quantity must be a positive whole number of lots",
+    BAD_FEE: "fees must satisfy 0 <= taker < 1, maker < 1 and maker + taker >= 0",
+    RANGE: "price times quantity, or the amount, is beyond what the ledger can hold",
+    ACCOUNT_FROZEN: "the account is frozen; cancels still work",
+    INSTRUMENT_HALTED: "trading in this instrument is halted; cancels still work",
+    UNKNOWN_ORDER: "no resting order of this account and instrument has this id; it may have been filled or cancelled",
+    UNKNOWN_HOLD: "no open withdrawal hold of this account has this id",
+    QUANTITY_TOO_LOW: "the new total quantity is not above what has been traded already",
+    NO_CHANGE: "price and quantity are already what is asked for",
+    INSUFFICIENT_FUNDS: "the free balance does not cover what the order would hold",
+    POST_ONLY_WOULD_TAKE: "a post-only order at this price would take liquidity",
+    FOK_UNFILLED: "the order could not be filled completely and at once",
+    UNSUPPORTED: "this command type is not supported by this version",
+    BAD_FIELD: "a field has a value outside its enumeration",
+    ACCOUNT_EXISTS: "an account with this number exists already",
+    ACCOUNT_NOT_EMPTY: "the account still has balances, orders or commands in flight",
+    ACCOUNT_CLOSED: "the account is closed",
+    ASSET_EXISTS: "an asset with this number exists already",
+    INSTRUMENT_EXISTS: "an instrument with this number exists already",
+    BAD_LISTING: "tick, lot, scale and limits do not make a valid listing",
+    PRICE_BAND: "the price is outside the instrument's price band",
+    NO_REFERENCE_PRICE: "a market order needs a protection price, because the instrument has no price band or no reference yet",
+    ORDER_POOL_FULL: "the exchange holds as many open orders as it is configured for",
+    BOOK_FULL: "the book has no room for another price range",
+    HOLD_TABLE_FULL: "there are as many open withdrawal holds as configured",
+    TIMER_TABLE_FULL: "there is no free timer row with this number",
+    HOLD_EXISTS: "an open withdrawal hold with this id exists already",
+    OFF_TICK: "the price is not a multiple of the instrument's tick size",
+    OFF_LOT: "the quantity is not a multiple of the instrument's lot size",
+    BUSY: "the engine's queue is full; the command was not taken and can be sent again",
+    JOURNAL_SPACE: "no disk space for the next journal segment; only cancels are taken",
+    ENGINE_DOWN: "the engine is restarting; the command was not taken and can be sent again",
+    MALFORMED: "the message could not be understood",
+    NOT_PERMITTED: "not permitted",
+    BY_USER: "cancelled by its owner",
+    BY_STP: "ended by self-trade prevention",
+    BY_IOC: "the rest of an immediate order was dropped",
+    BY_NO_LIQUIDITY: "no more liquidity within the protection price",
+    BY_CANCEL_ALL: "cancelled by a cancel-all",
+    BY_LIQUIDATION: "cancelled by liquidation",
+    BY_ADL: "cancelled by deleveraging",
+    BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
+}
+assert set(TEXT) == set(NAME), "every reason has a text"

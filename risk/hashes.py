@@ -1,0 +1,168 @@
+"""Hashes of the settled state by named structure, and conservation of money. In-flight promises, barriers and cursors are in none of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.jit import entry, inner
+
+from protocol import enums as e
+from protocol.hashing import mix, wrapping_add
+from risk import state as s
+from risk.ledger import balance_row
+
+STRUCTURES: Final = ("accounts", "balances", "assets", "instruments", "holds", "withdrawals", "outbox")
+
+
+@inner
+def accounts_hash(state):
+    """Account numbers and statuses."""
+    total = 0
+    for account in range(1, state.meta[s.ACCOUNTS_HIGH] + 1):
+        if state.accounts[account]["status"] != e.ACCOUNT_NONE:
+            total = wrapping_add(total, mix(mix(1, account), state.accounts[account]["status"]))
+    return total
+
+
+@inner
+def balances_hash(state):
+    """Free and locked of every (account, asset) that has any."""
+    total = 0
+    for account in range(1, state.meta[s.ACCOUNTS_HIGH] + 1):
+        for asset in range(1, state.assets.shape[0]):
+            row = balance_row(state, account, asset)
+            free = state.balances[row + s.FREE]
+            locked = state.balances[row + s.LOCKED]
+            if free != 0 or locked != 0:
+                total = wrapping_add(total, mix(mix(mix(mix(2, account), asset), free), locked))
+    return total
+
+
+@inner
+def assets_hash(state):
+    """Fee and net deposits of every asset."""
+    total = 0
+    for asset in range(1, state.assets.shape[0]):
+        row = state.assets[asset]
+        if row["status"] != 0:
+            total = wrapping_add(total, mix(mix(mix(mix(3, asset), row["scale"]), row["fee_units"]), row["net_deposits_units"]))
+    return total
+
+
+@inner
+def instruments_hash(state):
+    """Listing, status, fees, bands and reference of every instrument."""
+    total = 0
+    for instrument in range(1, state.instruments.shape[0]):
+        row = state.instruments[instrument]
+        if row["status"] == e.INSTRUMENT_NONE:
+            continue
+        h = mix(mix(mix(mix(4, instrument), row["status"]), row["base"]), row["quote"])
+        h = mix(mix(mix(h, row["tick_e8"]), row["lot_atoms"]), row["multiplier"])
+        h = mix(mix(h, row["maker_rate_e8"]), row["taker_rate_e8"])
+        h = mix(mix(mix(h, row["band_up_e8"]), row["band_down_e8"]), row["breaker_e8"])
+        h = mix(mix(mix(h, row["reference_e8"]), row["last_price_ticks"]), row["breaker_pending"])
+        for k in range(row["sample_count"]):
+            h = mix(h, row["samples"][k])
+        total = wrapping_add(total, mix(h, row["sample_next"]))
+    return total
+
+
+@inner
+def holds_hash(state):
+    """Live orders as risk holds them."""
+    total = 0
+    for hold in range(state.meta[s.HOLDS_HIGH]):
+        h = state.holds[hold]
+        if h["state"] != e.HOLD_LIVE:
+            continue
+        x = mix(mix(mix(mix(5, h["order_id"]), h["account"]), h["instrument"]), h["side"])
+        x = mix(mix(mix(x, h["price_ticks"]), h["left_lots"]), h["total_lots"])
+        x = mix(mix(mix(x, h["traded_lots"]), h["prevented_lots"]), h["value_units"])
+        total = wrapping_add(total, mix(x, h["locked_units"]))
+    return total
+
+
+@inner
+def withdrawals_hash(state):
+    """Open withdrawal holds."""
+    total = 0
+    if state.meta[s.WITHDRAWALS_USED] == 0:
+        return total
+    for i in range(state.withdrawals.shape[0]):
+        row = state.withdrawals[i]
+        if row["hold_id"] != 0:
+            total = wrapping_add(total, mix(mix(mix(mix(6, row["hold_id"]), row["account"]), row["asset"]), row["amount_units"]))
+    return total
+
+
+@inner
+def outbox_hash(state):
+    """Risk's commands that have not come back, in order."""
+    h = mix(7, state.meta[s.OUTBOX_PUSHED])
+    for k in range(state.meta[s.OUTBOX_SETTLED], state.meta[s.OUTBOX_PUSHED]):
+        entry = state.outbox[k % state.outbox.shape[0]]
+        for word in range(entry.shape[0]):
+            h = mix(h, entry[word])
+    return h
+
+
+@entry
+def named_hashes(state, out):
+    """Fill ``out`` int64[len(STRUCTURES)] in the order of STRUCTURES."""
+    out[0] = accounts_hash(state)
+    out[1] = balances_hash(state)
+    out[2] = assets_hash(state)
+    out[3] = instruments_hash(state)
+    out[4] = holds_hash(state)
+    out[5] = withdrawals_hash(state)
+    out[6] = outbox_hash(state)
+
+
+@entry
+def state_hash(state):
+    """One number over all structures of risk."""
+    h = mix(0, accounts_hash(state))
+    h = mix(h, balances_hash(state))
+    h = mix(h, assets_hash(state))
+    h = mix(h, instruments_hash(state))
+    h = mix(h, holds_hash(state))
+    h = mix(h, withdrawals_hash(state))
+    return mix(h, outbox_hash(state))
+
+
+@entry
+def first_unbalanced_asset(state):
+    """0, or the first asset whose free + locked + fee is not its net deposits, or where ``locked`` is not what orders and withdrawal holds
+    need; -asset for a negative balance. Exact between commands; everything reserved must be settled."""
+    for asset in range(1, state.assets.shape[0]):
+        total = state.assets[asset]["fee_units"]
+        locked_total = 0
+        for account in range(1, state.meta[s.ACCOUNTS_HIGH] + 1):
+            row = balance_row(state, account, asset)
+            free = state.balances[row + s.FREE]
+            locked = state.balances[row + s.LOCKED]
+            if free < 0 or locked < 0:
+                return -asset
+            total += free + locked
+            locked_total += locked
+        if total != state.assets[asset]["net_deposits_units"] or locked_total != locked_for(state, asset):
+            return asset
+    return 0
+
+
+@inner
+def locked_for(state, asset):
+    """What live orders and withdrawal holds lock of an asset."""
+    total = 0
+    for hold in range(state.meta[s.HOLDS_HIGH]):
+        h = state.holds[hold]
+        if h["state"] == e.HOLD_LIVE:
+            row = state.instruments[h["instrument"]]
+            if asset == (row["quote"] if h["side"] == e.BUY else row["base"]):
+                total += h["locked_units"]
+    if state.meta[s.WITHDRAWALS_USED] > 0:
+        for i in range(state.withdrawals.shape[0]):
+            if state.withdrawals[i]["hold_id"] != 0 and state.withdrawals[i]["asset"] == asset:
+                total += state.withdrawals[i]["amount_units"]
+    return total

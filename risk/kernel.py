@@ -1,0 +1,254 @@
+"""One step of risk over its rings: settle what the matchers have answered, then reserve what has arrived. Never blocks.
+
+Cursors: risk's cursor in the command ring is what is *settled*, so that a command's slots stay until then; verdicts and outcomes are
+published in batches, and always before the step returns.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.jit import inner, entry
+
+from protocol import board as b
+from protocol import enums as e
+from protocol import reasons as r
+from protocol.hashing import roll
+from risk import state as s
+from risk.reserve import WAIT, reserve_command
+from risk.outcomes import emit_count, emit_rejected
+from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event
+from ringbuf.atomics import store_release
+from ringbuf.bank import ring_of
+from ringbuf.ring import HEADER_WORDS, advance, publish, published, reader_cursor, room
+
+OUTCOMES_PER_STEP: Final = 4
+"""Most outcomes that one event settles: a new order, its ids, and both sides of a trade."""
+_NO_SHARD: Final = -1
+_ALL_SHARDS: Final = -2
+_LARGEST: Final = (1 << 63) - 1
+
+
+@inner
+def group_slots(rings, seq):
+    """Number of slots of the command whose head is ``seq``; the whole group is published."""
+    mask = rings.commands.slots.shape[0] - 1
+    slots = 1
+    while (rings.commands.slots[(seq + slots - 2) & mask]["flags"] & e.FLAG_MORE) != 0:
+        slots += 1
+    return slots
+
+
+@inner
+def shard_of(rings, c):
+    """Which matchers answer: a shard, all of them, or none."""
+    shards = rings.event_words.shape[0] // HEADER_WORDS
+    kind = c["type"]
+    if kind == e.CANCEL_ALL and c["instrument"] == 0:
+        return _ALL_SHARDS
+    if kind == e.LIMIT or kind == e.MARKET or kind == e.MARKET_AMOUNT or kind == e.CANCEL or kind == e.CANCEL_ALL or kind == e.AMEND:
+        return c["instrument"] % shards
+    return _NO_SHARD
+
+
+@inner
+def settle_from_shard(state, rings, c, pending, shard, budget):
+    """Settle events of one shard for the command; returns (events taken, whether the command is done)."""
+    ring = ring_of(rings.event_words, rings.event_slots, rings.board, shard)
+    cursor = reader_cursor(ring, 0)
+    end = min(published(ring), cursor + budget)
+    mask = ring.slots.shape[0] - 1
+    taken = 0
+    done = False
+    cancels = c["type"] == e.CANCEL or c["type"] == e.CANCEL_ALL
+    while cursor < end and not done:
+        if room(rings.outcomes, OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)) < (
+            OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
+        ):
+            break
+        event = ring.slots[cursor & mask]
+        if event["seq"] != c["seq"]:
+            state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
+            break
+        if cancels:
+            settle_cancel_event(state, rings, c, event)
+        else:
+            settle_order_event(state, rings, c, pending, event)
+        done = (event["flags"] & e.EVENT_LAST) != 0
+        cursor += 1
+        taken += 1
+    if taken > 0:
+        advance(ring, 0, cursor)
+    return taken, done
+
+
+@inner
+def next_cancel_shard(state, rings, seq):
+    """Shard whose head event comes next in (instrument, order) order; _NO_SHARD while some shard concerned has not answered yet."""
+    shards = rings.event_words.shape[0] // HEADER_WORDS
+    best = _NO_SHARD
+    best_instrument = _LARGEST
+    best_order = _LARGEST
+    for k in range(shards):
+        if (state.meta[s.SHARDS_DONE] >> k) & 1:
+            continue
+        ring = ring_of(rings.event_words, rings.event_slots, rings.board, k)
+        cursor = reader_cursor(ring, 0)
+        if cursor >= published(ring):
+            return _NO_SHARD
+        event = ring.slots[cursor & (ring.slots.shape[0] - 1)]
+        if event["seq"] != seq:
+            state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
+            return _NO_SHARD
+        instrument = event["instrument"] if event["kind"] == e.EV_CANCELED else _LARGEST
+        if instrument < best_instrument or (instrument == best_instrument and event["order_id"] < best_order) or best == _NO_SHARD:
+            best = k
+            best_instrument = instrument
+            best_order = event["order_id"]
+    return best
+
+
+@inner
+def settle_merged(state, rings, c, pending, budget):
+    """A cancel-all over all shards, event by event in canonical order; returns (events taken, done)."""
+    shards = rings.event_words.shape[0] // HEADER_WORDS
+    taken = 0
+    while state.meta[s.SHARDS_DONE] != (1 << shards) - 1:
+        k = next_cancel_shard(state, rings, c["seq"])
+        if k == _NO_SHARD or taken >= budget:
+            return taken, False
+        count, done = settle_from_shard(state, rings, c, pending, k, 1)
+        if count == 0:
+            return taken, False
+        taken += 1
+        if done:
+            state.meta[s.SHARDS_DONE] |= 1 << k
+    return taken, True
+
+
+@inner
+def settle_next(state, rings, seq, budget):
+    """Settle the command with head ``seq``, or go on with it; returns (work done, whether it is settled)."""
+    c = rings.commands.slots[(seq - 1) & (rings.commands.slots.shape[0] - 1)]
+    if c["seq"] != seq:
+        state.meta[s.FAULT] = s.FAULT_SEQ
+        return 0, False
+    pending = state.pending[seq & (state.pending.shape[0] - 1)]
+    waiting = state.meta[s.OUTCOMES] - published(rings.outcomes)
+    if room(rings.outcomes, OUTCOMES_PER_STEP + waiting) < OUTCOMES_PER_STEP + waiting:
+        return 0, False
+    if pending["code"] != 0:
+        emit_rejected(state, rings, c, pending["code"])
+        return 1, True
+    shard = shard_of(rings, c)
+    if shard == _NO_SHARD:
+        if e.DEPOSIT <= c["type"] <= e.ADJUST:
+            settle_money(state, rings, c, pending)
+        else:
+            settle_admin(state, rings, c, pending)
+        return 1, True
+    if shard == _ALL_SHARDS:
+        taken, done = settle_merged(state, rings, c, pending, budget)
+    else:
+        taken, done = settle_from_shard(state, rings, c, pending, shard, budget)
+    if done and c["type"] == e.CANCEL_ALL:
+        waiting = state.meta[s.OUTCOMES] - published(rings.outcomes)
+        # The room was made sure of for four outcomes an event, and a cancel takes one.
+        emit_count(state, rings, c, state.meta[s.REMOVED])
+    return taken, done
+
+
+@inner
+def settle_step(state, rings, budget):
+    """Settle up to ``budget`` commands and events; publish outcomes and the settled cursor. Returns the work done."""
+    meta = state.meta
+    work = 0
+    commands = 0
+    while work < budget and meta[s.SETTLED] < meta[s.RESERVED] and meta[s.FAULT] == 0:
+        seq = meta[s.SETTLED] + 1
+        taken, done = settle_next(state, rings, seq, budget - work)
+        work += taken
+        if not done:
+            break
+        meta[s.SETTLED] += state.pending[seq & (state.pending.shape[0] - 1)]["slots"]
+        meta[s.PHASE] = s.PHASE_NONE
+        meta[s.INDEX] = 0
+        meta[s.REMOVED] = 0
+        meta[s.SHARDS_DONE] = 0
+        commands += 1
+        # Hook over the scopes that the command touched, in order; spot has none. What they conclude goes to the outbox.
+    if meta[s.OUTCOMES] > published(rings.outcomes):
+        publish(rings.outcomes, meta[s.OUTCOMES])
+    if commands > 0:
+        store_release(rings.board, b.SETTLED_SEQ, meta[s.SETTLED])
+        advance(rings.commands, 0, meta[s.SETTLED])
+    return work
+
+
+@inner
+def write_verdicts(state, rings, seq, pending):
+    """One verdict for each slot of the group; the head's counts, later ones repeat its code."""
+    mask = rings.verdicts.slots.shape[0] - 1
+    for k in range(pending["slots"]):
+        v = rings.verdicts.slots[(seq + k - 1) & mask]
+        v["seq"] = seq + k
+        v["code"] = pending["code"]
+        v["flags"] = 0
+        v["hold"] = pending["hold"] if k == 0 else -1
+        v["price_ticks"] = pending["price_ticks"] if k == 0 else 0
+        v["qty_lots"] = pending["qty_lots"] if k == 0 else 0
+    h = roll(state.meta[s.VERDICT_HASH], pending["code"])
+    if pending["code"] == 0:
+        h = roll(roll(h, pending["price_ticks"]), pending["qty_lots"])
+    state.meta[s.VERDICT_HASH] = h
+
+
+@inner
+def keep_ids(state, rings, seq, pending):
+    """Store the client's own ids of an accepted order, if its group has them."""
+    mask = rings.commands.slots.shape[0] - 1
+    for k in range(1, pending["slots"]):
+        i = (seq + k - 1) & mask
+        if rings.commands.slots[i]["type"] == e.EXT_IDS:
+            state.hold_ids[pending["hold"], :] = rings.command_words[i, 3:11]
+            state.holds[pending["hold"]]["flags"] |= s.HOLD_HAS_IDS
+
+
+@inner
+def reserve_step(state, rings, budget):
+    """Reserve up to ``budget`` commands; publish their verdicts. Returns the work done."""
+    meta = state.meta
+    end = published(rings.commands)
+    window = state.pending.shape[0]
+    before = meta[s.RESERVED]
+    commands = 0
+    while commands < budget and meta[s.RESERVED] < end and meta[s.FAULT] == 0:
+        seq = meta[s.RESERVED] + 1
+        slots = group_slots(rings, seq)
+        unpublished = meta[s.RESERVED] - before
+        if meta[s.RESERVED] + slots - meta[s.SETTLED] > window or room(rings.verdicts, unpublished + slots) < unpublished + slots:
+            break
+        pending = state.pending[seq & (window - 1)]
+        code = reserve_command(state, rings, seq, pending)
+        if code == WAIT:
+            if meta[s.WAITED_SEQ] != seq:
+                meta[s.WAITED_SEQ] = seq
+                meta[s.EXACT_WAITS] += 1
+            break
+        pending["code"] = code
+        pending["slots"] = slots
+        write_verdicts(state, rings, seq, pending)
+        if slots > 1 and pending["hold"] >= 0 and code == 0 and rings.commands.slots[(seq - 1) & (rings.commands.slots.shape[0] - 1)]["type"] != e.AMEND:
+            keep_ids(state, rings, seq, pending)
+        meta[s.RESERVED] += slots
+        commands += 1
+    if commands > 0:
+        publish(rings.verdicts, meta[s.RESERVED])
+        store_release(rings.board, b.RESERVED_SEQ, meta[s.RESERVED])
+    return commands
+
+
+@entry
+def step(state, rings, budget):
+    """Settle, then reserve; returns the work done, 0 when there was nothing to do. ``FAULT`` in meta stops the engine."""
+    return settle_step(state, rings, budget) + reserve_step(state, rings, budget)

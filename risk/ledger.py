@@ -1,0 +1,196 @@
+"""Rows of the ledger: balances under their sequence lock, hold rows and the index from order id to hold row, withdrawal holds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import config
+from protocol.jit import inner, entry
+
+from protocol.enums import HOLD_FREE as STATE_FREE
+from risk.state import (
+    BALANCE_WORDS,
+    FAULT,
+    FAULT_NEGATIVE_BALANCE,
+    FREE,
+    HOLD_FREE,
+    HOLDS_HIGH,
+    HOLDS_USED,
+    INFLIGHT,
+    LOCKED,
+    ROW_SEQ,
+    ROW_VERSION,
+)
+from ringbuf.atomics import fence_release, store_release
+
+_FIBONACCI = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
+
+
+@inner
+def balance_row(state, account, asset):
+    """First word of the balance row of (account, asset); both in range."""
+    return (account * state.assets.shape[0] + asset) * BALANCE_WORDS
+
+
+@inner
+def post(state, row, free_delta, locked_delta, seq):
+    """Add to free and locked of one balance row as part of command ``seq``; a negative result is a fault that stops the engine.
+
+    Readers of other processes see the row before or after, never between (sequence lock).
+    """
+    b = state.balances
+    version = b[row + ROW_VERSION]
+    store_release(b, row + ROW_VERSION, version + 1)
+    fence_release()
+    free = b[row + FREE] + free_delta
+    locked = b[row + LOCKED] + locked_delta
+    if free < 0 or locked < 0:
+        state.meta[FAULT] = FAULT_NEGATIVE_BALANCE
+    b[row + FREE] = free
+    b[row + LOCKED] = locked
+    b[row + ROW_SEQ] = seq
+    store_release(b, row + ROW_VERSION, version + 2)
+
+
+@inner
+def promise(state, row, units):
+    """Add to what is promised and not yet in the ledger (reserve); negative: take off (settle)."""
+    state.balances[row + INFLIGHT] += units
+
+
+@inner
+def available(state, row):
+    """Bound on the exact free balance that later settling can only raise."""
+    return state.balances[row + FREE] - state.balances[row + INFLIGHT]
+
+
+@inner
+def _home_compiled(key, mask):
+    return np.int64((np.uint64(key) * _FIBONACCI) >> _HALF) & mask
+
+
+def _home_plain(key, mask):
+    return (((int(key) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF) >> 32) & mask
+
+
+home_of = _home_plain if config.DISABLE_JIT else _home_compiled
+"""Home position of a key in an open-addressing table with mask ``mask``."""
+
+
+@inner
+def find_hold(state, order_id):
+    """Hold row of an order in flight or live, -1 where there is none."""
+    index = state.order_index
+    mask = index.shape[0] - 1
+    i = home_of(order_id, mask)
+    while index[i] != 0:
+        hold = np.int64(index[i]) - 1
+        if state.holds[hold]["order_id"] == order_id:
+            return hold
+        i = (i + 1) & mask
+    return -1
+
+
+@inner
+def hold_row_free(state):
+    """Whether there is a row for another order."""
+    return state.meta[HOLDS_USED] < state.holds.shape[0]
+
+
+@inner
+def take_hold(state, order_id):
+    """Take a hold row and index it; the caller has checked ``hold_row_free``."""
+    meta = state.meta
+    hold = meta[HOLD_FREE]
+    if hold >= 0:
+        meta[HOLD_FREE] = state.holds[hold]["next"]
+    else:
+        hold = meta[HOLDS_HIGH]
+        meta[HOLDS_HIGH] = hold + 1
+    assert hold < state.holds.shape[0]
+    meta[HOLDS_USED] += 1
+    state.holds[hold]["order_id"] = order_id
+    index = state.order_index
+    mask = index.shape[0] - 1
+    i = home_of(order_id, mask)
+    while index[i] != 0:
+        i = (i + 1) & mask
+    index[i] = hold + 1
+    return hold
+
+
+@inner
+def drop_hold(state, hold):
+    """Give a hold row back and take it out of the index (backward-shift deletion keeps every probe path whole)."""
+    index = state.order_index
+    mask = index.shape[0] - 1
+    i = home_of(state.holds[hold]["order_id"], mask)
+    while index[i] != hold + 1:
+        assert index[i] != 0
+        i = (i + 1) & mask
+    j = i
+    while True:
+        j = (j + 1) & mask
+        if index[j] == 0:
+            break
+        home = home_of(state.holds[np.int64(index[j]) - 1]["order_id"], mask)
+        if ((j - home) & mask) >= ((j - i) & mask):
+            index[i] = index[j]
+            i = j
+    index[i] = 0
+    row = state.holds[hold]
+    row["state"] = STATE_FREE
+    row["order_id"] = 0
+    row["next"] = state.meta[HOLD_FREE]
+    state.meta[HOLD_FREE] = hold
+    state.meta[HOLDS_USED] -= 1
+
+
+@inner
+def find_withdrawal(state, hold_id):
+    """Position of an open withdrawal hold in its table, -1 where there is none."""
+    table = state.withdrawals
+    mask = table.shape[0] - 1
+    i = home_of(hold_id, mask)
+    while table[i]["hold_id"] != 0:
+        if table[i]["hold_id"] == hold_id:
+            return i
+        i = (i + 1) & mask
+    return -1
+
+
+@inner
+def add_withdrawal(state, hold_id, account, asset, amount_units, seq):
+    """Store an open withdrawal hold; the caller has checked that the table has room."""
+    table = state.withdrawals
+    mask = table.shape[0] - 1
+    i = home_of(hold_id, mask)
+    while table[i]["hold_id"] != 0:
+        i = (i + 1) & mask
+    table[i]["hold_id"] = hold_id
+    table[i]["account"] = account
+    table[i]["asset"] = asset
+    table[i]["amount_units"] = amount_units
+    table[i]["seq"] = seq
+
+
+@inner
+def remove_withdrawal(state, position):
+    """Take a withdrawal hold out of its table (backward-shift deletion)."""
+    table = state.withdrawals
+    mask = table.shape[0] - 1
+    i = position
+    j = i
+    while True:
+        j = (j + 1) & mask
+        if table[j]["hold_id"] == 0:
+            break
+        home = home_of(table[j]["hold_id"], mask)
+        if ((j - home) & mask) >= ((j - i) & mask):
+            table[i]["hold_id"] = table[j]["hold_id"]
+            table[i]["account"] = table[j]["account"]
+            table[i]["asset"] = table[j]["asset"]
+            table[i]["amount_units"] = table[j]["amount_units"]
+            table[i]["seq"] = table[j]["seq"]
+            i = j
+    table[i]["hold_id"] = 0

@@ -1,0 +1,57 @@
+"""Risk's own commands: pushed when their cause is settled, sent to the sequencer through risk's ingress ring, ticked off when they come back.
+
+A FIFO of fixed size, part of the state. An entry is keyed by its cause (settled seq, outcome index). On replay the journal already has the
+command: it is ticked off by content, a difference is a fault. Spot uses it for circuit breakers, which halt an instrument; at most one entry
+an instrument is pending, so it cannot overflow (``Engine.check``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.jit import inner, entry
+
+from protocol import enums as e
+from risk import state as s
+
+# Words of a command slot (protocol.records.SYSTEM_COMMAND).
+_TYPE_FLAGS: Final = 2
+_ACCOUNT_INSTRUMENT: Final = 3
+_ASSET_CAUSE_INDEX: Final = 12
+_CAUSE_SEQ: Final = 13
+_SOURCE: Final = 8
+_SOURCE_SEQ: Final = 9
+_WORDS: Final = 16
+
+
+@inner
+def push_halt(state, instrument, cause_seq, cause_index):
+    """Ask for a halt of ``instrument``, caused by outcome (cause_seq, cause_index)."""
+    meta = state.meta
+    capacity = state.outbox.shape[0]
+    assert meta[s.OUTBOX_PUSHED] - meta[s.OUTBOX_SETTLED] < capacity
+    slot = state.outbox[meta[s.OUTBOX_PUSHED] % capacity]
+    slot[:] = 0
+    slot[_TYPE_FLAGS] = e.HALT + (e.FLAG_SYSTEM << 32)
+    slot[_ACCOUNT_INSTRUMENT] = instrument << 32
+    slot[_ASSET_CAUSE_INDEX] = cause_index << 32
+    slot[_CAUSE_SEQ] = cause_seq
+    meta[s.OUTBOX_PUSHED] += 1
+
+
+@inner
+def cause_is_settled(state):
+    """Whether the oldest entry that has not come back is there: on replay reserve may be ahead of the cause's settling."""
+    return state.meta[s.OUTBOX_TICKED] < state.meta[s.OUTBOX_PUSHED]
+
+
+@inner
+def tick_off_reserve(state, command_words, seq):
+    """Compare a command of risk's own that came back with the oldest entry that has not, and pass that entry."""
+    meta = state.meta
+    entry = state.outbox[meta[s.OUTBOX_TICKED] % state.outbox.shape[0]]
+    slot = command_words[(seq - 1) & (command_words.shape[0] - 1)]
+    for word in range(_TYPE_FLAGS, _WORDS):
+        if word != _SOURCE and word != _SOURCE_SEQ and entry[word] != slot[word]:
+            meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
+    meta[s.OUTBOX_TICKED] += 1

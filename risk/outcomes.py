@@ -1,0 +1,149 @@
+"""Writing outcomes: one function a shape; each fills the next slot of the outcome ring and rolls the outcome hash."""
+
+from __future__ import annotations
+
+from protocol.jit import inner, entry
+
+from protocol import enums as e
+from protocol.hashing import roll_words
+from risk import state as s
+from risk.ledger import balance_row
+from ringbuf.ring import claim
+
+
+@inner
+def next_slot(state, rings, c, kind, flags):
+    """Take the next outcome slot of the command being settled and fill what all outcomes share; returns its index in the ring.
+
+    The caller has made sure that there is room, and ends with ``finish``.
+    """
+    position = state.meta[s.OUTCOMES] + 1
+    claim(rings.outcomes, position)
+    i = (position - 1) & (rings.outcomes.slots.shape[0] - 1)
+    rings.outcome_words[i, :] = 0
+    out = rings.outcomes.slots[i]
+    out["seq"] = c["seq"]
+    out["ts_ns"] = c["ts_ns"]
+    out["index"] = state.meta[s.INDEX]
+    out["kind"] = kind
+    out["flags"] = flags
+    out["account"] = c["account"]
+    out["instrument"] = c["instrument"]
+    out["order_id"] = c["order_id"]
+    out["source"] = c["source"]
+    out["type"] = c["type"]
+    out["source_seq"] = c["source_seq"]
+    return i
+
+
+@inner
+def finish(state, rings, i):
+    """Count and hash the slot; it becomes visible when the batch is published."""
+    meta = state.meta
+    meta[s.OUTCOMES] += 1
+    meta[s.INDEX] += 1
+    meta[s.OUTCOME_HASH] = roll_words(meta[s.OUTCOME_HASH], rings.outcome_words, i)
+
+
+@inner
+def order_fields(state, out, hold):
+    """Fill an outcome about an order from its hold row."""
+    h = state.holds[hold]
+    out["account"] = h["account"]
+    out["instrument"] = h["instrument"]
+    out["order_id"] = h["order_id"]
+    out["side"] = h["side"]
+    out["price_ticks"] = h["price_ticks"]
+    out["qty_lots"] = h["total_lots"]
+    out["cum_qty_lots"] = h["traded_lots"]
+    out["leaves_qty_lots"] = h["left_lots"]
+
+
+@inner
+def balance_fields(state, out, received, paid):
+    """Balances afterwards: free of the asset received, locked of the asset paid; the account is filled already."""
+    account = out["account"]
+    out["asset"] = received
+    out["free_units"] = state.balances[balance_row(state, account, received) + s.FREE]
+    out["locked_units"] = state.balances[balance_row(state, account, paid) + s.LOCKED]
+
+
+@inner
+def emit_simple(state, rings, c, kind, flags):
+    """An outcome without more to say than its command."""
+    finish(state, rings, next_slot(state, rings, c, kind, flags))
+
+
+@inner
+def emit_count(state, rings, c, count):
+    """The last outcome of a cancel-all: how many orders it removed."""
+    i = next_slot(state, rings, c, e.OUT_DONE, e.OUTCOME_LAST)
+    rings.outcomes.slots[i]["qty_lots"] = count
+    finish(state, rings, i)
+
+
+@inner
+def emit_rejected(state, rings, c, reason):
+    """The refusal of a whole command: its only outcome."""
+    i = next_slot(state, rings, c, e.OUT_REJECTED, e.OUTCOME_LAST)
+    out = rings.outcomes.slots[i]
+    out["reason"] = reason
+    out["side"] = c["side"]
+    out["price_ticks"] = c["price_ticks"]
+    out["qty_lots"] = c["qty_lots"]
+    finish(state, rings, i)
+    state.meta[s.REFUSALS] += 1
+
+
+@inner
+def emit_balance(state, rings, c, account, asset, amount_units, flags):
+    """A balance changed by a money command; amount signed."""
+    i = next_slot(state, rings, c, e.OUT_BALANCE, flags)
+    out = rings.outcomes.slots[i]
+    out["account"] = account
+    out["value_units"] = amount_units
+    balance_fields(state, out, asset, asset)
+    finish(state, rings, i)
+
+
+@inner
+def emit_order(state, rings, c, hold, kind, reason, qty_lots, flags):
+    """An order was accepted, rests, was amended, cancelled, expired or prevented. ``qty_lots`` < 0: the order's total."""
+    i = next_slot(state, rings, c, kind, flags)
+    out = rings.outcomes.slots[i]
+    order_fields(state, out, hold)
+    out["reason"] = reason
+    if qty_lots >= 0:
+        out["qty_lots"] = qty_lots
+    row = state.instruments[out["instrument"]]
+    paid = row["quote"] if out["side"] == e.BUY else row["base"]
+    balance_fields(state, out, paid, paid)
+    finish(state, rings, i)
+
+
+@inner
+def emit_ids(state, rings, c, hold):
+    """Continuation of OUT_NEW: the client's own ids, kept whole."""
+    i = next_slot(state, rings, c, e.OUT_IDS, 0)
+    rings.outcome_words[i, 5:12] = state.hold_ids[hold, 0:7]
+    finish(state, rings, i)
+
+
+@inner
+def emit_trade(state, rings, c, hold, contra_order_id, event, value_units, fee_units, fee_asset, flags):
+    """One side of a trade, after the ledger has it."""
+    i = next_slot(state, rings, c, e.OUT_TRADE, flags)
+    out = rings.outcomes.slots[i]
+    order_fields(state, out, hold)
+    out["price_ticks"] = event["price_ticks"]
+    out["qty_lots"] = event["qty_lots"]
+    out["value_units"] = value_units
+    out["fee_units"] = fee_units
+    out["fee_asset"] = fee_asset
+    out["contra_order_id"] = contra_order_id
+    row = state.instruments[out["instrument"]]
+    if out["side"] == e.BUY:
+        balance_fields(state, out, row["base"], row["quote"])
+    else:
+        balance_fields(state, out, row["quote"], row["base"])
+    finish(state, rings, i)

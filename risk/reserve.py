@@ -1,0 +1,539 @@
+"""Reserve: the verdict of each command, in command order, ahead of settling.
+
+Three kinds of command (``derivatives-on-the-core``, rule 1): orders are decided here, by a bound or on exact state; what needs no action of
+the matcher is decided when it is settled, here it only raises what is promised; what the matcher must act on is decided here on exact state.
+
+Accept early, refuse late: a bound that suffices accepts at once; one that does not returns ``WAIT`` until everything before the command is
+settled, and then the decision is exact. So no verdict depends on timing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.jit import inner, entry
+
+from protocol import enums as e
+from protocol import reasons as r
+from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
+from protocol.instruments import bands_are_valid, fees_are_valid, listing_is_valid, listing_multiplier
+from risk import state as s
+from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
+from risk.orders import amend_difference, band_limits, limit_hold, order_hold
+from risk.outbox import cause_is_settled, tick_off_reserve
+
+WAIT: Final = -1
+NO_BARRIER: Final = (1 << 63) - 1
+"""No barrier covers what is read: only the exact state will do."""
+TIMER_PERIOD_MIN_NS: Final = 1_000_000
+
+
+@inner
+def exact_or_wait(state, seq, barrier):
+    """Whether settled fields may be read for command ``seq``: all before it is settled, or at least ``barrier``, the last command that can
+    change these fields for the worse."""
+    settled = state.meta[s.SETTLED]
+    return settled == seq - 1 or barrier <= settled
+
+
+@inner
+def account_code(state, account):
+    """0, UNKNOWN_ACCOUNT or ACCOUNT_CLOSED."""
+    if account < 1 or account >= state.accounts.shape[0]:
+        return r.UNKNOWN_ACCOUNT
+    status = state.accounts[account]["status_reserve"]
+    if status == e.ACCOUNT_NONE:
+        return r.UNKNOWN_ACCOUNT
+    return r.ACCOUNT_CLOSED if status == e.ACCOUNT_CLOSED else 0
+
+
+@inner
+def asset_code(state, asset):
+    """0 or UNKNOWN_ASSET."""
+    if asset < 1 or asset >= state.assets.shape[0] or state.assets[asset]["status_reserve"] == 0:
+        return r.UNKNOWN_ASSET
+    return 0
+
+
+@inner
+def instrument_code(state, instrument):
+    """0 or UNKNOWN_INSTRUMENT."""
+    table = state.instruments_reserve
+    if instrument < 1 or instrument >= table.shape[0] or table[instrument]["status"] == e.INSTRUMENT_NONE:
+        return r.UNKNOWN_INSTRUMENT
+    return 0
+
+
+@inner
+def order_fields_code(kind, side, tif, stp):
+    """0 or BAD_FIELD; only what counts for the type is looked at."""
+    if side > e.SELL or stp > e.STP_DECREMENT:
+        return r.BAD_FIELD
+    if kind == e.LIMIT and tif > e.POST_ONLY:
+        return r.BAD_FIELD
+    return 0
+
+
+@inner
+def order_range_code(kind, side, price, qty, row):
+    """0 or RANGE (flow format 2, code 7), and the instrument's own limits."""
+    if kind == e.MARKET_AMOUNT:
+        if qty >= AMOUNT_LIMIT:
+            return r.RANGE
+        if side == e.SELL and order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"]) < 0:
+            return r.RANGE
+        return 0
+    if not notional_below_limit(price, qty, row["multiplier"]) or not product_below_limit(qty, row["lot_atoms"]):
+        return r.RANGE
+    if row["qty_max_lots"] > 0 and qty > row["qty_max_lots"]:
+        return r.RANGE
+    if row["price_max_ticks"] > 0 and price > row["price_max_ticks"]:
+        return r.RANGE
+    return 0
+
+
+@inner
+def trading_code(state, account, row):
+    """0, ACCOUNT_FROZEN or INSTRUMENT_HALTED, on reserve's own copies."""
+    if state.accounts[account]["status_reserve"] == e.ACCOUNT_FROZEN:
+        return r.ACCOUNT_FROZEN
+    if row["status"] == e.INSTRUMENT_HALTED:
+        return r.INSTRUMENT_HALTED
+    return 0
+
+
+@inner
+def has_band(row):
+    """Whether the instrument limits prices at all."""
+    return row["band_up_e8"] > 0 or row["band_down_e8"] > 0
+
+
+@inner
+def protected_price(state, instrument, row, side, price):
+    """Effective price of a market order: its own protection price (0 = none), tightened by the band; 0 where there is neither."""
+    reference = state.instruments[instrument]["reference_e8"]
+    lowest, highest = band_limits(reference, row["tick_e8"], row["band_up_e8"], row["band_down_e8"])
+    if side == e.BUY:
+        if reference == 0 or row["band_up_e8"] == 0:
+            return price
+        return max(1, highest if price == 0 else min(price, highest))
+    if reference == 0 or row["band_down_e8"] == 0:
+        return price
+    return max(1, lowest, price)
+
+
+@inner
+def band_code(state, instrument, row, side, price):
+    """0 or PRICE_BAND for a limit price."""
+    if not has_band(row):
+        return 0
+    lowest, highest = band_limits(state.instruments[instrument]["reference_e8"], row["tick_e8"], row["band_up_e8"], row["band_down_e8"])
+    if (side == e.BUY and price > highest) or (side == e.SELL and price < lowest):
+        return r.PRICE_BAND
+    return 0
+
+
+@inner
+def reserve_order(state, c, seq, pending):
+    """Verdict of LIMIT, MARKET, MARKET_AMOUNT: a refusal, OK with a hold row, or WAIT."""
+    kind = c["type"]
+    side = c["side"]
+    account = c["account"]
+    instrument = c["instrument"]
+    qty = c["qty_lots"]
+    code = account_code(state, account)
+    if code == 0:
+        code = instrument_code(state, instrument)
+    if code == 0:
+        code = order_fields_code(kind, side, c["tif"], c["stp"])
+    if code != 0:
+        return code
+    row = state.instruments_reserve[instrument]
+    banded = has_band(row)
+    if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
+        return WAIT
+    price = c["price_ticks"]
+    if kind != e.LIMIT and banded and price >= 0:
+        price = protected_price(state, instrument, row, side, price)
+        if price == 0:
+            return r.NO_REFERENCE_PRICE
+    if price < 1:
+        return r.BAD_PRICE
+    if qty < 1:
+        return r.BAD_QUANTITY
+    code = order_range_code(kind, side, price, qty, row)
+    if code == 0:
+        code = trading_code(state, account, row)
+    if code == 0 and kind == e.LIMIT:
+        code = band_code(state, instrument, row, side, price)
+    if code != 0:
+        return code
+    need = order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
+    balance = balance_row(state, account, row["quote"] if side == e.BUY else row["base"])
+    if need > available(state, balance):
+        if not exact_or_wait(state, seq, NO_BARRIER) and state.accounts[account]["activity"] > 0:
+            return WAIT
+        return r.INSUFFICIENT_FUNDS
+    if not hold_row_free(state):
+        return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
+    open_hold(state, c, price, qty, seq, pending)
+    pending["price_ticks"] = price
+    pending["qty_lots"] = qty
+    pending["inflight_units"] = need
+    pending["balance"] = balance
+    promise(state, balance, need)
+    state.accounts[account]["activity"] += 1
+    return 0
+
+
+@inner
+def open_hold(state, c, price, qty, seq, pending):
+    """Take and fill the hold row of an accepted order."""
+    hold = take_hold(state, c["order_id"])
+    row = state.holds[hold]
+    row["account"] = c["account"]
+    row["instrument"] = c["instrument"]
+    row["price_ticks"] = price
+    row["left_lots"] = qty
+    row["total_lots"] = qty
+    row["traded_lots"] = 0
+    row["prevented_lots"] = 0
+    row["value_units"] = 0
+    row["locked_units"] = 0
+    row["state"] = e.HOLD_IN_FLIGHT
+    row["side"] = c["side"]
+    row["type"] = c["type"]
+    row["tif"] = c["tif"] if c["type"] == e.LIMIT else e.IOC
+    row["stp"] = c["stp"]
+    row["flags"] = 0
+    row["amends_inflight"] = 0
+    row["seq"] = seq
+    row["entry_ts_ns"] = c["ts_ns"]
+    pending["hold"] = hold
+
+
+@inner
+def reserve_amend(state, c, seq, pending):
+    """Verdict of AMEND. Whether the order rests, and codes 12 and 13, are the matcher's to say; here only form, status and funds."""
+    account = c["account"]
+    instrument = c["instrument"]
+    price = c["price_ticks"]
+    total = c["qty_lots"]
+    code = account_code(state, account)
+    if code == 0:
+        code = instrument_code(state, instrument)
+    if code != 0:
+        return code
+    row = state.instruments_reserve[instrument]
+    if price < 1:
+        return r.BAD_PRICE
+    if total < 1:
+        return r.BAD_QUANTITY
+    code = order_range_code(e.LIMIT, e.BUY, price, total, row)
+    if code == 0:
+        code = trading_code(state, account, row)
+    if code != 0:
+        return code
+    pending["price_ticks"] = price
+    pending["qty_lots"] = total
+    hold = find_hold(state, c["order_id"])
+    if hold < 0:
+        return 0
+    h = state.holds[hold]
+    if h["account"] != account or h["instrument"] != instrument or h["type"] != e.LIMIT or h["tif"] == e.IOC or h["tif"] == e.FOK:
+        return 0
+    exact = exact_or_wait(state, seq, NO_BARRIER)
+    if has_band(row):
+        if not exact_or_wait(state, seq, state.meta[s.BARRIER]):
+            return WAIT
+        code = band_code(state, instrument, row, h["side"], price)
+        if code != 0:
+            # Known only once the order is known to rest: otherwise the matcher's UNKNOWN_ORDER comes first.
+            return code if exact else WAIT
+    if h["amends_inflight"] > 0:
+        return WAIT
+    need = amend_need(h, price, total, row, exact)
+    balance = balance_row(state, account, row["quote"] if h["side"] == e.BUY else row["base"])
+    if need > 0 and need > available(state, balance):
+        return r.INSUFFICIENT_FUNDS if exact else WAIT
+    pending["hold"] = hold
+    pending["inflight_units"] = need
+    pending["balance"] = balance
+    h["amends_inflight"] = 1
+    promise(state, balance, need)
+    state.accounts[account]["activity"] += 1
+    return 0
+
+
+@inner
+def amend_need(h, price, total, row, exact):
+    """What an amend may need on top of the order's hold, never below zero: exactly, or at the worst of what may be gone meanwhile.
+
+    The difference is linear in the lots that are gone, so the worst is at one end: what is gone in the settled state, or all but one lot.
+    """
+    k = row["multiplier"]
+    lot_atoms = row["lot_atoms"]
+    gone = h["traded_lots"] + h["prevented_lots"]
+    if total <= gone:
+        return 0
+    need = amend_difference(h["side"], h["price_ticks"], h["total_lots"], price, total, gone, k, lot_atoms)
+    if not exact:
+        gone = min(h["total_lots"], total) - 1
+        need = max(need, amend_difference(h["side"], h["price_ticks"], h["total_lots"], price, total, gone, k, lot_atoms))
+    return max(need, 0)
+
+
+@inner
+def reserve_cancel(state, c):
+    """Verdict of CANCEL and CANCEL_ALL: known account and instrument. Cancels always pass, frozen or halted."""
+    account = c["account"]
+    instrument = c["instrument"]
+    if c["type"] == e.CANCEL or account != 0:
+        code = account_code(state, account)
+        if code != 0:
+            return code
+    elif instrument == 0:
+        return r.UNKNOWN_ACCOUNT
+    if c["type"] == e.CANCEL or instrument != 0:
+        return instrument_code(state, instrument)
+    return 0
+
+
+@inner
+def reserve_money(state, c, pending):
+    """Verdict of money commands, as far as it does not depend on balances: those are looked at when the command is settled."""
+    kind = c["type"]
+    account = c["account"]
+    qty = c["qty_lots"]
+    code = account_code(state, account)
+    if code != 0:
+        return code
+    if kind == e.DEPOSIT or kind == e.WITHDRAW_HOLD or kind == e.ADJUST:
+        code = asset_code(state, c["asset"])
+        if code != 0:
+            return code
+        if qty == 0 or (qty < 1 and kind != e.ADJUST):
+            return r.BAD_QUANTITY
+        if qty >= AMOUNT_LIMIT or qty <= -AMOUNT_LIMIT:
+            return r.RANGE
+        if kind == e.WITHDRAW_HOLD and state.accounts[account]["status_reserve"] == e.ACCOUNT_FROZEN:
+            return r.ACCOUNT_FROZEN
+        pending["balance"] = balance_row(state, account, c["asset"])
+        outgoing = 0
+        if kind == e.WITHDRAW_HOLD:
+            outgoing = qty
+        elif kind == e.ADJUST and qty < 0:
+            outgoing = -qty
+        pending["inflight_units"] = outgoing
+        promise(state, pending["balance"], outgoing)
+    state.accounts[account]["activity"] += 1
+    return 0
+
+
+@inner
+def reserve_account(state, c, seq):
+    """CREATE_ACCOUNT, CLOSE_ACCOUNT (on exact state: empty and nothing in flight), FREEZE, UNFREEZE; reserve's copy of the status."""
+    kind = c["type"]
+    account = c["account"]
+    if kind == e.CREATE_ACCOUNT:
+        if account < 1 or account >= state.accounts.shape[0]:
+            return r.UNKNOWN_ACCOUNT
+        if state.accounts[account]["status_reserve"] != e.ACCOUNT_NONE:
+            return r.ACCOUNT_EXISTS
+        state.accounts[account]["status_reserve"] = e.ACCOUNT_OPEN
+        return 0
+    code = account_code(state, account)
+    if code != 0:
+        return code
+    if kind == e.FREEZE:
+        state.accounts[account]["status_reserve"] = e.ACCOUNT_FROZEN
+    elif kind == e.UNFREEZE:
+        state.accounts[account]["status_reserve"] = e.ACCOUNT_OPEN
+    else:
+        if not exact_or_wait(state, seq, NO_BARRIER):
+            return WAIT
+        if state.accounts[account]["activity"] > 0 or not account_is_empty(state, account):
+            return r.ACCOUNT_NOT_EMPTY
+        state.accounts[account]["status_reserve"] = e.ACCOUNT_CLOSED
+    return 0
+
+
+@inner
+def account_is_empty(state, account):
+    """Whether no asset of the account has a free or locked balance."""
+    for asset in range(1, state.assets.shape[0]):
+        row = balance_row(state, account, asset)
+        if state.balances[row + s.FREE] != 0 or state.balances[row + s.LOCKED] != 0:
+            return False
+    return True
+
+
+@inner
+def reserve_instrument(state, rings, c, seq):
+    """SET_FEES, HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox."""
+    kind = c["type"]
+    instrument = c["instrument"]
+    if c["source"] == e.SOURCE_RISK:
+        if not cause_is_settled(state):
+            if not exact_or_wait(state, seq, NO_BARRIER):
+                return WAIT
+            state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
+            return r.UNSUPPORTED
+        tick_off_reserve(state, rings.command_words, seq)
+    code = instrument_code(state, instrument)
+    if code != 0:
+        return code
+    row = state.instruments_reserve[instrument]
+    if kind == e.SET_FEES:
+        if not fees_are_valid(c["price_ticks"], c["qty_lots"]):
+            return r.BAD_FEE
+        row["maker_rate_e8"] = c["price_ticks"]
+        row["taker_rate_e8"] = c["qty_lots"]
+    elif kind == e.HALT:
+        row["status"] = e.INSTRUMENT_HALTED
+    else:
+        row["status"] = e.INSTRUMENT_OPEN
+    return 0
+
+
+@inner
+def reserve_bands(state, c, listing, seq):
+    """SET_BANDS: reserve's copy of the bands; the reference is settle's, hence a barrier."""
+    code = instrument_code(state, c["instrument"])
+    if code != 0:
+        return code
+    if listing["type"] != e.EXT_LISTING or listing["reference_ticks"] < 0:
+        return r.BAD_LISTING
+    row = state.instruments_reserve[c["instrument"]]
+    if not bands_are_valid(listing["band_up_e8"], listing["band_down_e8"], listing["breaker_e8"]):
+        return r.BAD_LISTING
+    if not product_below_limit(listing["reference_ticks"], row["tick_e8"]):
+        return r.RANGE
+    row["band_up_e8"] = listing["band_up_e8"]
+    row["band_down_e8"] = listing["band_down_e8"]
+    row["breaker_e8"] = listing["breaker_e8"]
+    state.meta[s.BARRIER] = seq
+    return 0
+
+
+@inner
+def reserve_asset(state, c, ext):
+    """LIST_ASSET: reserve's copy says that the asset exists."""
+    asset = c["asset"]
+    if asset < 1 or asset >= state.assets.shape[0]:
+        return r.UNKNOWN_ASSET
+    if state.assets[asset]["status_reserve"] != 0:
+        return r.ASSET_EXISTS
+    if ext["type"] != e.EXT_ASSET or ext["scale"] < 0 or ext["scale"] > 10:
+        return r.BAD_LISTING
+    state.assets[asset]["status_reserve"] = 1
+    state.assets[asset]["scale"] = ext["scale"]
+    return 0
+
+
+@inner
+def reserve_listing(state, c, ext, seq, pending):
+    """LIST_INSTRUMENT: every rule of ``protocol.instruments`` again; the verdict tells the matcher K and lot_atoms."""
+    instrument = c["instrument"]
+    table = state.instruments_reserve
+    if instrument < 1 or instrument >= table.shape[0]:
+        return r.UNKNOWN_INSTRUMENT
+    if table[instrument]["status"] != e.INSTRUMENT_NONE:
+        return r.INSTRUMENT_EXISTS
+    if ext["type"] != e.EXT_LISTING:
+        return r.BAD_LISTING
+    if asset_code(state, ext["base"]) != 0 or asset_code(state, ext["quote"]) != 0:
+        return r.UNKNOWN_ASSET
+    if ext["base"] == ext["quote"]:
+        return r.BAD_LISTING
+    base_scale = state.assets[ext["base"]]["scale"]
+    k = listing_multiplier(ext["tick_e8"], ext["lot_atoms"], base_scale, state.assets[ext["quote"]]["scale"])
+    if k == 0 or not product_below_limit(ext["reference_ticks"], ext["tick_e8"]):
+        return r.BAD_LISTING
+    broken = listing_is_valid(
+        k,
+        ext["lot_atoms"],
+        ext["maker_rate_e8"],
+        ext["taker_rate_e8"],
+        ext["band_up_e8"],
+        ext["band_down_e8"],
+        ext["reference_ticks"],
+        ext["breaker_e8"],
+        ext["price_max_ticks"],
+        ext["qty_max_lots"],
+    )
+    if broken != 0:
+        return r.BAD_FEE if broken == 2 else r.BAD_LISTING
+    copy_listing(table[instrument], ext, k)
+    state.meta[s.BARRIER] = seq
+    pending["price_ticks"] = k
+    pending["qty_lots"] = ext["lot_atoms"]
+    return 0
+
+
+@inner
+def copy_listing(row, ext, multiplier):
+    """Fill an instrument row from the listing slot, all but the symbol; trading is open."""
+    row["status"] = e.INSTRUMENT_OPEN
+    row["base"] = ext["base"]
+    row["quote"] = ext["quote"]
+    row["tick_e8"] = ext["tick_e8"]
+    row["lot_atoms"] = ext["lot_atoms"]
+    row["multiplier"] = multiplier
+    row["maker_rate_e8"] = ext["maker_rate_e8"]
+    row["taker_rate_e8"] = ext["taker_rate_e8"]
+    row["band_up_e8"] = ext["band_up_e8"]
+    row["band_down_e8"] = ext["band_down_e8"]
+    row["breaker_e8"] = ext["breaker_e8"]
+    row["price_max_ticks"] = ext["price_max_ticks"]
+    row["qty_max_lots"] = ext["qty_max_lots"]
+    row["reference_e8"] = ext["reference_ticks"] * ext["tick_e8"]
+
+
+@inner
+def reserve_clock(state, c, seq, pending):
+    """TICK raises the barrier of what moves with the clock; CHECKPOINT keeps the verdict hash of all before it."""
+    if c["type"] == e.TICK:
+        state.meta[s.BARRIER] = seq
+    elif c["type"] == e.CHECKPOINT:
+        pending["qty_lots"] = state.meta[s.VERDICT_HASH]
+    elif c["price_ticks"] != 0 and c["price_ticks"] < TIMER_PERIOD_MIN_NS:
+        return r.BAD_FIELD
+    return 0
+
+
+@inner
+def reserve_command(state, rings, seq, pending):
+    """Verdict of the command whose head has number ``seq``: 0, a reason, or WAIT. On anything but WAIT the pending row is complete."""
+    mask = rings.commands.slots.shape[0] - 1
+    c = rings.commands.slots[(seq - 1) & mask]
+    pending["inflight_units"] = 0
+    pending["balance"] = -1
+    pending["hold"] = -1
+    pending["price_ticks"] = c["price_ticks"]
+    pending["qty_lots"] = c["qty_lots"]
+    kind = c["type"]
+    if kind == e.LIMIT or kind == e.MARKET or kind == e.MARKET_AMOUNT:
+        return reserve_order(state, c, seq, pending)
+    if kind == e.CANCEL or kind == e.CANCEL_ALL:
+        return reserve_cancel(state, c)
+    if kind == e.AMEND:
+        return reserve_amend(state, c, seq, pending)
+    if e.DEPOSIT <= kind <= e.ADJUST:
+        return reserve_money(state, c, pending)
+    if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER:
+        return reserve_clock(state, c, seq, pending)
+    if kind == e.SET_FEES or kind == e.HALT or kind == e.RESUME:
+        return reserve_instrument(state, rings, c, seq)
+    if kind == e.FREEZE or kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT or kind == e.CLOSE_ACCOUNT:
+        return reserve_account(state, c, seq)
+    # What follows needs the group's second slot.
+    if (c["flags"] & e.FLAG_MORE) == 0:
+        return r.BAD_LISTING if e.LIST_ASSET <= kind <= e.SET_BANDS else r.UNSUPPORTED
+    if kind == e.LIST_ASSET:
+        return reserve_asset(state, c, rings.asset_slots[seq & mask])
+    if kind == e.LIST_INSTRUMENT:
+        return reserve_listing(state, c, rings.listing_slots[seq & mask], seq, pending)
+    if kind == e.SET_BANDS:
+        return reserve_bands(state, c, rings.listing_slots[seq & mask], seq)
+    return r.UNSUPPORTED

@@ -1,0 +1,27 @@
+"""The rings that risk reads and writes, as its kernels take them: one NamedTuple, with word views where whole slots are copied or hashed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from protocol.records import EXT_ASSET_SLOT, EXT_LISTING_SLOT
+from ringbuf.ring import Ring
+from ringbuf.bundle import Bundle
+
+
+def make_rings(commands: Ring, verdicts: Ring, outcomes: Ring, event_words: np.ndarray, event_slots: np.ndarray) -> Bundle:
+    """Build the views; ``event_words`` int64[K * HEADER_WORDS], ``event_slots`` EVENT[K * capacity]."""
+    return Bundle(
+        commands=commands,
+        command_words=commands.slots.view(np.int64).reshape(-1, 16),
+        listing_slots=commands.slots.view(EXT_LISTING_SLOT.slot_dtype),
+        asset_slots=commands.slots.view(EXT_ASSET_SLOT.slot_dtype),
+        verdicts=verdicts,
+        outcomes=outcomes,
+        outcome_words=outcomes.slots.view(np.int64).reshape(-1, 16),
+        event_words=event_words,
+        event_slots=event_slots,
+        board=commands.board,
+    )

@@ -1,0 +1,433 @@
+"""Settle: the only writer of the ledger, strictly in command order.
+
+A command that the matcher works on is settled event by event as they arrive (``PHASE``, ``INDEX`` keep the place), so that no number of
+events needs room all at once; cancel-all merges the shards' events by (instrument, order). Everything else is settled at once.
+Funds of a fill: flow format 2, section 5.
+"""
+
+from __future__ import annotations
+
+from protocol.jit import inner, entry
+
+from protocol import enums as e
+from protocol import reasons as r
+from protocol.fixed_point import AMOUNT_LIMIT, E8, fee_charge, muldiv_floor
+from risk import state as s
+from risk.bands import check_breaker, set_reference, tick_references
+from risk.hashes import state_hash
+from risk.ledger import add_withdrawal, balance_row, drop_hold, find_withdrawal, post, promise, remove_withdrawal
+from risk.orders import limit_hold
+from risk.outcomes import emit_balance, emit_count, emit_ids, emit_order, emit_rejected, emit_simple, emit_trade
+from risk.reserve import copy_listing
+
+
+@inner
+def release_promise(state, pending):
+    """What reserve promised for the command is now in the ledger, or not needed."""
+    if pending["inflight_units"] != 0:
+        promise(state, pending["balance"], -pending["inflight_units"])
+
+
+@inner
+def paid_asset(state, h):
+    """Asset that an order pays with and therefore locks."""
+    row = state.instruments[h["instrument"]]
+    return row["quote"] if h["side"] == e.BUY else row["base"]
+
+
+@inner
+def lock_order(state, c, pending):
+    """An accepted order's hold moves from free to locked."""
+    h = state.holds[pending["hold"]]
+    units = pending["inflight_units"]
+    post(state, pending["balance"], -units, units, c["seq"])
+    h["locked_units"] = units
+    h["state"] = e.HOLD_LIVE
+
+
+@inner
+def end_order(state, hold, seq):
+    """What a finished order still locks becomes free, and its row is given back."""
+    h = state.holds[hold]
+    units = h["locked_units"]
+    if units != 0:
+        if units < 0 or (h["left_lots"] == 0 and h["type"] != e.MARKET_AMOUNT):
+            state.meta[s.FAULT] = s.FAULT_LOCK_LEFT
+        post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)
+        h["locked_units"] = 0
+    state.accounts[h["account"]]["activity"] -= 1
+    drop_hold(state, hold)
+
+
+@inner
+def fill_side(state, hold, row, price_ticks, lots, value_units, base_units, seq):
+    """Locks and proceeds of one side of a fill (steps 1 and 2)."""
+    h = state.holds[hold]
+    account = h["account"]
+    h["traded_lots"] += lots
+    h["value_units"] += value_units
+    if h["side"] == e.BUY:
+        used = value_units
+        if h["type"] != e.MARKET_AMOUNT:
+            used = h["price_ticks"] * lots * row["multiplier"]
+        h["locked_units"] -= used
+        post(state, balance_row(state, account, row["quote"]), used - value_units, -used, seq)
+        post(state, balance_row(state, account, row["base"]), base_units, 0, seq)
+    else:
+        h["locked_units"] -= base_units
+        post(state, balance_row(state, account, row["base"]), 0, -base_units, seq)
+        post(state, balance_row(state, account, row["quote"]), value_units, 0, seq)
+    h["left_lots"] -= value_units if h["type"] == e.MARKET_AMOUNT else lots
+
+
+@inner
+def charge(state, account, asset, units, seq):
+    """Move a fee to FEE, or a rebate (negative) out of it."""
+    if units != 0:
+        post(state, balance_row(state, account, asset), -units, 0, seq)
+        state.assets[asset]["fee_units"] += units
+        if state.assets[asset]["fee_units"] < 0:
+            state.meta[s.FAULT] = s.FAULT_NEGATIVE_BALANCE
+
+
+@inner
+def maker_fee(rate_e8, side, value_units, base_units, taker_fee_units):
+    """Fee of the maker (>= 0), or its rebate (< 0), capped by the taker's fee of this fill."""
+    if rate_e8 >= 0:
+        return fee_charge(base_units if side == e.BUY else value_units, rate_e8)
+    rebate = muldiv_floor(value_units if side == e.BUY else base_units, -rate_e8, E8)
+    return -min(rebate, taker_fee_units)
+
+
+@inner
+def settle_fill(state, rings, c, taker, event):
+    """One trade: both sides' locks and proceeds, fees, outcomes; ends the maker's order when nothing is left of it."""
+    seq = c["seq"]
+    maker = event["hold"]
+    if state.holds[maker]["order_id"] != event["order_id"]:
+        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+        return
+    instrument = event["instrument"]
+    row = state.instruments[instrument]
+    price = event["price_ticks"]
+    lots = event["qty_lots"]
+    value = price * lots * row["multiplier"]
+    base = lots * row["lot_atoms"]
+    t = state.holds[taker]
+    m = state.holds[maker]
+    taker_side = t["side"]
+    fill_side(state, taker, row, price, lots, value, base, seq)
+    fill_side(state, maker, row, price, lots, value, base, seq)
+    taker_asset = row["base"] if taker_side == e.BUY else row["quote"]
+    taker_fee = fee_charge(base if taker_side == e.BUY else value, row["taker_rate_e8"])
+    charge(state, t["account"], taker_asset, taker_fee, seq)
+    maker_units = maker_fee(row["maker_rate_e8"], m["side"], value, base, taker_fee)
+    maker_asset = taker_asset
+    if row["maker_rate_e8"] >= 0:
+        maker_asset = row["base"] if m["side"] == e.BUY else row["quote"]
+    charge(state, m["account"], maker_asset, maker_units, seq)
+    row["last_price_ticks"] = price
+    check_breaker(state, instrument, price, seq, state.meta[s.INDEX])
+    state.meta[s.TRADES] += 1
+
+    last = (event["flags"] & e.EVENT_LAST) != 0
+    maker_id = m["order_id"]
+    taker_id = t["order_id"]
+    emit_trade(state, rings, c, taker, maker_id, event, value, taker_fee, taker_asset, e.OUTCOME_TAKER)
+    emit_trade(state, rings, c, maker, taker_id, event, value, maker_units, maker_asset, e.OUTCOME_LAST if last else 0)
+    if event["left_lots"] == 0:
+        end_order(state, maker, seq)
+    if last:
+        end_order(state, taker, seq)
+
+
+@inner
+def give_back(state, hold, lots, value_units, row, seq):
+    """Self-trade prevention takes ``lots`` off an order: their hold becomes free."""
+    h = state.holds[hold]
+    h["prevented_lots"] += lots
+    if h["type"] == e.MARKET_AMOUNT:
+        units = value_units if h["side"] == e.BUY else lots * row["lot_atoms"]
+        h["left_lots"] -= value_units
+    else:
+        units = limit_hold(h["side"], h["price_ticks"], lots, row["multiplier"], row["lot_atoms"])
+        h["left_lots"] -= lots
+    h["locked_units"] -= units
+    post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)
+
+
+@inner
+def settle_prevented(state, rings, c, taker, event):
+    """Decrement: both orders lose the lots, nothing is traded."""
+    seq = c["seq"]
+    maker = event["hold"]
+    if state.holds[maker]["order_id"] != event["order_id"]:
+        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+        return
+    row = state.instruments[event["instrument"]]
+    lots = event["qty_lots"]
+    value = event["price_ticks"] * lots * row["multiplier"]
+    give_back(state, taker, lots, value, row, seq)
+    give_back(state, maker, lots, value, row, seq)
+    last = (event["flags"] & e.EVENT_LAST) != 0
+    emit_order(state, rings, c, taker, e.OUT_PREVENTED, r.BY_STP, lots, e.OUTCOME_TAKER)
+    emit_order(state, rings, c, maker, e.OUT_PREVENTED, r.BY_STP, lots, e.OUTCOME_LAST if last else 0)
+    if event["left_lots"] == 0:
+        end_order(state, maker, seq)
+    if last:
+        end_order(state, taker, seq)
+
+
+@inner
+def settle_canceled(state, rings, c, event, flags):
+    """An order left the book: by its owner, a cancel-all or self-trade prevention."""
+    hold = event["hold"]
+    h = state.holds[hold]
+    if h["order_id"] != event["order_id"]:
+        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+        return
+    h["left_lots"] = 0
+    units = h["locked_units"]
+    post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, c["seq"])
+    h["locked_units"] = 0
+    emit_order(state, rings, c, hold, e.OUT_CANCELED, event["reason"], event["qty_lots"], flags)
+    end_order(state, hold, c["seq"])
+    state.meta[s.REMOVED] += 1
+
+
+@inner
+def settle_rest(state, rings, c, hold, event):
+    """The command's own rest: it rests, or it expired."""
+    if event["kind"] == e.EV_RESTED:
+        emit_order(state, rings, c, hold, e.OUT_RESTED, 0, -1, e.OUTCOME_LAST)
+        return
+    h = state.holds[hold]
+    units = h["locked_units"]
+    post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, c["seq"])
+    h["locked_units"] = 0
+    h["left_lots"] = 0
+    emit_order(state, rings, c, hold, e.OUT_EXPIRED, event["reason"], event["qty_lots"], e.OUTCOME_LAST)
+    end_order(state, hold, c["seq"])
+
+
+@inner
+def begin_order(state, rings, c, pending, event):
+    """First event of a new order: refused by the matcher, or its hold enters the ledger. True when that was all."""
+    release_promise(state, pending)
+    hold = pending["hold"]
+    if event["kind"] == e.EV_REJECTED:
+        state.accounts[c["account"]]["activity"] -= 1
+        drop_hold(state, hold)
+        emit_rejected(state, rings, c, event["reason"])
+        return True
+    lock_order(state, c, pending)
+    alone = event["kind"] == e.EV_RESTED
+    has_ids = (state.holds[hold]["flags"] & s.HOLD_HAS_IDS) != 0
+    emit_order(state, rings, c, hold, e.OUT_NEW, 0, -1, e.OUTCOME_LAST if alone and not has_ids else 0)
+    if has_ids:
+        emit_ids(state, rings, c, hold)
+        return False
+    return alone
+
+
+@inner
+def begin_amend(state, rings, c, pending, event):
+    """First event of an amend: refused by the matcher, or the difference of the holds moves. True when that was all."""
+    release_promise(state, pending)
+    promised = pending["hold"]
+    if promised >= 0:
+        state.accounts[c["account"]]["activity"] -= 1
+        if state.holds[promised]["order_id"] == c["order_id"]:
+            state.holds[promised]["amends_inflight"] = 0
+    if event["kind"] == e.EV_REJECTED:
+        emit_rejected(state, rings, c, event["reason"])
+        return True
+    hold = event["hold"]
+    h = state.holds[hold]
+    if h["order_id"] != event["order_id"] or event["kind"] != e.EV_AMENDED:
+        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+        return True
+    pending["hold"] = hold
+    row = state.instruments[h["instrument"]]
+    units = limit_hold(h["side"], event["price_ticks"], event["left_lots"], row["multiplier"], row["lot_atoms"])
+    more = units - h["locked_units"]
+    post(state, balance_row(state, h["account"], paid_asset(state, h)), -more, more, c["seq"])
+    h["locked_units"] = units
+    h["price_ticks"] = event["price_ticks"]
+    h["total_lots"] = event["qty_lots"]
+    h["left_lots"] = event["left_lots"]
+    last = (event["flags"] & e.EVENT_LAST) != 0
+    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, e.OUTCOME_LAST if last else 0)
+    return True
+
+
+@inner
+def settle_order_event(state, rings, c, pending, event):
+    """One event of an order or amend, the first one included."""
+    meta = state.meta
+    if meta[s.PHASE] == s.PHASE_NONE:
+        meta[s.PHASE] = s.PHASE_OPEN
+        if c["type"] == e.AMEND:
+            done = begin_amend(state, rings, c, pending, event)
+        else:
+            done = begin_order(state, rings, c, pending, event)
+        if done:
+            return
+    kind = event["kind"]
+    if kind == e.EV_FILL:
+        settle_fill(state, rings, c, pending["hold"], event)
+    elif kind == e.EV_PREVENTED:
+        settle_prevented(state, rings, c, pending["hold"], event)
+    elif kind == e.EV_CANCELED:
+        settle_canceled(state, rings, c, event, 0)
+    elif kind == e.EV_RESTED or kind == e.EV_EXPIRED:
+        settle_rest(state, rings, c, pending["hold"], event)
+    else:
+        meta[s.FAULT] = s.FAULT_UNKNOWN_EVENT
+
+
+@inner
+def settle_cancel_event(state, rings, c, event):
+    """The only event of a CANCEL, or one of a cancel-all (whose end is told apart)."""
+    if event["kind"] == e.EV_REJECTED:
+        emit_rejected(state, rings, c, event["reason"])
+    elif event["kind"] == e.EV_CANCELED:
+        settle_canceled(state, rings, c, event, e.OUTCOME_LAST if c["type"] == e.CANCEL else 0)
+    elif event["kind"] != e.EV_NOTHING:
+        state.meta[s.FAULT] = s.FAULT_UNKNOWN_EVENT
+
+
+@inner
+def settle_money(state, rings, c, pending):
+    """Money commands are decided here, where balances are exact without any wait."""
+    release_promise(state, pending)
+    state.accounts[c["account"]]["activity"] -= 1
+    kind = c["type"]
+    if kind == e.DEPOSIT or kind == e.ADJUST:
+        code = settle_external(state, c, c["asset"], c["qty_lots"])
+    elif kind == e.WITHDRAW_HOLD:
+        code = settle_withdraw_hold(state, c, pending)
+    else:
+        code = settle_withdrawal(state, rings, c)
+        if code == 0:
+            return
+    if code != 0:
+        emit_rejected(state, rings, c, code)
+    else:
+        emit_balance(state, rings, c, c["account"], c["asset"], c["qty_lots"], e.OUTCOME_LAST)
+
+
+@inner
+def settle_external(state, c, asset, units):
+    """A deposit or adjustment moves units between the account and the asset's external account."""
+    row = balance_row(state, c["account"], asset)
+    total = state.assets[asset]["net_deposits_units"]
+    if units > 0 and total >= AMOUNT_LIMIT - units:
+        return r.RANGE
+    if units < 0 and state.balances[row + s.FREE] < -units:
+        return r.INSUFFICIENT_FUNDS
+    state.assets[asset]["net_deposits_units"] = total + units
+    post(state, row, units, 0, c["seq"])
+    return 0
+
+
+@inner
+def settle_withdraw_hold(state, c, pending):
+    """Free to locked, under the hold's own id."""
+    units = c["qty_lots"]
+    if state.balances[pending["balance"] + s.FREE] < units:
+        return r.INSUFFICIENT_FUNDS
+    if find_withdrawal(state, c["order_id"]) >= 0:
+        return r.HOLD_EXISTS
+    if state.meta[s.WITHDRAWALS_USED] >= state.withdrawals.shape[0] // 2:
+        return r.HOLD_TABLE_FULL
+    state.meta[s.WITHDRAWALS_USED] += 1
+    add_withdrawal(state, c["order_id"], c["account"], c["asset"], units, c["seq"])
+    post(state, pending["balance"], -units, units, c["seq"])
+    return 0
+
+
+@inner
+def settle_withdrawal(state, rings, c):
+    """Settle (out of the exchange) or release (back to free) an open withdrawal hold."""
+    position = find_withdrawal(state, c["order_id"])
+    if position < 0 or state.withdrawals[position]["account"] != c["account"]:
+        return r.UNKNOWN_HOLD
+    asset = state.withdrawals[position]["asset"]
+    units = state.withdrawals[position]["amount_units"]
+    row = balance_row(state, c["account"], asset)
+    if c["type"] == e.WITHDRAW_SETTLE:
+        state.assets[asset]["net_deposits_units"] -= units
+        post(state, row, 0, -units, c["seq"])
+        units = -units
+    else:
+        post(state, row, units, -units, c["seq"])
+    remove_withdrawal(state, position)
+    state.meta[s.WITHDRAWALS_USED] -= 1
+    emit_balance(state, rings, c, c["account"], asset, units, e.OUTCOME_LAST)
+    return 0
+
+
+@inner
+def settle_admin(state, rings, c, pending):
+    """Settle's copy of what operators and the clock change."""
+    kind = c["type"]
+    mask = rings.commands.slots.shape[0] - 1
+    seq = c["seq"]
+    if kind == e.SET_FEES:
+        row = state.instruments[c["instrument"]]
+        row["maker_rate_e8"] = c["price_ticks"]
+        row["taker_rate_e8"] = c["qty_lots"]
+    elif kind == e.HALT or kind == e.RESUME:
+        row = state.instruments[c["instrument"]]
+        row["status"] = e.INSTRUMENT_HALTED if kind == e.HALT else e.INSTRUMENT_OPEN
+        if c["source"] == e.SOURCE_RISK:
+            row["breaker_pending"] = 0
+            state.meta[s.OUTBOX_SETTLED] += 1
+    elif kind == e.FREEZE:
+        state.accounts[c["account"]]["status"] = e.ACCOUNT_FROZEN
+    elif kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT:
+        state.accounts[c["account"]]["status"] = e.ACCOUNT_OPEN
+        state.meta[s.ACCOUNTS_HIGH] = max(state.meta[s.ACCOUNTS_HIGH], c["account"])
+    elif kind == e.CLOSE_ACCOUNT:
+        state.accounts[c["account"]]["status"] = e.ACCOUNT_CLOSED
+    elif kind == e.LIST_ASSET:
+        row = state.assets[c["asset"]]
+        row["status"] = 1
+        row["symbol"] = rings.asset_slots[seq & mask]["symbol"]
+        row["seq"] = seq
+    elif kind == e.LIST_INSTRUMENT:
+        row = state.instruments[c["instrument"]]
+        listing = rings.listing_slots[seq & mask]
+        copy_listing(row, listing, pending["price_ticks"])
+        row["symbol"] = listing["symbol"]
+        row["seq"] = seq
+    elif kind == e.SET_BANDS:
+        settle_bands(state.instruments[c["instrument"]], rings.listing_slots[seq & mask])
+    elif kind == e.TICK:
+        tick_references(state)
+    if kind == e.CHECKPOINT:
+        settle_checkpoint(state, rings, c, pending)
+    else:
+        emit_simple(state, rings, c, e.OUT_ADMIN, e.OUTCOME_LAST)
+
+
+@inner
+def settle_bands(row, listing):
+    """Settle's copy of the bands; a reference given replaces the samples."""
+    row["band_up_e8"] = listing["band_up_e8"]
+    row["band_down_e8"] = listing["band_down_e8"]
+    row["breaker_e8"] = listing["breaker_e8"]
+    if listing["reference_ticks"] > 0:
+        set_reference(row, listing["reference_ticks"])
+
+
+@inner
+def settle_checkpoint(state, rings, c, pending):
+    """Publish the hashes as of this command: verdicts before it, outcomes before it, and the settled state."""
+    meta = state.meta
+    meta[s.CHECKPOINT_VERDICT_HASH] = pending["qty_lots"]
+    meta[s.CHECKPOINT_OUTCOME_HASH] = meta[s.OUTCOME_HASH]
+    meta[s.CHECKPOINT_STATE_HASH] = state_hash(state)
+    emit_simple(state, rings, c, e.OUT_CHECKPOINT, e.OUTCOME_LAST)
+    meta[s.CHECKPOINT_SEQ] = c["seq"]

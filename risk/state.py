@@ -1,0 +1,230 @@
+"""Risk's tables: accounts, balances, assets, instruments (reserve's copy and settle's copy), holds, withdrawal holds, outbox.
+
+All are preallocated arrays of fixed size; row 0 of accounts, assets and instruments stands for none. What *reserve* writes and what
+*settle* writes is told apart field by field, because reserve runs ahead: it may read a settled field early only where ``inflight`` bounds it
+or no barrier that covers it is in flight (ARCHITECTURE.md, invariant 2).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from protocol.instance import Limits
+from protocol.records import SLOT_BYTES
+from ringbuf.bundle import Bundle
+
+# --- balances: int64[(accounts + 1) * (assets + 1) * 8], one cache line a row, guarded by a sequence lock for readers -----------------
+FREE: Final = 0  # settle
+LOCKED: Final = 1  # settle
+INFLIGHT: Final = 2  # reserve adds, settle takes off: holds promised and not yet in the ledger
+PRINCIPAL: Final = 3  # reserved for spot margin
+INTEREST: Final = 4  # reserved for spot margin
+ROW_VERSION: Final = 5  # odd while the row changes
+ROW_SEQ: Final = 6  # command that last changed it
+BALANCE_WORDS: Final = 8
+
+ACCOUNT_DTYPE: Final = np.dtype(
+    {
+        "names": ["status", "status_reserve", "activity", "seq"],
+        "formats": ["u1", "u1", "<i4", "<i8"],
+        "offsets": [0, 1, 4, 8],
+        "itemsize": 64,
+    }
+)
+"""``status``: settle's copy; ``status_reserve``: reserve's; ``activity``: live and in-flight orders and money commands in flight (0: the
+settled state of the account is exact, no wait is needed)."""
+
+ASSET_DTYPE: Final = np.dtype(
+    {
+        "names": ["symbol", "scale", "status_reserve", "status", "fee_units", "net_deposits_units", "seq"],
+        "formats": ["S16", "<i4", "u1", "u1", "<i8", "<i8", "<i8"],
+        "offsets": [0, 16, 20, 21, 24, 32, 40],
+        "itemsize": 128,
+    }
+)
+"""System accounts of an asset: ``fee_units`` (FEE) and ``net_deposits_units`` (minus the external account). Room for insurance, lending,
+interest and deficit."""
+
+REFERENCE_SAMPLES: Final = 30
+
+INSTRUMENT_DTYPE: Final = np.dtype(
+    {
+        "names": [
+            "symbol",
+            "status",
+            "breaker_pending",
+            "base",
+            "quote",
+            "tick_e8",
+            "lot_atoms",
+            "multiplier",
+            "maker_rate_e8",
+            "taker_rate_e8",
+            "band_up_e8",
+            "band_down_e8",
+            "breaker_e8",
+            "price_max_ticks",
+            "qty_max_lots",
+            "reference_e8",
+            "last_price_ticks",
+            "sample_next",
+            "sample_count",
+            "samples",
+            "seq",
+        ],
+        "formats": ["S16", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", ("<i8", (REFERENCE_SAMPLES,)), "<i8"],
+        "offsets": [0, 16, 17, 20, 24, *range(32, 128, 8), 128, 132, 136, 136 + 8 * REFERENCE_SAMPLES],
+        "itemsize": 512,
+    }
+)
+"""``reference_e8`` (1e-8 quote per base) is the mean of the last price over the latest samples; it moves at clock ticks only."""
+
+HOLD_DTYPE: Final = np.dtype(
+    {
+        "names": [
+            "order_id",
+            "account",
+            "instrument",
+            "price_ticks",
+            "left_lots",
+            "total_lots",
+            "traded_lots",
+            "locked_units",
+            "state",
+            "side",
+            "type",
+            "tif",
+            "stp",
+            "position_side",
+            "flags",
+            "amends_inflight",
+            "prevented_lots",
+            "value_units",
+            "next",
+            "reserved",
+            "seq",
+            "entry_ts_ns",
+        ],
+        "formats": ["<i8", "<i4", "<i4"] + ["<i8"] * 5 + ["u1"] * 8 + ["<i8", "<i8", "<i4", "<i4", "<i8", "<i8"],
+        "offsets": [0, 8, 12, 16, 24, 32, 40, 48, *range(56, 64), 64, 72, 80, 84, 88, 96],
+        "itemsize": 128,
+    }
+)
+"""An open order as risk sees it. ``left_lots`` counts units for a market order by amount. ``locked_units`` is what the ledger holds for it.
+``value_units``: quote units traded so far."""
+
+HOLD_HAS_IDS: Final = 1
+
+HOLD_ID_WORDS: Final = 8
+"""Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""
+
+WITHDRAWAL_DTYPE: Final = np.dtype([("hold_id", "<i8"), ("amount_units", "<i8"), ("account", "<i4"), ("asset", "<i4"), ("seq", "<i8")])
+"""Open-addressing table by hold id; ``hold_id`` 0 = empty."""
+
+PENDING_DTYPE: Final = np.dtype(
+    {
+        "names": ["inflight_units", "balance", "price_ticks", "qty_lots", "hold", "slots", "code"],
+        "formats": ["<i8", "<i8", "<i8", "<i8", "<i4", "<i4", "<u2"],
+        "offsets": [0, 8, 16, 24, 32, 36, 40],
+        "itemsize": 64,
+    }
+)
+"""What reserve concluded about a command and settle needs; ring of ``window`` rows by seq. ``balance`` is the row's first word, -1 = none."""
+
+# --- meta: int64[META_WORDS] -----------------------------------------------------------------------------------------------------------
+RESERVED: Final = 0  # last slot reserved
+SETTLED: Final = 1  # last slot settled
+HOLD_FREE: Final = 2  # head of the list of free hold rows, -1 = none
+HOLDS_USED: Final = 3  # live and in-flight orders
+HOLDS_HIGH: Final = 4  # rows ever used
+BARRIER: Final = 5  # last command that moves settled fields which reserve reads (clock ticks, bands)
+WITHDRAWALS_USED: Final = 6
+WITHDRAWALS_INFLIGHT: Final = 7
+OUTBOX_PUSHED: Final = 8  # settle: commands ever pushed
+OUTBOX_TICKED: Final = 9  # reserve: commands that came back
+OUTBOX_SETTLED: Final = 10  # settle: commands that came back and are settled
+VERDICT_HASH: Final = 11  # reserve: rolling
+OUTCOME_HASH: Final = 12  # settle: rolling
+OUTCOMES: Final = 13  # settle: outcomes ever published
+TRADES: Final = 14
+REFUSALS: Final = 15
+EXACT_WAITS: Final = 16
+# Place of settle within the command after SETTLED.
+PHASE: Final = 17
+INDEX: Final = 18
+REMOVED: Final = 19
+SHARDS_DONE: Final = 20  # bit mask
+LAST_TS: Final = 21
+CHECKPOINT_SEQ: Final = 22  # last checkpoint settled
+CHECKPOINT_VERDICT_HASH: Final = 23
+CHECKPOINT_OUTCOME_HASH: Final = 24
+CHECKPOINT_STATE_HASH: Final = 25
+FAULT: Final = 26  # number of a broken invariant; the engine stops
+WAITED_SEQ: Final = 27  # last command that waited for exact state, counted once
+ACCOUNTS_HIGH: Final = 28  # settle: highest account number
+OUTBOX_SENT: Final = 29  # process: commands handed to the sequencer
+META_WORDS: Final = 64
+
+PHASE_NONE: Final = 0
+PHASE_OPEN: Final = 1
+
+FAULT_NONE: Final = 0
+FAULT_NEGATIVE_BALANCE: Final = 1
+FAULT_EVENT_ORDER: Final = 2
+FAULT_HOLD_MISMATCH: Final = 3
+FAULT_LOCK_LEFT: Final = 4
+FAULT_OUTBOX_DIFFERS: Final = 5
+FAULT_INFLIGHT: Final = 6
+FAULT_SEQ: Final = 7
+FAULT_UNKNOWN_EVENT: Final = 8
+
+FAULT_TEXT: Final = {
+    FAULT_NEGATIVE_BALANCE: "a balance would have become negative",
+    FAULT_EVENT_ORDER: "an event of another command than the one being settled arrived",
+    FAULT_HOLD_MISMATCH: "an event names a hold that belongs to another order",
+    FAULT_LOCK_LEFT: "a finished limit order still holds funds, or holds less than none",
+    FAULT_OUTBOX_DIFFERS: "a command of risk came back different from what the outbox holds",
+    FAULT_INFLIGHT: "funds are promised although every earlier command is settled",
+    FAULT_SEQ: "the command ring skipped a number",
+    FAULT_UNKNOWN_EVENT: "the matcher sent an event of an unknown kind",
+}
+
+
+def table_capacity(rows: int) -> int:
+    """Capacity of an open-addressing table for ``rows`` rows: a power of two, at most half full."""
+    return 1 << max(4, (2 * rows - 1).bit_length())
+
+
+def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
+    """Names, dtypes and shapes of the arrays of ``RiskState``."""
+    i8 = np.dtype("<i8")
+    return [
+        ("meta", i8, (META_WORDS,)),
+        ("balances", i8, ((limits.accounts + 1) * (limits.assets + 1) * BALANCE_WORDS,)),
+        ("accounts", ACCOUNT_DTYPE, (limits.accounts + 1,)),
+        ("assets", ASSET_DTYPE, (limits.assets + 1,)),
+        ("instruments_reserve", INSTRUMENT_DTYPE, (limits.instruments + 1,)),
+        ("instruments", INSTRUMENT_DTYPE, (limits.instruments + 1,)),
+        ("holds", HOLD_DTYPE, (limits.orders,)),
+        ("hold_ids", i8, (limits.orders, HOLD_ID_WORDS)),
+        ("order_index", np.dtype("<i4"), (table_capacity(limits.orders),)),
+        ("withdrawals", WITHDRAWAL_DTYPE, (table_capacity(limits.withdrawal_holds),)),
+        ("pending", PENDING_DTYPE, (window,)),
+        ("outbox", i8, (limits.outbox, SLOT_BYTES // 8)),
+    ]
+
+
+def make_state(arrays: dict[str, np.ndarray]) -> Bundle:
+    """The state over arrays that exist already (as recovery left them)."""
+    return Bundle(**arrays)
+
+
+def reset(state: Bundle) -> None:
+    """Initialise freshly zeroed arrays."""
+    from protocol.hashing import ROLL_START  # noqa: PLC0415 - numba is imported only where state is made
+
+    state.meta[HOLD_FREE] = -1
+    state.meta[VERDICT_HASH] = ROLL_START
+    state.meta[OUTCOME_HASH] = ROLL_START

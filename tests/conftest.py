@@ -1,0 +1,45 @@
+"""Shared fixtures, and what a run may decide: the long tests and the effort of the property tests."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests import KERNEL_CACHE
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Compiled and plain kernels take very different times, so that no deadline for an example fits both. The `ci` profile
+# is the same run every time; `long` looks further, and a failure prints the blob that repeats it.
+hypothesis.settings.register_profile(
+    "ci", derandomize=True, print_blob=True, deadline=None, max_examples=50, database=None
+)
+hypothesis.settings.register_profile("long", print_blob=True, deadline=None, max_examples=2_000, database=None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-long", action="store_true", help="run the tests marked `long` too, and look further")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    assert os.environ["NUMBA_CACHE_DIR"] == str(KERNEL_CACHE), "the kernel cache is configured before numba is imported"
+    hypothesis.settings.load_profile("long" if config.getoption("--run-long") else "ci")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-long"):
+        return
+    long_items = [item for item in items if item.get_closest_marker("long")]
+    if long_items:
+        config.hook.pytest_deselected(items=long_items)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the recordings and vectors that are shared beside the repository; tests skip where it is absent."""
+    shared = Path(os.environ.get("CAMBIST_SHARED") or ROOT.parent / "shared")
+    if not (shared / "data").is_dir():
+        pytest.skip(f"no recordings in {shared}: name the folder that holds `data` with CAMBIST_SHARED")
+    return shared

@@ -1,0 +1,130 @@
+import errno
+
+import numpy as np
+import pytest
+
+from persistence.journal import JournalFailed, JournalProcess
+from protocol import board as lines
+from protocol.codec import as_words
+from protocol.records import COMMAND_DTYPE
+from ringbuf.board import BELL, SLEEPING, private_board
+from ringbuf.ring import private_ring, publish, reader_cursor, room
+from tests.persistence.journal_disk import FakeDisk
+from tests.persistence.journal_slots import limit_orders, open_writer, read_all
+
+CAPACITY = 256
+WAITER = 30
+
+
+class Engine:
+    """A command ring, a board and a journal's process on a simulated disk."""
+
+    def __init__(self, disk, epoch=1, delay=None, **options):
+        self.disk = disk
+        self.writer = open_writer(disk, epoch, **options)
+        self.board = private_board(lines.LINES)
+        start = self.writer.last_seq
+        self.ring = private_ring(COMMAND_DTYPE, CAPACITY, n_readers=1, start=start, board=self.board)
+        self.process = JournalProcess(self.ring, 0, self.board, self.writer, bells=(WAITER,), delay=delay)
+        self.seq = start
+
+    def put(self, count):
+        assert room(self.ring, count) >= count
+        slots = limit_orders(count, self.seq + 1)
+        self.ring.slots[(slots["seq"] - 1) & (CAPACITY - 1)] = slots
+        self.seq += count
+        publish(self.ring, self.seq)
+
+
+def test_step_makes_what_has_gathered_durable_and_frees_the_slots():
+    engine = Engine(FakeDisk())
+    assert 0 == engine.process.step()
+    engine.put(10)
+    engine.put(20)
+    assert 0 == engine.board[lines.DURABLE_SEQ]
+    assert 30 == engine.process.step()
+    assert 30 == engine.board[lines.DURABLE_SEQ] == reader_cursor(engine.ring, 0)
+    assert 1 == engine.board[lines.JOURNAL_SYNCS]
+    assert 4096 == engine.board[lines.JOURNAL_BYTES]
+    assert engine.board[lines.JOURNAL_SYNC_NS] > 0
+    assert 0 == engine.process.step()
+
+
+def test_durable_cursor_rings_who_sleeps():
+    engine = Engine(FakeDisk())
+    engine.board[WAITER * lines.LINE_WORDS + SLEEPING] = 1
+    engine.put(1)
+    engine.process.step()
+    assert 1 == engine.board[WAITER * lines.LINE_WORDS + BELL]
+    assert 0 == engine.board[WAITER * lines.LINE_WORDS + SLEEPING]
+
+
+def test_ring_is_followed_around_many_times_and_into_the_next_epoch():
+    disk = FakeDisk()
+    for epoch in (1, 2):
+        engine = Engine(disk, epoch)
+        assert engine.seq == engine.board[lines.DURABLE_SEQ]
+        for count in (1, 200, 56, 255, 3, 256, 256, 90):
+            engine.put(count)
+            while engine.process.step():
+                pass
+            while engine.board[lines.DURABLE_SEQ] < engine.seq:
+                engine.process.step()
+        engine.writer.close()
+    assert np.array_equal(as_words(limit_orders(engine.seq)), read_all(disk))
+
+
+def test_run_writes_what_is_left_when_it_is_told_to_stop():
+    engine = Engine(FakeDisk())
+    engine.put(40)
+    engine.board[lines.STOP] = 1
+    engine.process.run()
+    assert 40 == engine.board[lines.DURABLE_SEQ]
+
+
+def test_segment_that_cannot_be_made_shows_on_the_board_until_it_can(monkeypatch):
+    engine = Engine(FakeDisk())
+    now = [0]
+    monkeypatch.setattr("persistence.journal.process.time.monotonic_ns", lambda: now[0])
+    engine.disk.failures["create"] = errno.ENOSPC
+    engine.process.step()
+    engine.process.step()
+    assert 1 == engine.board[lines.JOURNAL_SPACE]
+    engine.put(100)
+    assert 100 == engine.process.step()
+    engine.disk.failures.clear()
+    now[0] += 10_000_000_000
+    engine.process.step()
+    engine.process.step()
+    assert 0 == engine.board[lines.JOURNAL_SPACE]
+
+
+def test_failed_sync_leaves_its_errno_and_the_durable_cursor_as_it_was():
+    engine = Engine(FakeDisk())
+    engine.put(5)
+    engine.process.step()
+    engine.put(5)
+    engine.disk.failures["sync"] = errno.EIO
+    with pytest.raises(JournalFailed):
+        engine.process.step()
+    assert errno.EIO == engine.board[lines.JOURNAL_FAILED]
+    assert 5 == engine.board[lines.DURABLE_SEQ] == reader_cursor(engine.ring, 0)
+
+
+def test_delay_comes_before_the_write_and_only_when_there_is_work():
+    seen = []
+    engine = Engine(FakeDisk(), delay=lambda: seen.append(engine.disk.operations))
+    engine.process.step()
+    assert [] == seen
+    engine.put(1)
+    before = engine.disk.operations
+    engine.process.step()
+    assert seen == [before] or seen[0] < engine.disk.operations
+
+
+def test_process_at_another_seq_than_the_ring_is_refused():
+    disk = FakeDisk()
+    engine = Engine(disk)
+    ring = private_ring(COMMAND_DTYPE, CAPACITY, n_readers=1, start=7, board=engine.board)
+    with pytest.raises(AssertionError, match="the ring's reader is at seq 7, the journal at 0"):
+        JournalProcess(ring, 0, engine.board, engine.writer)
