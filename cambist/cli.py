@@ -1,7 +1,7 @@
 """The program ``cambist``: finds the subcommand, reads the configuration, turns errors into exit statuses.
 
-0 ok, 1 failed check, 2 usage; the reason of the latter two is on stderr. Only the module of the subcommand that is called
-is imported, so that clients start quickly.
+0 ok, 1 failed check, 2 usage; the reason of the latter two is on stderr. Only the module of the called subcommand is
+imported, so that clients start quickly.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import importlib.util
 import os
 import sys
 import tomllib
@@ -132,7 +131,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, str, str]:
 
 def _commands() -> dict[str, _Command]:
     commands = dict(COMMANDS)
-    for provider in filter(importlib.util.find_spec, PROVIDERS):
+    for provider in PROVIDERS:
         for name, (text, examples) in importlib.import_module(provider).COMMANDS.items():
             commands[name] = _Command(provider, text, examples)
     return commands

@@ -35,11 +35,7 @@ class ConfigError(Exception):
     """The configuration cannot be used; the message names the file or option, the key, the value and the rule."""
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class EngineSection(_Section):
+class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[engine]``: how the trading core runs."""
 
     topology: Literal["split", "fused"] = "split"
@@ -58,14 +54,14 @@ class EngineSection(_Section):
     """The engine waits for the reader of a replay's outcomes. For replays only."""
 
 
-class LimitsSection(_Section):
+class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[limits]``: what clients may do."""
 
     profile: Literal["relaxed", "standard"] | None = None
     """Without it, relaxed for the demo and standard otherwise."""
 
 
-class TablesSection(_Section):
+class TablesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[tables]``: fixed sizes of tables and pools; see ``protocol.instance.Limits``."""
 
     accounts: Positive = Limits().accounts
@@ -78,7 +74,7 @@ class TablesSection(_Section):
     timers: Positive = Limits().timers
 
 
-class RingsSection(_Section):
+class RingsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[rings]``: capacities in slots, powers of two; see ``protocol.instance.Rings``."""
 
     ingress: Positive = Rings().ingress
@@ -88,7 +84,7 @@ class RingsSection(_Section):
     window: Positive = Rings().window
 
 
-class ControlSection(_Section):
+class ControlSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[control]``: the operators' gateway."""
 
     enabled: bool = True
@@ -96,47 +92,47 @@ class ControlSection(_Section):
     """Path of the Unix socket; empty: ``<home>/run/control.sock``."""
 
 
-class ReplicaSection(_Section):
+class ReplicaSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[replica]``: the process that follows the journal and verifies the live engine."""
 
     enabled: bool = True
 
 
-class DemoSection(_Section):
+class DemoSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[demo]``: the bots of ``up --demo``."""
 
     seed: Natural = 1
     orders_per_s: Positive = 1000
 
 
-class UpSection(_Section):
+class UpSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[up]``: options of ``cambist up``."""
 
     demo: bool = False
     detach: bool = False
 
 
-class DownSection(_Section):
+class DownSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[down]``: options of ``cambist down``."""
 
     timeout_s: Positive = 30
     kill: bool = False
 
 
-class StatusSection(_Section):
+class StatusSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[status]``: options of ``cambist status``."""
 
     json: bool = False
     sample_ms: Annotated[int, Meta(ge=0, le=60_000)] = 250
 
 
-class VerifySection(_Section):
+class VerifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[verify]``: options of ``cambist verify``."""
 
     json: bool = False
 
 
-class ReplaySection(_Section):
+class ReplaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[replay]``: options of ``cambist replay``."""
 
     format: Literal["lobster", "bitstamp", "coinbase", "xflow", "cambist", "auto"] = "auto"
@@ -148,7 +144,7 @@ class ReplaySection(_Section):
     """Keep the temporary home."""
 
 
-class BenchSection(_Section):
+class BenchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[bench]``: options of ``cambist bench``."""
 
     flow: str = ""
@@ -157,7 +153,7 @@ class BenchSection(_Section):
     html: str = ""
 
 
-class Config(_Section):
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of the configuration; see the sections."""
 
     home: str = ""
@@ -325,13 +321,7 @@ def _unknown_key_rule(section: str, name: str) -> str:
 
 def _choices(key: str) -> list[str]:
     section, _, name = re.sub(r"\[[^\]]*\]", "", key).rpartition(".")
-    for field in _fields(section):
-        kind = field.type
-        if isinstance(kind, msgspec.inspect.VarTupleType):
-            kind = kind.item_type
-        if field.name == name and isinstance(kind, msgspec.inspect.LiteralType):
-            return [str(value) for value in kind.values]
-    return []
+    return [value for field in _fields(section) if field.name == name for value in _literals(field.type)]
 
 
 def _literals(kind: msgspec.inspect.Type) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from cambist import procfs
 from cambist.config import Config
 from protocol.instance import SHARED_MEMORY, instance_name
-from ringbuf.mapping import process_is_alive, process_start_ticks
 
 DEFAULT_HOME: Final = Path("var")
 _SOCKET_PATH_MAX_BYTES: Final = 107  # sun_path of a Unix socket, less its final zero
@@ -50,7 +50,7 @@ class Holder(msgspec.Struct, frozen=True):
 
     def is_alive(self) -> bool:
         """Whether that very process still runs."""
-        return process_is_alive(self.pid, self.start_ticks)
+        return procfs.is_alive(self.pid, self.start_ticks)
 
 
 class Home:
@@ -134,7 +134,7 @@ class HomeLock:
             raise HomeBusyError(home.path, holder.pid if holder else 0) from None
         self._descriptor = descriptor
         pid = os.getpid()
-        write_json(home.pid_file, Holder(pid, process_start_ticks(pid), time.time_ns(), home.instance))
+        write_json(home.pid_file, Holder(pid, procfs.start_ticks(pid), time.time_ns(), home.instance))
         return self
 
     def __exit__(self, *_: object) -> None:

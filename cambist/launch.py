@@ -100,7 +100,7 @@ def launch(command: Sequence[str], log: Path, reporter: Reporter, *, detach: boo
 
 @contextlib.contextmanager
 def running(home: Home, settings: Mapping[str, Any], reporter: Reporter) -> Iterator[Launched]:
-    """Run the exchange of ``home`` while the context is open; ``settings`` (by dotted key) go before its configuration."""
+    """Run the exchange of ``home`` while the context is open; ``settings`` (by dotted key) override its file."""
     launched = launch(up_command(home, settings), home.log / "supervisor.log", reporter, detach=False)
     try:
         yield launched

@@ -1,4 +1,4 @@
-"""Memory and processor time of a process, as the system counts them. Needs neither numpy nor numba."""
+"""What the system knows of a process: whether it runs, its memory, its processor time. Needs no numpy and no numba."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 _NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_STATE = 0
 _USER_TICKS = 11
 _SYSTEM_TICKS = 12
+_START_TICKS = 19
 
 
 def _stat(pid: int) -> list[str]:
@@ -18,6 +20,17 @@ def _stat(pid: int) -> list[str]:
         return []
     # The name stands in parentheses and may hold anything, so count from the last one.
     return text[text.rindex(")") + 2 :].split()
+
+
+def start_ticks(pid: int) -> int:
+    """Start of process ``pid`` in clock ticks since boot; 0 when it does not run (a zombie does not)."""
+    fields = _stat(pid)
+    return 0 if not fields or fields[_STATE] in {"Z", "X"} else int(fields[_START_TICKS])
+
+
+def is_alive(pid: int, started_ticks: int) -> bool:
+    """Whether the process that had ``pid`` and began at ``started_ticks`` runs; a later owner of the number is not."""
+    return pid > 0 and started_ticks > 0 and start_ticks(pid) == started_ticks
 
 
 def cpu_ns(pid: int) -> int:

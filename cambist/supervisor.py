@@ -23,31 +23,32 @@ import contextlib
 import enum
 import os
 import selectors
-import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final
 
 from cambist.config import Config
 from cambist.forkclient import ForkClient, ForkServerLostError
 from cambist.forkserver import adopt_orphans
 from cambist.home import Home, HomeLock, remove_shared, write_json
 from cambist.processes import ENGINE, FOLLOWER, GATEWAY, Process, Table
+from cambist.recovered import Recovery, read_report
 from cambist.report import Reporter
-from cambist.rings import IngressRings, Recovery, create_epoch_rings, read_report
 from protocol import board as words
 from protocol import readers
-from protocol.instance import SHARED_MEMORY, Context, Engine
-from ringbuf.atomics import fence, load_acquire, store_release
-from ringbuf.board import BoardFile, claim_line, heartbeat, remove_stale, ring_bell
+from protocol.instance import Context, Engine
 from ringbuf.errors import RingError
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cambist.shared import SharedMemory
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S: Final = 0.005
 _POLL_SLOW_S: Final = 0.1
 _SECOND_S: Final = 1.0
@@ -178,64 +179,52 @@ class Supervisor:
         self._table_is_old = True
         self._signals_heard = 0
         self._selector = selectors.DefaultSelector()
-        self._ingress = IngressRings()
         self._forks: ForkClient | None = None
+        self._shared: SharedMemory
 
     # --- the run ---------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Run until stopped; 0 after an orderly stop, 1 when the exchange could not go on.
+        """Run until stopped; 0 after an orderly stop, 1 when the exchange could not go on. Once only.
 
         Raises HomeError (the home is held or cannot be made) and RingError (no shared memory) before anything runs.
         """
-        with HomeLock(self.home):
+        with HomeLock(self.home), contextlib.ExitStack() as undo:
             remove_shared(self.home)
-            for sentence in remove_stale(SHARED_MEMORY, "cambist-"):
+            adopt_orphans()
+            self._hear_signals(undo)
+            undo.callback(self._close_forks)
+            self._open_forks()
+            # Only now: numba's import takes as long as that of the fork server, and goes on beside it.
+            from cambist.shared import SharedMemory, remove_dead_instances
+
+            for sentence in remove_dead_instances():
                 self.reporter.note(sentence)
-            with self._shared_memory() as board, self._hearing_signals():
-                self._board = board
-                adopt_orphans()
-                try:
-                    self._open_forks()
-                    while self.phase is not Phase.FINISHED:
-                        self._wait()
-                        self._step(time.monotonic())
-                finally:
-                    self._close_forks()
-                    self._ingress.close()
-                    self._selector.close()
-                    self._remove_traces()
+            self._shared = SharedMemory(self.home.shared)
+            undo.callback(self._shared.remove)
+            undo.callback(self._remove_traces)
+            undo.callback(self._close_forks)
+            self._enter(Phase.LOADING)
+            while self.phase is not Phase.FINISHED:
+                self._wait()
+                self._step(time.monotonic())
         return self._exit_status
 
-    @contextlib.contextmanager
-    def _shared_memory(self) -> Iterator[np.ndarray]:
-        self.home.shared.mkdir(mode=0o700, parents=True)
-        try:
-            board = BoardFile.create(self.home.shared, words.LINES).board
-            claim_line(board, words.LINE_SUPERVISOR)
-            store_release(board, words.SUPERVISOR_PID, os.getpid())
-            yield board
-        finally:
-            shutil.rmtree(self.home.shared, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _hearing_signals(self) -> Iterator[None]:
+    def _hear_signals(self, undo: contextlib.ExitStack) -> None:
         """Turn SIGINT, SIGTERM and SIGHUP into bytes that the selector sees."""
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
+            # From the end of this run on, one more signal does not change how the process ends.
+            undo.callback(signal.signal, number, signal.SIG_IGN)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._selector.register(reader, selectors.EVENT_READ, self._hear_signal)
         if self._parent_fd >= 0:
             self._selector.register(self._parent_fd, selectors.EVENT_READ, self._hear_parent)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(reader)
-            os.close(writer)
+        undo.callback(os.close, reader)
+        undo.callback(os.close, writer)
+        undo.callback(signal.set_wakeup_fd, -1)
+        undo.callback(self._selector.close)
 
     def _hear_signal(self, descriptor: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -290,22 +279,19 @@ class Supervisor:
         self.phase = phase
         self._phase_began_s = time.monotonic()
         self._table_is_old = True
-        store_release(self._board, words.ENGINE_STATE, _ENGINE_STATES[phase])
-        fence()
-        for process in (*self.table.engine, *self.table.others):
-            ring_bell(self._board, process.line)
+        self._shared.store(words.ENGINE_STATE, _ENGINE_STATES[phase])
+        self._shared.wake(process.line for process in (*self.table.engine, *self.table.others))
 
     def _each_second(self) -> None:
-        heartbeat(self._board, words.LINE_SUPERVISOR)
+        self._shared.beat()
         if self._all_ready and self._on_second is not None and self.phase not in _STOPPING:
-            text = self._on_second(self._board)
+            text = self._on_second(self._shared.board)
             if text:
                 self.reporter.line(text)
 
     # --- the fork server -------------------------------------------------------------------------------------------
 
     def _open_forks(self) -> None:
-        self._enter(Phase.LOADING)
         self._forks = ForkClient(self.table.modules, self.home.log / "forkserver.log")
         self._selector.register(self._forks.fileno(), selectors.EVENT_READ, self._hear_forks)
 
@@ -362,6 +348,7 @@ class Supervisor:
         else:
             self.reporter.note(f"{reason}; all processes start again")
             self._open_forks()
+            self._enter(Phase.LOADING)
 
     def _start(self, process: Process) -> Child:
         assert self._forks is not None
@@ -375,7 +362,7 @@ class Supervisor:
             jitter_seed=self.config.engine.jitter,
             options=process.options,
         )
-        store_release(self._board, readers.ready_word(process.line), 0)
+        self._shared.store(readers.ready_word(process.line), 0)
         request = self._forks.start(process.name, process.module, self._log(process), context)
         child = Child(process, request, time.monotonic())
         self._children[request] = child
@@ -423,24 +410,22 @@ class Supervisor:
         )
 
     def _begin_epoch(self) -> None:
-        for former in self.home.shared.glob("epoch-*"):
-            shutil.rmtree(former, ignore_errors=True)
         self.epoch = max(self.epoch, self.home.last_epoch()) + 1
         self.home.store_epoch(self.epoch)
-        self._context().epoch_dir.mkdir(mode=0o700)
+        self._shared.begin_epoch(self._context())
         log = self._log(self.table.recovery)
         self._recovery_log_bytes = log.stat().st_size if log.exists() else 0
         for word in (readers.RECOVERY_DONE, readers.RECOVERY_TOTAL):
-            store_release(self._board, readers.LINE_RECOVERY * words.LINE_WORDS + word, 0)
+            self._shared.store(readers.LINE_RECOVERY * words.LINE_WORDS + word, 0)
         self._enter(Phase.RECOVERING)
         self._start(self.table.recovery)
 
     def _report_recovery(self) -> None:
         base = readers.LINE_RECOVERY * words.LINE_WORDS
-        total = load_acquire(self._board, base + readers.RECOVERY_TOTAL)
+        total = self._shared.load(base + readers.RECOVERY_TOTAL)
         # A short one is over before a bar can be read.
         if total and time.monotonic() - self._phase_began_s > 0.5:
-            done = load_acquire(self._board, base + readers.RECOVERY_DONE)
+            done = self._shared.load(base + readers.RECOVERY_DONE)
             self.reporter.progress("recovering commands", done, total)
 
     def _recovery_ended(self, child: Child, status: int) -> None:
@@ -461,9 +446,7 @@ class Supervisor:
             times = "" if self._failed_recoveries == 1 else f" {self._failed_recoveries} times in a row"
             self._give_up(f"recovery failed{times}: it {_ending(status)}: {reason}")
             return
-        self.reporter.note(
-            f"recovery of epoch {self.epoch} (process {child.pid}) {_ending(status)}: {reason}; once more"
-        )
+        self.reporter.note(f"recovery of epoch {self.epoch} {_ending(status)}: {reason}; it begins again")
         self._clear(time.monotonic() - child.started_s)
 
     def _start_engine(self) -> None:
@@ -471,12 +454,11 @@ class Supervisor:
             self.reporter.note(f"recovery: {self._recovery.note}")
         context = self._context()
         try:
-            create_epoch_rings(context, self._recovery, self._board)
-            self._ingress.prepare(context, self._recovery, self._board)
+            self._shared.create_rings(context, self._recovery)
         except RingError as error:
             self._give_up(f"the rings of epoch {self.epoch} cannot be made: {error}")
             return
-        store_release(self._board, words.RECOVERED_SEQ, self._recovery.last_seq)
+        self._shared.store(words.RECOVERED_SEQ, self._recovery.last_seq)
         self._enter(Phase.STARTING)
         for process in self.table.engine:
             self._start(process)
@@ -484,7 +466,7 @@ class Supervisor:
     def _step_starting(self, now_s: float) -> None:
         late = [child.process.name for child in self._living(ENGINE) if not self._is_ready(child)]
         if not late:
-            store_release(self._board, words.EPOCH, self.epoch)
+            self._shared.store(words.EPOCH, self.epoch)
             self._enter(Phase.RUNNING)
         elif now_s - self._phase_began_s > _START_TIMEOUT_S:
             self._engine_failed(f"not ready after {_START_TIMEOUT_S:.0f} s: {', '.join(late)}")
@@ -507,7 +489,7 @@ class Supervisor:
             if process.socket:
                 child.ready = _accepts(process.socket)
             else:
-                child.ready = load_acquire(self._board, readers.ready_word(process.line)) == child.pid
+                child.ready = self._shared.load(readers.ready_word(process.line)) == child.pid
             self._table_is_old |= child.ready
         return child.ready
 
@@ -573,7 +555,7 @@ class Supervisor:
             elif waited_s > _CLOSE_TIMEOUT_S:
                 self._end_by_force(self._living(GATEWAY))
         elif self.phase is Phase.DRAINING:
-            if self._drained() or waited_s > _DRAIN_TIMEOUT_S or not self._living(ENGINE):
+            if self._shared.drained() or waited_s > _DRAIN_TIMEOUT_S or not self._living(ENGINE):
                 self._end_all()
         elif self.phase is Phase.ENDING:
             if not self._children:
@@ -587,14 +569,8 @@ class Supervisor:
             self._kill(child)
         self._phase_began_s = time.monotonic()
 
-    def _drained(self) -> bool:
-        sequenced, durable, settled = (
-            load_acquire(self._board, word) for word in (words.SEQUENCED_SEQ, words.DURABLE_SEQ, words.SETTLED_SEQ)
-        )
-        return bool(sequenced == durable == settled) and self._ingress.drained()
-
     def _end_all(self) -> None:
-        store_release(self._board, words.STOP, 2)
+        self._shared.store(words.STOP, 2)
         self._enter(Phase.ENDING)
 
     def _remove_traces(self) -> None:

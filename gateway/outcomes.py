@@ -1,8 +1,9 @@
 """Follows the live outcome ring for one gateway: keeps what concerns it, and lets go of it when the journal is durable.
 
-The reader does not gate: no gateway may hold the engine up. One that was lapped says so (``lost``) and goes on from the present;
-what it missed is to be asked for by number. When the engine was restarted, held outcomes are dropped and the new epoch's ring,
-which recovery has filled with the tail's outcomes under the same (seq, index), is read after the last one that was released.
+The reader does not gate: no gateway may hold the engine up. One that was lapped says so (``lost``) and goes on from
+the present; what it missed is to be asked for by number. When the engine was restarted, held outcomes are dropped and
+the new epoch's ring, which recovery has filled with the tail's outcomes under the same (seq, index), is read after
+the last one that was released.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class OutcomeFollower:
     wait_durable : bool
         False (durability "async"): outcomes are let go of at once.
     accounts : np.ndarray, optional
-        uint8[accounts_max + 1], 1 = all outcomes of this account are kept too. Read at each poll, so that the owner may change it.
+        uint8[accounts_max + 1], 1 = all outcomes of this account are kept too; the owner may change it.
     """
 
     def __init__(
@@ -96,6 +97,16 @@ class OutcomeFollower:
         """Outcomes read and not yet durable."""
         return self._used
 
+    @property
+    def full(self) -> bool:
+        """Whether reading pauses until the journal has some of what is held."""
+        return self._used >= len(self._held)
+
+    @property
+    def held_seq(self) -> int | None:
+        """The command of the first outcome that waits for the journal."""
+        return int(self._held[0]["seq"]) if self._used else None
+
     def to_present(self) -> None:
         """Skip everything published so far; for a gateway that waits for nothing."""
         self._position = int(published(self._ring))
@@ -105,8 +116,8 @@ class OutcomeFollower:
     def durable_seq(self) -> int:
         """Last command whose outcomes may be spoken of; -1 while the engine of this epoch does not run.
 
-        The durable cursor is read before epoch and state: one that the next epoch's journal has moved, over other commands under the same
-        numbers, comes with a state of recovery or with that epoch's number.
+        The durable cursor is read before epoch and state: one that the next epoch's journal has moved, over other
+        commands under the same numbers, comes with a state of recovery or with that epoch's number.
         """
         durable = load_acquire(self.board, lines.DURABLE_SEQ)
         if load_acquire(self.board, lines.ENGINE_STATE) not in _SERVING:
@@ -124,7 +135,8 @@ class OutcomeFollower:
         if ready == 0:
             return Released(self._held[:0], lost)
         outcomes = self._held[:ready].copy()
-        self._held[: self._used - ready] = self._held[ready : self._used].copy()
+        if ready < self._used:
+            self._held[: self._used - ready] = self._held[ready : self._used].copy()
         self._used -= ready
         first = 0
         while first < ready and _number(outcomes[first]) <= self._released:
@@ -169,7 +181,7 @@ class OutcomeFollower:
     def _read(self) -> bool:
         lost = False
         stop = self._position + _POLL_MAX
-        while self._position < stop and self._used < HELD_MAX:
+        while self._position < stop and not self.full:
             before = self._position
             position, used, carry, lapped = scan_outcomes(
                 self._ring, before, self._carry, self.source, self.accounts, self._held, self._used, _SCAN_MAX

@@ -233,24 +233,24 @@ def trade(state, events):
             if room_lots == 0:
                 meta[STAGE] = STAGE_RESTING
                 break
-        if not has_room(state, events, 1):
+        if not has_room(state, events, np.int64(1)):
             meta[TAKER_LEFT] = left
             return False
         slot = np.int64(state.levels[np.int64(book["best_level"][1 - side])]["head"])
         maker = orders[slot]
         maker_left = maker["left_lots"]
         lots = min(room_lots, maker_left)
-        kind = EV_FILL
-        reason = 0
+        kind = np.int64(EV_FILL)
+        reason = np.int64(0)
         if stp != STP_NONE and maker["account"] == account:
             if stp == STP_EXPIRE_TAKER:
                 meta[STAGE] = STAGE_EXPIRED
                 break
             if stp == STP_DECREMENT:
-                kind = EV_PREVENTED
+                kind = np.int64(EV_PREVENTED)
             else:
-                kind = EV_CANCELED
-                reason = BY_STP
+                kind = np.int64(EV_CANCELED)
+                reason = np.int64(BY_STP)
                 lots = maker_left
                 lot_units = np.int64(0)
         maker_left -= lots
@@ -261,7 +261,7 @@ def trade(state, events):
             meta[TAKER_SEQ],
             kind,
             reason,
-            EVENT_LAST if left == 0 else 0,
+            np.int64(EVENT_LAST if left == 0 else 0),
             instrument,
             maker["order_id"],
             best_ticks,

@@ -6,6 +6,8 @@ order in ``meta`` (the *taker*) and a stage; ``proceed`` takes it from there, an
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from matcher.book import append, crosses, fillable, forget, new_slot, register, trade, unlink
@@ -55,6 +57,7 @@ from protocol.enums import (
     SELL,
 )
 from protocol.reasons import (
+    ACCEPTED,
     BOOK_FULL,
     BY_CANCEL_ALL,
     BY_IOC,
@@ -68,22 +71,26 @@ from protocol.reasons import (
     UNKNOWN_ORDER,
 )
 
+NONE: Final = np.int64(0)
+# The compiler specializes a function for each literal that it is called with; np.int64 keeps one version of it.
+
 
 @njit_inlined
-def _reject(state, events, command, verdict, reason):
+def reject(state, events, command, verdict, reason):
+    """The one event of a command that is refused."""
     emit(
         state,
         events.slots,
         command["seq"],
-        EV_REJECTED,
+        np.int64(EV_REJECTED),
         reason,
-        EVENT_LAST,
+        np.int64(EVENT_LAST),
         np.int64(command["instrument"]),
         command["order_id"],
-        0,
-        0,
-        0,
-        0,
+        NONE,
+        NONE,
+        NONE,
+        NONE,
         np.int64(verdict["hold"]),
     )
 
@@ -98,8 +105,8 @@ def _may_rest(state, instrument, price_ticks):
 
 
 @njit_inlined
-def enter_order(state, command, verdict, events):
-    """LIMIT, MARKET, MARKET_AMOUNT: refuse, or make it the taker."""
+def enter_order(state, command, verdict):
+    """LIMIT, MARKET, MARKET_AMOUNT: make the order the taker; returns ACCEPTED or the reason of refusal."""
     meta = state.meta
     kind = np.int64(command["type"])
     instrument = np.int64(command["instrument"])
@@ -113,16 +120,13 @@ def enter_order(state, command, verdict, events):
     tif = np.int64(command["tif"]) if kind == LIMIT else IOC
     crossing = crosses(state, instrument, side, price_ticks)
     if tif == POST_ONLY and crossing:
-        _reject(state, events, command, verdict, POST_ONLY_WOULD_TAKE)
-        return
+        return POST_ONLY_WOULD_TAKE
     if tif == FOK and not fillable(state, instrument, side, price_ticks, qty, account, stp):
-        _reject(state, events, command, verdict, FOK_UNFILLED)
-        return
+        return FOK_UNFILLED
     if (tif == GTC or tif == POST_ONLY) and (
         not _may_rest(state, instrument, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
     ):
-        _reject(state, events, command, verdict, BOOK_FULL)
-        return
+        return BOOK_FULL
     meta[TAKER_SEQ] = command["seq"]
     meta[TAKER_ID] = command["order_id"]
     meta[TAKER_SLOT] = 0
@@ -137,6 +141,7 @@ def enter_order(state, command, verdict, events):
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = kind
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
+    return ACCEPTED
 
 
 @njit_inlined
@@ -151,13 +156,15 @@ def _named_order(state, command):
 
 @njit_inlined
 def amend_order(state, command, verdict, events):
-    """AMEND: refuse, change the quantity in place, or take the order off its level and make it the taker."""
+    """AMEND: change the quantity in place, or take the order off its level and make it the taker.
+
+    Returns ACCEPTED or the reason of refusal.
+    """
     meta = state.meta
     orders = state.orders
     slot = _named_order(state, command)
     if slot == 0:
-        _reject(state, events, command, verdict, UNKNOWN_ORDER)
-        return
+        return UNKNOWN_ORDER
     order = orders[slot]
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
@@ -169,27 +176,23 @@ def amend_order(state, command, verdict, events):
     left = total - (old_total - order["left_lots"])
     assert price_ticks > 0, "risk admits positive prices only"
     if left <= 0:
-        _reject(state, events, command, verdict, QUANTITY_TOO_LOW)
-        return
+        return QUANTITY_TOO_LOW
     moves = price_ticks != old_price_ticks
     if not moves and total == old_total:
-        _reject(state, events, command, verdict, NO_CHANGE)
-        return
+        return NO_CHANGE
     crossing = moves and crosses(state, instrument, side, price_ticks)
     if crossing and modes >> 4 == POST_ONLY:
-        _reject(state, events, command, verdict, POST_ONLY_WOULD_TAKE)
-        return
+        return POST_ONLY_WOULD_TAKE
     if moves and not _may_rest(state, instrument, price_ticks):
-        _reject(state, events, command, verdict, BOOK_FULL)
-        return
+        return BOOK_FULL
     in_place = not moves and total < old_total
     emit(
         state,
         events.slots,
         command["seq"],
-        EV_AMENDED,
-        0,
-        EVENT_LAST if in_place else 0,
+        np.int64(EV_AMENDED),
+        NONE,
+        np.int64(EVENT_LAST if in_place else 0),
         instrument,
         order["order_id"],
         price_ticks,
@@ -201,7 +204,7 @@ def amend_order(state, command, verdict, events):
     order["left_lots"] = left
     order["total_lots"] = total
     if in_place:
-        return
+        return ACCEPTED
     unlink(state, slot)
     order["price_ticks"] = price_ticks
     meta[TAKER_SEQ] = command["seq"]
@@ -218,18 +221,19 @@ def amend_order(state, command, verdict, events):
         meta[TAKER_TYPE] = AMEND
     meta[TAKER_TIF] = modes >> 4
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
+    return ACCEPTED
 
 
 @njit_inlined
-def cancel_order(state, command, verdict, events):
-    """CANCEL."""
+def cancel_order(state, command, events):
+    """CANCEL; returns ACCEPTED or the reason of refusal."""
     slot = _named_order(state, command)
     if slot == 0:
-        _reject(state, events, command, verdict, UNKNOWN_ORDER)
-        return
-    _emit_canceled(state, events, command["seq"], slot, BY_USER, EVENT_LAST)
+        return UNKNOWN_ORDER
+    _emit_canceled(state, events, command["seq"], slot, np.int64(BY_USER), np.int64(EVENT_LAST))
     unlink(state, slot)
     forget(state, slot)
+    return ACCEPTED
 
 
 @njit_inlined
@@ -239,15 +243,15 @@ def _emit_canceled(state, events, seq, slot, reason, flags):
         state,
         events.slots,
         seq,
-        EV_CANCELED,
+        np.int64(EV_CANCELED),
         reason,
         flags,
         np.int64(order["instrument"]),
         order["order_id"],
         order["price_ticks"],
         order["left_lots"],
-        0,
-        0,
+        NONE,
+        NONE,
         np.int64(order["hold"]),
     )
 
@@ -263,15 +267,15 @@ def _settle_taker(state, events):
         if slot != 0:
             forget(state, slot)
         return True
-    if not has_room(state, events, 1):
+    if not has_room(state, events, np.int64(1)):
         return False
     instrument = meta[TAKER_INSTRUMENT]
     side = meta[TAKER_SIDE]
     price_ticks = meta[TAKER_PRICE]
     tif = meta[TAKER_TIF]
     rests = meta[STAGE] == STAGE_RESTING and (tif == GTC or tif == POST_ONLY)
-    kind = EV_RESTED
-    reason = 0
+    kind = np.int64(EV_RESTED)
+    reason = NONE
     taker_left = left
     if rests:
         if slot == 0:
@@ -279,14 +283,14 @@ def _settle_taker(state, events):
         orders[slot]["left_lots"] = left
         append(state, slot, instrument, side, price_ticks)
     else:
-        kind = EV_EXPIRED
+        kind = np.int64(EV_EXPIRED)
         taker_left = np.int64(0)
         if meta[STAGE] == STAGE_EXPIRED:
-            reason = BY_STP
+            reason = np.int64(BY_STP)
         elif meta[TAKER_TYPE] == LIMIT:
-            reason = BY_IOC
+            reason = np.int64(BY_IOC)
         else:
-            reason = BY_NO_LIQUIDITY
+            reason = np.int64(BY_NO_LIQUIDITY)
         if slot != 0:
             forget(state, slot)
     emit(
@@ -295,7 +299,7 @@ def _settle_taker(state, events):
         meta[TAKER_SEQ],
         kind,
         reason,
-        EVENT_LAST,
+        np.int64(EVENT_LAST),
         instrument,
         meta[TAKER_ID],
         price_ticks,
@@ -347,7 +351,21 @@ def cancel_all(state, command, events):
     instrument = np.int64(command["instrument"])
     count = _collect_account(state, account, instrument) if account != 0 else _collect_book(state, instrument)
     if count == 0:
-        emit(state, events.slots, command["seq"], EV_NOTHING, 0, EVENT_LAST, instrument, 0, 0, 0, 0, 0, -1)
+        emit(
+            state,
+            events.slots,
+            command["seq"],
+            np.int64(EV_NOTHING),
+            NONE,
+            np.int64(EVENT_LAST),
+            instrument,
+            NONE,
+            NONE,
+            NONE,
+            NONE,
+            NONE,
+            np.int64(-1),
+        )
         return
     _sort_scratch(state, count)
     meta[TAKER_SEQ] = command["seq"]
@@ -361,11 +379,12 @@ def _cancel_collected(state, events):
     meta = state.meta
     count = meta[SCRATCH_COUNT]
     for i in range(meta[SCRATCH_NEXT], count):
-        if not has_room(state, events, 1):
+        if not has_room(state, events, np.int64(1)):
             meta[SCRATCH_NEXT] = i
             return False
         slot = np.int64(state.scratch[i])
-        _emit_canceled(state, events, meta[TAKER_SEQ], slot, BY_CANCEL_ALL, EVENT_LAST if i == count - 1 else 0)
+        flags = np.int64(EVENT_LAST if i == count - 1 else 0)
+        _emit_canceled(state, events, meta[TAKER_SEQ], slot, np.int64(BY_CANCEL_ALL), flags)
         unlink(state, slot)
         forget(state, slot)
     meta[STAGE] = STAGE_IDLE
@@ -434,7 +453,7 @@ def _sort_scratch(state, count):
         largest = scratch[0]
         scratch[0] = scratch[end]
         scratch[end] = largest
-        _sift_down(orders, scratch, 0, end)
+        _sift_down(orders, scratch, np.int64(0), end)
 
 
 @njit_called

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, proceed
+from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, proceed, reject
 from matcher.events import has_room, publish_events
 from matcher.jit import njit_called, njit_kernel
 from matcher.state import APPLIED_SEQ, SHARD, SHARDS, STAGE, STAGE_IDLE
 from protocol.enums import AMEND, CANCEL, CANCEL_ALL, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
+from protocol.reasons import ACCEPTED
 from ringbuf.ring import advance, published, reader_cursor
 
 EVENTS_AT_ONCE: int = 2
@@ -45,18 +46,22 @@ def match_command(state, command, verdict, events):
     shards = meta[SHARDS]
     if shards != 1 and instrument % shards != meta[SHARD] and not (kind == CANCEL_ALL and instrument == 0):
         return True
-    if not has_room(state, events, EVENTS_AT_ONCE):
+    if not has_room(state, events, np.int64(EVENTS_AT_ONCE)):
         return False
+    reason = ACCEPTED
     if kind == AMEND:
-        amend_order(state, command, verdict, events)
+        reason = amend_order(state, command, verdict, events)
     elif kind == CANCEL:
-        cancel_order(state, command, verdict, events)
+        reason = cancel_order(state, command, events)
     elif LIMIT <= kind <= MARKET_AMOUNT:
-        enter_order(state, command, verdict, events)
+        reason = enter_order(state, command, verdict)
     elif kind == CANCEL_ALL:
         cancel_all(state, command, events)
     elif kind == LIST_INSTRUMENT:
         _list_instrument(state, instrument, verdict)
+    if reason != ACCEPTED:
+        reject(state, events, command, verdict, np.int64(reason))
+        return True
     return meta[STAGE] == STAGE_IDLE or proceed(state, events)
 
 

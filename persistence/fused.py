@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from matcher import state as matcher_state
+from matcher.events import join_events
 from matcher.hashes import books_hash
 from matcher.kernel import step as matcher_step
 from protocol.enums import FLAG_MORE
@@ -99,7 +100,7 @@ class FusedEngine:
         init_bank(bank["words"], bank["slots"], shards, NO_BELL, [NO_BELL] * shards)
         self.events = [bank_ring(bank["words"], bank["slots"], self.commands.board, shards, k) for k in range(shards)]
         for matcher, ring in zip(self.matchers, self.events, strict=True):
-            matcher_state.join_events(matcher, ring)
+            join_events(matcher, ring)
         self.rings = make_rings(self.commands, self.verdicts, self.outcomes, bank["words"], bank["slots"])
         self.last_seq = last_seq
 

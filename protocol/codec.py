@@ -1,6 +1,7 @@
-"""Journal layout of command slots: the 8-byte words of a slot without those that are zero or follow from something else.
+"""Journal layout of command slots: the 8-byte words of a slot but those that are zero or follow from something else.
 
-A slot is 16 words, ``slots.view(np.int64).reshape(n, 16)``. A record is one header word and then the words that it names, in order::
+A slot is 16 words, ``slots.view(np.int64).reshape(n, 16)``. A record is one header word and then the words that it
+names, in order::
 
      63                                            16 15                    2  1  0
     +------------------------------------------------+-----------------------+--+--+
@@ -11,8 +12,8 @@ A slot is 16 words, ``slots.view(np.int64).reshape(n, 16)``. A record is one hea
 * T: the difference of the times does not fit 48 bits (3.2 days); it is then 0 here, and word 1 (ts_ns) follows whole.
 * O: word 4 (order_id) is ``source << 40 | source_seq`` of this very slot, as for every new order, and is left out.
 
-Words 2..15 are left out where they are zero. There is one encoding of a slot only, and ``decode`` refuses any other, so that whatever it
-accepts encodes to the same bytes again. A plain limit order takes 64 bytes, a record at most 128.
+Words 2..15 are left out where they are zero. There is one encoding of a slot only, and ``decode`` refuses any other,
+so that whatever it accepts encodes to the same bytes again. A plain limit order takes 64 bytes, a record at most 128.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from protocol.enums import FLAG_MORE, GROUP_SLOTS_MAX, ORDER_ID_SOURCE_SHIFT
+from protocol.jit import entry, inner
 
 SLOT_WORDS: Final = 16
 RECORD_BYTES_MAX: Final = 8 * SLOT_WORDS
@@ -56,7 +57,7 @@ _SOURCE_BITS: Final = 0xFFFF
 _MORE_BIT: Final = FLAG_MORE << 32
 
 
-@njit(cache=True)
+@entry
 def encode_span(words, first, mask, count, first_seq, out, prev_ts_ns):
     """Encode as many whole groups of ``count`` slots as fit into ``out``.
 
@@ -73,8 +74,8 @@ def encode_span(words, first, mask, count, first_seq, out, prev_ts_ns):
     Returns
     -------
     (slots, size_bytes, last_ts_ns) : int64, int64, int64
-        Slots taken (a multiple of whole groups, 0 where the first group does not fit), bytes written, time of the last slot taken;
-        or an ERROR code, 0 and the row's offset in the span.
+        Slots taken (a multiple of whole groups, 0 where the first group does not fit), bytes written, time of the last
+        slot taken; or an ERROR code, 0 and the row's offset in the span.
 
     Source: ARCHITECTURE, "journal": no batch divides a group.
     """
@@ -109,7 +110,7 @@ def encode_span(words, first, mask, count, first_seq, out, prev_ts_ns):
     return done_slots, 8 * done_words, done_ts_ns
 
 
-@njit(cache=True)
+@inner
 def _encode_slot(slot, out, at, prev_ts_ns):
     """Write one record at word ``at`` of ``out``; the words used, 0 where it does not fit."""
     if at >= out.shape[0]:
@@ -142,14 +143,15 @@ def _encode_slot(slot, out, at, prev_ts_ns):
     return used
 
 
-@njit(cache=True)
+@entry
 def encode(words, count, out, prev_ts_ns):
     """Encode the first ``count`` slots of ``words`` (int64[n, 16]) into ``out`` (int64[m]).
 
     Returns
     -------
     int
-        Bytes written; an ERROR code where slots, times or groups are not in order, ERROR_TRUNCATED where ``out`` is too small for all.
+        Bytes written; an ERROR code where slots, times or groups are not in order, ERROR_TRUNCATED where ``out`` is
+        too small for all.
     """
     if count < 1 or count > words.shape[0]:
         return ERROR_ARGUMENT
@@ -161,7 +163,7 @@ def encode(words, count, out, prev_ts_ns):
     return size_bytes
 
 
-@njit(cache=True)
+@entry
 def decode(buffer, size_bytes, out_words, first_seq, prev_ts_ns):
     """Decode records into slots; any bytes at all give slots or an error, never an access outside the arrays.
 
@@ -209,9 +211,9 @@ def decode(buffer, size_bytes, out_words, first_seq, prev_ts_ns):
     return slots
 
 
-@njit(cache=True)
+@inner
 def _decode_slot(buffer, at, end, slot, prev_ts_ns):
-    """Read one record from words ``at`` to ``end`` into all words of ``slot`` but the first; the words used, or an ERROR code."""
+    """Read one record from word ``at`` on into ``slot``, all but word 0; the words used, or an ERROR code."""
     header = buffer[at]
     used = 1
     delta_ns = (header >> _TS_SHIFT) & (_TS_DELTA_LIMIT - 1)

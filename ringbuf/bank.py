@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ringbuf.ring import HEADER_WORDS, Ring, private_ring
+from ringbuf.atomics import fence, load_acquire, load_relaxed, store_release
+from ringbuf.board import ring_bell
+from ringbuf.ring import FIRST_READER, HEADER_WORDS, PUBLISHED, READER_CURSOR, WANTS_ROOM, WRITER_BELL, Ring, private_ring
 
-__all__ = ["bank_ring", "bank_spec", "init_bank", "ring_of"]
+__all__ = ["bank_advance", "bank_cursor", "bank_published", "bank_ring", "bank_slot", "bank_spec", "init_bank"]
 
 
 def bank_spec(dtype: Any, capacity: int, count: int) -> list[tuple[str, Any, tuple[int, ...]]]:
@@ -37,8 +39,33 @@ def bank_ring(words: np.ndarray, slots: np.ndarray, board: np.ndarray, count: in
     return Ring(words[k * HEADER_WORDS : (k + 1) * HEADER_WORDS], slots[k * capacity : (k + 1) * capacity], board)
 
 
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def ring_of(words, slots, board, k):
-    """Ring ``k`` of a bank, in a kernel."""
+_inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+
+
+@_inner
+def bank_published(words, k):
+    """Last position published in ring ``k`` (acquire)."""
+    return load_acquire(words, k * HEADER_WORDS + PUBLISHED)
+
+
+@_inner
+def bank_cursor(words, k):
+    """Last position that the bank's reader has finished in ring ``k``; for the reader itself."""
+    return load_relaxed(words, k * HEADER_WORDS + FIRST_READER + READER_CURSOR)
+
+
+@_inner
+def bank_slot(words, slots, k, cursor):
+    """Index in ``slots`` of the slot after position ``cursor`` of ring ``k``."""
     capacity = slots.shape[0] // (words.shape[0] // HEADER_WORDS)
-    return Ring(words[k * HEADER_WORDS : (k + 1) * HEADER_WORDS], slots[k * capacity : (k + 1) * capacity], board)
+    return k * capacity + (cursor & (capacity - 1))
+
+
+@_inner
+def bank_advance(words, board, k, position):
+    """Say that the bank's reader has finished ring ``k`` up to ``position``; wakes a writer short of room."""
+    base = k * HEADER_WORDS
+    store_release(words, base + FIRST_READER + READER_CURSOR, position)
+    fence()
+    if load_relaxed(words, base + WANTS_ROOM) != 0:
+        ring_bell(board, load_relaxed(words, base + WRITER_BELL))

@@ -27,12 +27,12 @@ def tick_references(state):
         last = row["last_price_ticks"]
         if last == 0 or not product_below_limit(last, row["tick_e8"] * s.REFERENCE_SAMPLES):
             continue
-        row["samples"][row["sample_next"]] = last * row["tick_e8"]
+        state.samples_e8[instrument, row["sample_next"]] = last * row["tick_e8"]
         row["sample_next"] = (row["sample_next"] + 1) % s.REFERENCE_SAMPLES
         row["sample_count"] = min(row["sample_count"] + 1, s.REFERENCE_SAMPLES)
         total = 0
         for k in range(row["sample_count"]):
-            total += row["samples"][k]
+            total += state.samples_e8[instrument, k]
         row["reference_e8"] = total // row["sample_count"]
 
 

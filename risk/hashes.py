@@ -63,7 +63,7 @@ def instruments_hash(state):
         h = mix(mix(mix(h, row["band_up_e8"]), row["band_down_e8"]), row["breaker_e8"])
         h = mix(mix(mix(h, row["reference_e8"]), row["last_price_ticks"]), row["breaker_pending"])
         for k in range(row["sample_count"]):
-            h = mix(h, row["samples"][k])
+            h = mix(h, state.samples_e8[instrument, k])
         total = wrapping_add(total, mix(h, row["sample_next"]))
     return total
 
@@ -101,9 +101,8 @@ def outbox_hash(state):
     """Risk's commands that have not come back, in order."""
     h = mix(7, state.meta[s.OUTBOX_PUSHED])
     for k in range(state.meta[s.OUTBOX_SETTLED], state.meta[s.OUTBOX_PUSHED]):
-        entry = state.outbox[k % state.outbox.shape[0]]
-        for word in range(entry.shape[0]):
-            h = mix(h, entry[word])
+        for word in range(state.outbox.shape[1]):
+            h = mix(h, state.outbox[k % state.outbox.shape[0], word])
     return h
 
 

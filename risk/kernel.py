@@ -19,8 +19,8 @@ from risk.reserve import WAIT, reserve_command
 from risk.outcomes import emit_count, emit_rejected
 from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event
 from ringbuf.atomics import store_release
-from ringbuf.bank import ring_of
-from ringbuf.ring import HEADER_WORDS, advance, publish, published, reader_cursor, room
+from ringbuf.bank import bank_advance, bank_cursor, bank_published, bank_slot
+from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 
 OUTCOMES_PER_STEP: Final = 4
 """Most outcomes that one event settles: a new order, its ids, and both sides of a trade."""
@@ -54,10 +54,8 @@ def shard_of(rings, c):
 @inner
 def settle_from_shard(state, rings, c, pending, shard, budget):
     """Settle events of one shard for the command; returns (events taken, whether the command is done)."""
-    ring = ring_of(rings.event_words, rings.event_slots, rings.board, shard)
-    cursor = reader_cursor(ring, 0)
-    end = min(published(ring), cursor + budget)
-    mask = ring.slots.shape[0] - 1
+    cursor = bank_cursor(rings.event_words, shard)
+    end = min(bank_published(rings.event_words, shard), cursor + budget)
     taken = 0
     done = False
     cancels = c["type"] == e.CANCEL or c["type"] == e.CANCEL_ALL
@@ -66,7 +64,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
             OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
         ):
             break
-        event = ring.slots[cursor & mask]
+        event = rings.event_slots[bank_slot(rings.event_words, rings.event_slots, shard, cursor)]
         if event["seq"] != c["seq"]:
             state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
             break
@@ -78,7 +76,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
         cursor += 1
         taken += 1
     if taken > 0:
-        advance(ring, 0, cursor)
+        bank_advance(rings.event_words, rings.board, shard, cursor)
     return taken, done
 
 
@@ -92,11 +90,10 @@ def next_cancel_shard(state, rings, seq):
     for k in range(shards):
         if (state.meta[s.SHARDS_DONE] >> k) & 1:
             continue
-        ring = ring_of(rings.event_words, rings.event_slots, rings.board, k)
-        cursor = reader_cursor(ring, 0)
-        if cursor >= published(ring):
+        cursor = bank_cursor(rings.event_words, k)
+        if cursor >= bank_published(rings.event_words, k):
             return _NO_SHARD
-        event = ring.slots[cursor & (ring.slots.shape[0] - 1)]
+        event = rings.event_slots[bank_slot(rings.event_words, rings.event_slots, k, cursor)]
         if event["seq"] != seq:
             state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
             return _NO_SHARD
@@ -210,7 +207,8 @@ def keep_ids(state, rings, seq, pending):
     for k in range(1, pending["slots"]):
         i = (seq + k - 1) & mask
         if rings.commands.slots[i]["type"] == e.EXT_IDS:
-            state.hold_ids[pending["hold"], :] = rings.command_words[i, 3:11]
+            for word in range(s.HOLD_ID_WORDS):
+                state.hold_ids[pending["hold"], word] = rings.command_words[i, 3 + word]
             state.holds[pending["hold"]]["flags"] |= s.HOLD_HAS_IDS
 
 

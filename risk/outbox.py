@@ -30,12 +30,13 @@ def push_halt(state, instrument, cause_seq, cause_index):
     meta = state.meta
     capacity = state.outbox.shape[0]
     assert meta[s.OUTBOX_PUSHED] - meta[s.OUTBOX_SETTLED] < capacity
-    slot = state.outbox[meta[s.OUTBOX_PUSHED] % capacity]
-    slot[:] = 0
-    slot[_TYPE_FLAGS] = e.HALT + (e.FLAG_SYSTEM << 32)
-    slot[_ACCOUNT_INSTRUMENT] = instrument << 32
-    slot[_ASSET_CAUSE_INDEX] = cause_index << 32
-    slot[_CAUSE_SEQ] = cause_seq
+    i = meta[s.OUTBOX_PUSHED] % capacity
+    for word in range(_WORDS):
+        state.outbox[i, word] = 0
+    state.outbox[i, _TYPE_FLAGS] = e.HALT + (e.FLAG_SYSTEM << 32)
+    state.outbox[i, _ACCOUNT_INSTRUMENT] = instrument << 32
+    state.outbox[i, _ASSET_CAUSE_INDEX] = cause_index << 32
+    state.outbox[i, _CAUSE_SEQ] = cause_seq
     meta[s.OUTBOX_PUSHED] += 1
 
 
@@ -49,9 +50,9 @@ def cause_is_settled(state):
 def tick_off_reserve(state, command_words, seq):
     """Compare a command of risk's own that came back with the oldest entry that has not, and pass that entry."""
     meta = state.meta
-    entry = state.outbox[meta[s.OUTBOX_TICKED] % state.outbox.shape[0]]
-    slot = command_words[(seq - 1) & (command_words.shape[0] - 1)]
+    i = meta[s.OUTBOX_TICKED] % state.outbox.shape[0]
+    slot = (seq - 1) & (command_words.shape[0] - 1)
     for word in range(_TYPE_FLAGS, _WORDS):
-        if word != _SOURCE and word != _SOURCE_SEQ and entry[word] != slot[word]:
+        if word != _SOURCE and word != _SOURCE_SEQ and state.outbox[i, word] != command_words[slot, word]:
             meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
     meta[s.OUTBOX_TICKED] += 1

@@ -20,7 +20,8 @@ def next_slot(state, rings, c, kind, flags):
     position = state.meta[s.OUTCOMES] + 1
     claim(rings.outcomes, position)
     i = (position - 1) & (rings.outcomes.slots.shape[0] - 1)
-    rings.outcome_words[i, :] = 0
+    for word in range(16):
+        rings.outcome_words[i, word] = 0
     out = rings.outcomes.slots[i]
     out["seq"] = c["seq"]
     out["ts_ns"] = c["ts_ns"]
@@ -125,7 +126,8 @@ def emit_order(state, rings, c, hold, kind, reason, qty_lots, flags):
 def emit_ids(state, rings, c, hold):
     """Continuation of OUT_NEW: the client's own ids, kept whole."""
     i = next_slot(state, rings, c, e.OUT_IDS, 0)
-    rings.outcome_words[i, 5:12] = state.hold_ids[hold, 0:7]
+    for word in range(7):
+        rings.outcome_words[i, 5 + word] = state.hold_ids[hold, word]
     finish(state, rings, i)
 
 

@@ -71,12 +71,11 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "last_price_ticks",
             "sample_next",
             "sample_count",
-            "samples",
             "seq",
         ],
-        "formats": ["S16", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", ("<i8", (REFERENCE_SAMPLES,)), "<i8"],
-        "offsets": [0, 16, 17, 20, 24, *range(32, 128, 8), 128, 132, 136, 136 + 8 * REFERENCE_SAMPLES],
-        "itemsize": 512,
+        "formats": ["S16", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", "<i8"],
+        "offsets": [0, 16, 17, 20, 24, *range(32, 128, 8), 128, 132, 136],
+        "itemsize": 256,
     }
 )
 """``reference_e8`` (1e-8 quote per base) is the mean of the last price over the latest samples; it moves at clock ticks only."""
@@ -207,6 +206,7 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("assets", ASSET_DTYPE, (limits.assets + 1,)),
         ("instruments_reserve", INSTRUMENT_DTYPE, (limits.instruments + 1,)),
         ("instruments", INSTRUMENT_DTYPE, (limits.instruments + 1,)),
+        ("samples_e8", i8, (limits.instruments + 1, REFERENCE_SAMPLES)),
         ("holds", HOLD_DTYPE, (limits.orders,)),
         ("hold_ids", i8, (limits.orders, HOLD_ID_WORDS)),
         ("order_index", np.dtype("<i4"), (table_capacity(limits.orders),)),

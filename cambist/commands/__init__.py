@@ -6,9 +6,9 @@ A module has::
     def run(name: str, call: Call) -> int                                # 0 ok, 1 failed check
 
 ``name`` is the subcommand's, so that one module may serve several. An option that has a key in the configuration is
-added with ``option(parser, "replay.limit", "--limit", …)``; its value is then read from ``call.config``, wherever it came
-from. Other arguments are in ``call.arguments``. For errors raise UsageError (status 2) or FailedError (1). Modules of
-clients import neither numpy nor numba.
+added with ``option(parser, "replay.limit", "--limit", …)``; its value is then read from ``call.config``, wherever it
+came from. Other arguments are in ``call.arguments``. For errors raise UsageError (status 2) or FailedError (1). Modules
+of clients import neither numpy nor numba.
 
 A module of several subcommands that cli.py does not name one by one stands in ``cambist.cli.PROVIDERS`` and has
 ``COMMANDS: dict[str, tuple[str, tuple[str, ...]]]``: name to help and examples.

@@ -1,4 +1,4 @@
-"""What a person does by hand with a running exchange: orders, balances, accounts, listings, money. All of it goes through the control socket."""
+"""What a person does by hand with a running exchange, over the control socket: orders, accounts, listings, money."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "cancel all orders of an account, on an instrument, or both",
         ("cambist cancel-all --account alice", "cambist cancel-all --instrument BTCUSDT"),
     ),
-    "amend": ("change price or total quantity of an order", ("cambist amend 2199023255553 --price 99.50 --account alice",)),
+    "amend": (
+        "change price or total quantity of an order",
+        ("cambist amend 2199023255553 --price 99.50 --account alice",),
+    ),
     "book": ("show the book of an instrument", ("cambist book BTCUSDT", "cambist book BTCUSDT --levels 20 --json")),
     "balance": ("show the balances of an account", ("cambist balance alice",)),
     "orders": ("list resting orders", ("cambist orders --account alice", "cambist orders --instrument BTCUSDT")),
@@ -35,11 +38,14 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "create, name, freeze, close and show accounts",
         ('cambist account create alice --reason "signed up"', "cambist account list"),
     ),
-    "asset": ("create and list assets", ('cambist asset create USDT --scale 6 --reason "new asset"', "cambist asset list")),
+    "asset": (
+        "create and list assets",
+        ('cambist asset create USDT --scale 6 --reason "new asset"', "cambist asset list"),
+    ),
     "instrument": (
         "create, halt and list instruments, set fees and bands",
         (
-            "cambist instrument create BTCUSDT --base BTC --quote USDT --tick 0.01 --lot 0.00001 --taker 0.1% --reason listing",
+            "cambist instrument create BTCUSDT --base BTC --quote USDT --tick 0.01 --lot 0.00001 --reason listing",
             'cambist instrument halt BTCUSDT --reason "news"',
         ),
     ),
@@ -48,7 +54,7 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "hold, settle or release a withdrawal",
         ('cambist withdraw hold 10 USDT --account alice --reason "asked"', "cambist withdraw settle 2199023255560 …"),
     ),
-    "adjust": ("correct a balance, signed", ('cambist adjust -- -5 USDT --account alice --reason "double credit"',)),
+    "adjust": ("correct a balance, signed", ('cambist adjust -5 USDT --account alice --reason "double credit"',)),
 }
 
 
@@ -58,6 +64,9 @@ class _Request(NamedTuple):
 
 
 _Arguments = argparse.Namespace
+_NUMBERS: Final = frozenset(
+    ["qty", "price", "value", "fee", "bid", "ask", "free", "locked", "leaves_qty", "orders", "last_price"]
+)
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -90,7 +99,7 @@ def run(name: str, call: Call) -> int:
     return 0
 
 
-# --- the command line ----------------------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 def _configure_order(parser: argparse.ArgumentParser) -> None:
@@ -178,7 +187,7 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--tick", required=True, metavar="SIZE", help="tick size")
     create.add_argument("--lot", required=True, metavar="SIZE", help="lot size")
     for flag, text in (
-        ("--maker", 'maker fee, such as 0.0002 or 0.02%%; negative = rebate'),
+        ("--maker", "maker fee, such as 0.0002 or 0.02%%; negative = rebate"),
         ("--taker", "taker fee"),
         ("--band-up", "price band above the reference, such as 10%%"),
         ("--band-down", "price band below the reference"),
@@ -237,7 +246,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the reply as JSON")
     parser.add_argument("--operator", default="", metavar="NAME", help="who acts (default: the login name)")
     parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help=f"wait so long for an answer (default {TIMEOUT_S:g})"
+        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help=f"wait for an answer (default {TIMEOUT_S:g})"
     )
 
 
@@ -272,7 +281,7 @@ _CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
 }
 
 
-# --- from the command line to requests -------------------------------------------------------------------------------------
+# --- from the command line to requests --------------------------------------------------------------------------------
 
 
 def _order(a: _Arguments) -> _Request:
@@ -374,7 +383,7 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
 }
 
 
-# --- what a person sees ----------------------------------------------------------------------------------------------------
+# --- what a person sees -----------------------------------------------------------------------------------------------
 
 
 def duration_text(duration_ns: int) -> str:
@@ -428,7 +437,9 @@ def _show_order(result: Mapping[str, Any]) -> None:
     print(f"{result['instrument']}: {', '.join(words)}{_durable(result)}")
     fills = result["fills"]
     if fills:
-        rows = [[fill["qty"], fill["price"], fill["value"], f"{fill['fee']} {fill['fee_asset'] or ''}"] for fill in fills]
+        rows = [
+            [fill["qty"], fill["price"], fill["value"], f"{fill['fee']} {fill['fee_asset'] or ''}"] for fill in fills
+        ]
         _table(("qty", "price", "value", "fee"), rows)
         if result["fill_count"] > len(fills):
             print(f"… and {result['fill_count'] - len(fills)} more fills")
@@ -440,7 +451,9 @@ def _show_cancel_all(result: Mapping[str, Any]) -> None:
 
 def _show_money(result: Mapping[str, Any]) -> None:
     hold = f", hold id {result['hold_id']}" if "hold_id" in result else ""
-    balance = f": {result['amount']} {result['asset']}; free {result['free']}, locked {result['locked']}" if "free" in result else ""
+    balance = ""
+    if "free" in result:
+        balance = f": {result['amount']} {result['asset']}; free {result['free']}, locked {result['locked']}"
     print(f"account {result['account']}{hold}{balance}{_durable(result)}")
 
 
@@ -510,8 +523,7 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        number = column in {"qty", "price", "value", "fee", "bid", "ask", "free", "locked", "leaves_qty", "orders", "last_price"}
-        table.add_column(column.replace("_", " "), justify="right" if number else "left", no_wrap=True)
+        table.add_column(column.replace("_", " "), justify="right" if column in _NUMBERS else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False).print(table)

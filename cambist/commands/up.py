@@ -51,7 +51,6 @@ def run(name: str, call: Call) -> int:
 
 
 def _supervise(call: Call, reporter: Reporter) -> int:
-    # Before the supervisor, which imports numba.
     from ringbuf.kernel_cache import configure as configure_kernel_cache
 
     configure_kernel_cache()

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple, TextIO
 
 import numpy as np
-from numba import config, njit
+from numba import config
 
 from cambist.replay.plan import Plan
 from protocol import build
 from protocol import enums as e
+from protocol.jit import entry, inner
 from protocol.reasons import ACCEPTED, BY_STP, NAME
 
 HASH_START: Final = 14695981039346656037
@@ -97,7 +98,7 @@ class _State(NamedTuple):
     stp: np.ndarray  # [n, 4]: message, maker row, lots, 1 = it left
 
 
-@njit(cache=True)
+@inner
 def _fault(s, kind, seq):
     if s.meta[FAULTS] == 0:
         s.meta[FAULT_KIND] = kind
@@ -105,7 +106,7 @@ def _fault(s, kind, seq):
     s.meta[FAULTS] += 1
 
 
-@njit(cache=True)
+@inner
 def _add(meta, word, value):
     low = meta[word + 1] + value
     if low >= _HALF:
@@ -114,7 +115,7 @@ def _add(meta, word, value):
     meta[word + 1] = low
 
 
-@njit(cache=True)
+@inner
 def _row(s, order_id):
     """Row of an order, or -1."""
     n = np.int64(len(s.ids))
@@ -133,7 +134,7 @@ def _row(s, order_id):
     return low if low < n and s.ids[low] == order_id else np.int64(-1)
 
 
-@njit(cache=True)
+@inner
 def _level(s, instrument, price):
     """Level of an instrument at a price, or -1 where no command ever put one."""
     low = s.level_start[instrument]
@@ -148,7 +149,7 @@ def _level(s, instrument, price):
     return low if low < end and s.level_price[low] == price else np.int64(-1)
 
 
-@njit(cache=True)
+@inner
 def _enter(s, row, left, seq):
     if s.order_state[row] == RESTING:
         _fault(s, FAULT_TWICE, seq)
@@ -174,7 +175,7 @@ def _enter(s, row, left, seq):
         s.best[1, instrument] = min(s.best[1, instrument], level)
 
 
-@njit(cache=True)
+@inner
 def _take(s, row, lots, seq):
     """Take lots off a resting order; it leaves the book at zero."""
     instrument = np.int64(s.order_instrument[row])
@@ -193,7 +194,7 @@ def _take(s, row, lots, seq):
             s.books[instrument, side, 2] -= 1
 
 
-@njit(cache=True)
+@inner
 def _resting(s, order_id, seq):
     """Row of an order that must be on the book, else -1 and a fault."""
     row = _row(s, order_id)
@@ -203,7 +204,7 @@ def _resting(s, order_id, seq):
     return row
 
 
-@njit(cache=True)
+@inner
 def _trade(s, o, message, seq):
     qty = o["qty_lots"]
     if o["flags"] & e.OUTCOME_TAKER:
@@ -234,7 +235,7 @@ def _trade(s, o, message, seq):
         _take(s, row, qty, seq)
 
 
-@njit(cache=True)
+@inner
 def _prevent(s, o, message, seq):
     """Lots that self-trade prevention took off a maker."""
     row = _resting(s, o["order_id"], seq)
@@ -252,7 +253,7 @@ def _prevent(s, o, message, seq):
     s.meta[STP] = n + 1
 
 
-@njit(cache=True)
+@inner
 def _cancel(s, o, message, command_type, seq):
     row = _resting(s, o["order_id"], seq)
     if row < 0:
@@ -268,7 +269,7 @@ def _cancel(s, o, message, command_type, seq):
         s.rested[message] += o["qty_lots"] if command_type == e.CANCEL else 1
 
 
-@njit(cache=True)
+@inner
 def _own_order(s, o, message, seq):
     """NEW, RESTED, EXPIRED, REPLACED, IDS: the command's own order.
 
@@ -307,7 +308,7 @@ def _own_order(s, o, message, seq):
         _enter(s, row, s.order_left[row], seq)
 
 
-@njit(cache=True)
+@entry
 def best_level(s, side, instrument):
     """Best level with orders of an instrument's side, or -1."""
     level = s.best[side, instrument]
@@ -322,7 +323,7 @@ def best_level(s, side, instrument):
     return level if level < s.level_start[instrument + 1] else np.int64(-1)
 
 
-@njit(cache=True)
+@entry
 def _probe(s, upto):
     """Write down the first instrument's book for every probe below message ``upto``."""
     n = s.meta[NEXT_PROBE]
@@ -342,7 +343,7 @@ def _probe(s, upto):
     s.meta[NEXT_PROBE] = n
 
 
-@njit(cache=True)
+@inner
 def _in_order(s, o):
     seq = o["seq"]
     index = np.int64(o["index"])
@@ -359,7 +360,7 @@ def _in_order(s, o):
     meta[OUTCOMES] += 1
 
 
-@njit(cache=True)
+@inner
 def _command_row(s, o):
     """Row in ``message_of`` of the command that caused an outcome, or -1 for a command that is not of the plan."""
     if s.meta[BY_SEQ] == 1:
@@ -371,7 +372,7 @@ def _command_row(s, o):
     return row if 0 <= row < len(s.message_of) else np.int64(-1)
 
 
-@njit(cache=True)
+@inner
 def _verdict(s, o, message):
     if o["kind"] == e.OUT_REJECTED:
         if message < 0:
@@ -383,7 +384,7 @@ def _verdict(s, o, message):
         s.code[message] = ACCEPTED
 
 
-@njit(cache=True)
+@entry
 def consume(s, outcomes):
     """Take a batch of outcomes.
 
@@ -421,7 +422,7 @@ def consume(s, outcomes):
             _fault(s, FAULT_KIND_UNKNOWN, seq)
 
 
-@njit(cache=True)
+@entry
 def _fold_compiled(start, terms):
     h = np.uint64(start)
     factor = np.uint64(HASH_FACTOR)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from cambist.replay.plan import OPERATOR, Plan, RecordingError
 from protocol import build
@@ -17,6 +16,7 @@ from protocol import enums as e
 from protocol.fixed_point import AMOUNT_LIMIT
 from protocol.instance import Limits
 from protocol.instruments import Asset, Instrument
+from protocol.jit import entry
 from protocol.records import EXT_ADMIN_SLOT, command_slots
 
 STEP_DTYPE: Final = np.dtype(
@@ -65,12 +65,8 @@ class Linked(NamedTuple):
     """Most orders that could rest at once if none were ever filled."""
 
 
-@njit(cache=True)
-def _link(kind, dense, price, qty, orders, row, new_price, new_total, same):
-    first = np.full(orders, -1, dtype=np.int64)
-    at_price = np.zeros(orders, dtype=np.int64)
-    total = np.zeros(orders, dtype=np.int64)
-    resting = np.zeros(orders, dtype=np.bool_)
+@entry
+def _link(kind, dense, price, qty, row, new_price, new_total, same, first, at_price, total, resting):
     now = 0
     peak = 0
     for i in range(len(kind)):
@@ -105,6 +101,7 @@ def link(kind: np.ndarray, ids: np.ndarray, price: np.ndarray, qty: np.ndarray) 
     """
     n = len(ids)
     unique, dense = np.unique(ids, return_inverse=True)
+    orders = len(unique)
     row, new_price, total = (np.zeros(n, dtype=np.int64) for _ in range(3))
     same = np.zeros(n, dtype=np.bool_)
     peak = _link(
@@ -112,11 +109,14 @@ def link(kind: np.ndarray, ids: np.ndarray, price: np.ndarray, qty: np.ndarray) 
         np.ascontiguousarray(dense, dtype=np.int64),
         np.ascontiguousarray(price, dtype=np.int64),
         np.ascontiguousarray(qty, dtype=np.int64),
-        len(unique),
         row,
         new_price,
         total,
         same,
+        np.full(orders, -1, dtype=np.int64),
+        np.zeros(orders, dtype=np.int64),
+        np.zeros(orders, dtype=np.int64),
+        np.zeros(orders, dtype=np.bool_),
     )
     return Linked(row, new_price, total, same, int(peak))
 
@@ -147,8 +147,8 @@ def single_market(
 def worst_case_funding(steps: np.ndarray, accounts: int, name: str) -> np.ndarray:
     """Units of assets 1 (quote) and 2 (base) that let no order fall short whatever is filled, without proceeds.
 
-    int64[accounts + 1, 3], indexed by account and asset. Each order counts with its total at the highest price that it ever has, also if it is cancelled. Multiplier and lot
-    are 1.
+    int64[accounts + 1, 3], indexed by account and asset. Each order counts with its total at the highest price that
+    it ever has, also if it is cancelled. Multiplier and lot are 1.
     """
     orders = np.flatnonzero((steps["type"] == e.LIMIT) & (steps["price"] > 0) & (steps["qty"] > 0))
     highest = np.zeros(len(steps), dtype=np.int64)

@@ -70,7 +70,7 @@ def detect(path: Path) -> Format:
         raise RecordingError(f"{path}: there is no such file or folder")
     if path.is_dir():
         if (path / "commands.csv.gz").exists():
-            return "bitstamp" if (path / "snapshots.csv.gz").exists() else "lobster"
+            return detect(path / "commands.csv.gz")
         if (path / "l3_snapshot.json.gz").exists():
             return "coinbase"
         if any(path.glob("*.seg")) or any(path.glob("journal/*.seg")):

@@ -1,4 +1,4 @@
-"""The object that ``cambist replay --json`` prints, the table that a person sees, the comparison with expected results."""
+"""The object that ``cambist replay --json`` prints, what a person sees, the comparison with expected results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Decimal text to ticks, lots and units, exactly; symbols and account names to numbers.
 
-Numbers are read with ASCII digits, one optional point and sign, no exponent: what cannot be written like this is no price.
+Numbers are read with ASCII digits, one optional point and sign, no exponent: what cannot be written like this is no
+price.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def parse_amount(asset: Asset, text: str, field: str = "args.amount", *, signed:
 
 
 def parse_share_e8(text: str, field: str, code: int) -> int:
-    """1e-8 parts of a share, as a number or in per cent ("0.001", "0.1%"); ``code`` refuses more decimals and more than 100 %."""
+    """Parts of 1e-8 of a share, written "0.001" or "0.1%"; ``code`` refuses finer ones and those above 100 %."""
     with localcontext(prec=_PRECISION):
         percent = text.endswith("%")
         share = parse_decimal(text.removesuffix("%"), field).scaleb(6 if percent else 8)

@@ -1,8 +1,8 @@
-"""The control gateway without its socket: requests become numbered command groups on the ingress ring, outcomes become replies.
+"""The control gateway without its socket: requests become numbered command groups, outcomes become replies.
 
-A command gets a number only when it has room and the engine runs; until then a refusal is safe to repeat. After that it is a promise: its
-reply waits for its last outcome to be durable, across restarts of the engine, and a peer that has left changes nothing. A query waits until the
-journal has every row that its answer was made of.
+A command gets a number only when it has room and the engine runs; until then a refusal is safe to repeat. After that
+it is a promise: its reply waits for its last outcome to be durable, across restarts of the engine, and a peer that
+has left changes nothing. A query waits until the journal has every row that its answer was made of.
 """
 
 from __future__ import annotations
@@ -116,13 +116,11 @@ class ControlCore:
         return min((pending.settled_seq for pending in self._pending.values()), default=(1 << 63) - 1)
 
     def submit(self, peer: int, request: Request, now_ns: int, utc_ns: int) -> Reply | None:
-        """Take a request, received at ``now_ns`` of the monotonic clock and ``utc_ns``; None = the reply comes later."""
+        """Take a request received at ``now_ns`` (monotonic) and ``utc_ns``; None = the reply comes later."""
         try:
-            if self.waiting >= PENDING_MAX:
-                raise Refused(reasons.BUSY, f"{PENDING_MAX} requests wait for their answer")
             if request.op == "status":
                 return Reply(request.id, ok=True, result=queries.status(self.board) | {"pending": self.waiting})
-            self._check_engine()
+            self._check_service()
             if request.op == "name_account":
                 return self._name_account(request)
             if request.op in m.QUERY_OPS:
@@ -174,7 +172,7 @@ class ControlCore:
         return [Answer(query.peer, refusal(query.request.id, down)) for query in queries_waiting]
 
     def change_epoch(self, view: EngineView) -> list[Answer]:
-        """Read another epoch's tables: queries that wait are asked again, for their rows may never have become durable."""
+        """Read another epoch's tables; queries that wait are asked again, for their rows may be lost."""
         self.catalog.attach(view)
         waiting, self._queries = self._queries, []
         answers = []
@@ -189,9 +187,11 @@ class ControlCore:
         """Drop what would be said to a peer that has left; its numbered commands go on."""
         self._queries = [query for query in self._queries if query.peer != peer]
 
-    def _check_engine(self) -> None:
+    def _check_service(self) -> None:
         if load_acquire(self.board, lines.ENGINE_STATE) != lines.ENGINE_RUNNING:
             raise Refused(reasons.ENGINE_DOWN)
+        if self.waiting >= PENDING_MAX:
+            raise Refused(reasons.BUSY, f"{PENDING_MAX} requests wait for their answer")
         # Also down until the tables and the outcome ring of an epoch are attached: nobody would see the answer.
         _ = self.catalog.view
 
@@ -222,7 +222,7 @@ class ControlCore:
             try:
                 self.catalog.names.assign(draft.name, draft.account)
             except OSError as failure:
-                result |= {"name": None, "warning": f"the account has no name, the file of names cannot be written: {failure}"}
+                result |= {"name": None, "warning": f"the name is lost, its file cannot be written: {failure}"}
         result["source_seq"] = source_seq
         result["latency_ns"] = now_ns - pending.received_ns
         return Answer(pending.peer, Reply(pending.request.id, ok=error is None, result=result, error=error))

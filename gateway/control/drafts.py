@@ -42,7 +42,8 @@ Promise = tuple[str, int | str]
 class Draft(msgspec.Struct):
     """A command group that is not numbered yet, and what its reply needs to know.
 
-    ``promises`` are numbers, symbols and names that nobody else gets until the command is answered; ``extra`` goes into the reply as it is.
+    ``promises`` are numbers, symbols and names that nobody else gets until the command is answered; ``extra`` goes
+    into the reply as it is.
     """
 
     group: np.ndarray
@@ -61,7 +62,7 @@ class Draft(msgspec.Struct):
 
 
 class Drafter:
-    """Makes drafts. Remembers which numbers, symbols and names are promised to commands in flight, and recent client order ids."""
+    """Makes drafts. Remembers recent client order ids, and what is promised to commands in flight."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -100,7 +101,8 @@ class Drafter:
         self._promised.update(draft.promises)
         if draft.client_order_id and draft.instrument is not None and draft.type not in {e.CANCEL, e.AMEND}:
             self._client_ids.pop((draft.account, draft.client_order_id), None)
-            self._client_ids[draft.account, draft.client_order_id] = (int(draft.group[0]["order_id"]), draft.instrument.index)
+            order_id = int(draft.group[0]["order_id"])
+            self._client_ids[draft.account, draft.client_order_id] = (order_id, draft.instrument.index)
             if len(self._client_ids) > CLIENT_IDS_MAX:
                 del self._client_ids[next(iter(self._client_ids))]
 
@@ -108,7 +110,7 @@ class Drafter:
         """Note that a sent draft has its reply: the tables hold what was promised, or nobody does."""
         self._promised.difference_update(draft.promises)
 
-    # --- orders ----------------------------------------------------------------------------------------------------------
+    # --- orders -------------------------------------------------------------------------------------------------------
 
     def _order(self, args: m.Order, operator: str, reason: str) -> Draft:
         instrument = self.catalog.instrument(args.instrument)
@@ -203,7 +205,10 @@ class Drafter:
                 return recent[0], found
         orders, _ = self.catalog.view.open_orders(account, None if instrument is None else instrument.index)
         for order in orders:
-            same = order.order_id == args.order_id or (args.client_order_id and order.client_order_id == args.client_order_id)
+            if args.order_id is None:
+                same = order.client_order_id == args.client_order_id
+            else:
+                same = order.order_id == args.order_id
             found = self.catalog.instrument_by_index(order.instrument) if same else None
             if found is not None:
                 return order.order_id, found
@@ -217,7 +222,7 @@ class Drafter:
                 return order
         raise Refused(reasons.UNKNOWN_ORDER, f"order {order_id} of account {account}", "args.order_id")
 
-    # --- accounts and money ----------------------------------------------------------------------------------------------
+    # --- accounts and money -------------------------------------------------------------------------------------------
 
     def _create_account(self, args: m.CreateAccount, operator: str, reason: str) -> Draft:
         if args.name is not None:
@@ -279,7 +284,7 @@ class Drafter:
 
         return make
 
-    # --- listings --------------------------------------------------------------------------------------------------------
+    # --- listings -----------------------------------------------------------------------------------------------------
 
     def _list_asset(self, args: m.ListAsset, operator: str, reason: str) -> Draft:
         symbol = check_symbol(args.symbol, "args.symbol")
@@ -363,7 +368,7 @@ class Drafter:
 
         return make
 
-    # --- the clock -------------------------------------------------------------------------------------------------------
+    # --- the clock ----------------------------------------------------------------------------------------------------
 
     def _tick(self, args: m.Tick, operator: str, reason: str) -> Draft:
         group = command_slots(1)
@@ -378,7 +383,9 @@ class Drafter:
 def _signed(group: np.ndarray, operator: str, reason: str) -> np.ndarray:
     """The group with who and why as its last slot, as all commands of the control gateway have it."""
     assert group.dtype == COMMAND_DTYPE
-    signed = np.concatenate((group, build.admin_slot(operator, reason)))
+    signed = np.zeros(len(group) + 1, dtype=COMMAND_DTYPE)
+    signed[:-1] = group
+    signed[-1:] = build.admin_slot(operator, reason)
     signed["flags"][:-1] |= np.uint32(e.FLAG_MORE)
     return signed
 

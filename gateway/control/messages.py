@@ -1,10 +1,12 @@
 """The language of the control socket: one JSON object a line.
 
-Request: ``{"id": 1, "op": "order", "args": {...}, "operator": "name", "reason": "why"}``. ``id`` is the client's and comes back;
-``operator`` is needed wherever state changes, ``reason`` wherever an operator acts on money, accounts or listings.
+Request: ``{"id": 1, "op": "order", "args": {...}, "operator": "name", "reason": "why"}``. ``id`` is the client's and
+comes back; ``operator`` is needed wherever state changes, ``reason`` wherever an operator acts on money, accounts or
+listings.
 
-Reply: ``{"id": 1, "ok": true, "result": {...}}``, or ``{"id": 1, "ok": false, "error": {"code", "name", "text", "detail", "field"}, "result": {...}}``;
-``result`` is there when the command was numbered. Prices, quantities and amounts are decimal text, never JSON numbers.
+Reply: ``{"id": 1, "ok": true, "result": {...}}``, or ``{"id": 1, "ok": false, "error": {...}, "result": {...}}`` with
+code, name, text, detail and field of the error; ``result`` is there when the command was numbered. Prices, quantities
+and amounts are decimal text, never JSON numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from protocol import reasons
 OUTCOME_UNKNOWN: Final = -1
 """Code of a reply that cannot say how the command ended."""
 _LOCAL_NAMES: Final = {OUTCOME_UNKNOWN: "OUTCOME_UNKNOWN"}
-_LOCAL_TEXTS: Final = {OUTCOME_UNKNOWN: "the command's outcome was not seen; it may have been executed: ask by its order id"}
+_LOCAL_TEXTS: Final = {
+    OUTCOME_UNKNOWN: "the outcome was not seen; the command may have been executed: ask by its order id"
+}
 
 _INT64_MAX = (1 << 63) - 1
 RequestId = Annotated[int, Meta(ge=-_INT64_MAX, le=_INT64_MAX)] | Annotated[str, Meta(max_length=64)] | None
@@ -28,12 +32,12 @@ Text = Annotated[str, Meta(max_length=80)]
 Side = Literal["buy", "sell"]
 
 
-class Args(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Args(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Arguments of one operation."""
 
 
 class Order(Args):
-    """A new order. ``price`` is the limit price, for a market order the protection price; ``amount`` is quote to spend or receive."""
+    """A new order. ``price`` of a market order is its protection price; ``amount`` is quote to spend or receive."""
 
     account: int | Text
     instrument: Text
@@ -128,7 +132,7 @@ class SetFees(Args):
 
 
 class SetBands(Args):
-    """New bands and breaker of an instrument, as shares of its reference price; without ``reference_price`` that stays."""
+    """New bands and breaker of an instrument, as shares of its reference price, which stays where not given."""
 
     instrument: Text
     up: Text
@@ -255,7 +259,7 @@ class Reply(msgspec.Struct, frozen=True):
     error: Error | None = None
 
 
-class Refused(Exception):  # noqa: N818 - what it says is an answer, not a fault
+class Refused(Exception):
     """A request is answered with a reason, before it gets a number."""
 
     def __init__(self, code: int, detail: str = "", field: str = "") -> None:

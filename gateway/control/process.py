@@ -16,27 +16,27 @@ from gateway.control.engine_view import attach_view
 from gateway.control.names import FILE_NAME, NameBook
 from gateway.control.server import SOCKET_NAME, ControlServer, EpochRings
 from gateway.outcomes import OutcomeFollower
+from gateway.watch import OutcomeWatch
 from protocol import board as lines
 from protocol.enums import SOURCE_CONTROL
 from protocol.instance import Context
 from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
 from ringbuf import (
     BoardFile,
-    Doorbell,
-    Ring,
     RingFile,
     RingReaderError,
     advance,
     claim_line,
     private_ring,
     publish,
+    published,
     release_line,
     room,
 )
 
 
 def main(context: Context) -> int:
-    """Serve the control socket (``options["socket"]``, else in the home) until the board says stop; 0 on an orderly end."""
+    """Serve the control socket (``options["socket"]``, else in the home) until told to stop; 0 on an orderly end."""
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
     ingress = RingFile.attach(context.ingress(SOURCE_CONTROL), COMMAND_DTYPE, COMMAND_SCHEMA, board=board)
@@ -66,17 +66,16 @@ def warm() -> None:
     follower.poll()
     advance(outcomes, 0, 0)
     room(commands, 1)
-    publish(commands, 0)
-    asyncio.run(_warm_doorbell(board, lines.LINE_CONTROL, outcomes))
+    publish(commands, int(published(commands)))
+    asyncio.run(_warm_watch(board))
 
 
-async def _warm_doorbell(board: np.ndarray, line: int, outcomes: Ring) -> None:
-    async with Doorbell(board, line, [(outcomes, 0)]):
-        pass
+async def _warm_watch(board: np.ndarray) -> None:
+    OutcomeWatch(board, lines.LINE_CONTROL).start().stop()
 
 
 async def _serve(server: Callable[[], ControlServer]) -> None:
-    """Make the server inside the loop, let SIGTERM end it; Ctrl-C is for the supervisor, which stops its processes in order."""
+    """Make the server inside the loop and let SIGTERM end it; Ctrl-C is the supervisor's, which stops all in order."""
     loop = asyncio.get_running_loop()
     running = server()
     loop.add_signal_handler(signal.SIGTERM, running.stop)

@@ -1,4 +1,4 @@
-"""Answers to questions about the engine's tables, each with the seq up to which the journal must be durable before it leaves."""
+"""Answers to questions about the engine's tables, each with the seq that must be durable before it leaves."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def _balance(catalog: Catalog, args: Any) -> Answered:
     for index, balance in sorted(catalog.view.balances(row.account).items()):
         asset = catalog.asset_by_index(index)
         assert asset is not None, "a balance is of a listed asset"
-        balances[asset.symbol] = {"free": asset.amount(balance.free_units), "locked": asset.amount(balance.locked_units)}
+        free, locked = asset.amount(balance.free_units), asset.amount(balance.locked_units)
+        balances[asset.symbol] = {"free": free, "locked": locked}
         seq = max(seq, balance.seq)
     result = {"account": row.account, "name": catalog.names.name(row.account), "balances": balances, "seq": seq}
     return result, seq

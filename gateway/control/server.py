@@ -1,6 +1,7 @@
 """The control gateway's socket: a thin asyncio layer around ``core`` and ``session``.
 
-While nothing waits for an answer the outcome ring is not read at all, and the process sleeps but for a look at the board a few times a second.
+While nothing waits for an answer the outcome ring is not read at all, and the process sleeps but for a look at the
+board a few times a second.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 
@@ -23,14 +24,16 @@ from gateway.control.messages import Refused, refusal
 from gateway.control.session import ControlSession
 from gateway.control.view import EngineView
 from gateway.outcomes import OutcomeFollower
+from gateway.watch import NEVER, OutcomeWatch
 from protocol import board as lines
 from protocol import reasons
-from ringbuf import Doorbell, Ring, RingError, advance, heartbeat, load_acquire
+from ringbuf import Ring, RingError, advance, heartbeat, load_acquire
 
 SOCKET_NAME: Final = "control.sock"
 CONNECTIONS_MAX: Final = 64
 _IDLE_S: Final = 0.1
 _HELD_S: Final = 0.001
+_RECOVERING_S: Final = 0.005
 _LAST_ANSWERS_S: Final = 1.0
 _OUTGOING_MAX_BYTES: Final = 16 << 20
 _SOCKET_PATH_MAX_BYTES: Final = 107
@@ -86,22 +89,24 @@ class ControlServer:
         self._peers: dict[int, _Peer] = {}
         self._next_peer = 1
         self._follower: OutcomeFollower | None = None
-        self._doorbell: Doorbell | None = None
+        self._watch = OutcomeWatch(board, line)
         self._reader = 0
         self._asked = asyncio.Event()
         self._asking = False
         self._stopping = False
 
     async def serve(self) -> None:
-        """Offer the socket, answer until ``stop`` or the board's STOP, wait for what was sent, and remove the socket."""
+        """Offer the socket until ``stop`` or the board's STOP, wait for what was sent, and remove the socket."""
         loop = asyncio.get_running_loop()
         listener = listen(self._path)
+        self._watch.start()
         server = await loop.create_unix_server(lambda: _Peer(self), sock=listener)
         try:
             while not self._stopping and load_acquire(self._board, lines.STOP) < STOP_GATEWAYS:
                 await self._turn()
-            server.close()
             self._stopping = True
+            server.close()
+            self._path.unlink(missing_ok=True)
             end_s = loop.time() + _LAST_ANSWERS_S
             while self._core.commands_waiting and loop.time() < end_s:
                 await self._turn()
@@ -115,7 +120,7 @@ class ControlServer:
         self._stopping = True
         self._asked.set()
 
-    # --- called by peers -------------------------------------------------------------------------------------------------
+    # --- called by peers ----------------------------------------------------------------------------------------------
 
     def joined(self, peer: _Peer) -> int | None:
         """Number of a new peer; None if it may not stay."""
@@ -167,17 +172,22 @@ class ControlServer:
         if self._asking:
             asyncio.get_running_loop().call_later(_HELD_S, self._answer_queries)
 
-    # --- the loop --------------------------------------------------------------------------------------------------------
+    # --- the loop -----------------------------------------------------------------------------------------------------
 
     async def _turn(self) -> None:
         heartbeat(self._board, self._line)
         self._follow()
         self._asked.clear()
-        with contextlib.suppress(TimeoutError):
-            if self._core.commands_waiting and self._doorbell is not None and self._follower is not None:
-                await asyncio.wait_for(self._doorbell.wait(), _HELD_S if self._follower.held else _IDLE_S)
-            else:
+        follower = self._follower
+        if self._core.commands_waiting == 0 or follower is None:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), _IDLE_S)
+        elif follower.durable_seq() < 0:
+            await asyncio.sleep(_RECOVERING_S)
+        else:
+            position = NEVER if follower.full else follower.position
+            durable_seq = NEVER if follower.held_seq is None else follower.held_seq
+            await self._watch.wait(follower.ring, position, durable_seq, follower.epoch, _IDLE_S)
 
     def _follow(self) -> None:
         self._enter_epoch()
@@ -204,8 +214,6 @@ class ControlServer:
             if load_acquire(self._board, lines.EPOCH) == epoch:
                 raise
             return
-        if self._doorbell is not None:
-            self._doorbell.stop()
         complete = True
         if follower is None:
             self._follower = OutcomeFollower(
@@ -215,7 +223,6 @@ class ControlServer:
             recovered = int(load_acquire(self._board, lines.RECOVERED_SEQ))
             complete = follower.change_epoch(rings.outcomes, epoch, recovered, self._core.needed_seq)
         self._reader = rings.reader
-        self._doorbell = Doorbell(self._board, self._line, [(rings.outcomes, rings.reader)]).start()
         self._deliver(self._core.change_epoch(rings.view))
         if not complete:
             self._deliver(self._core.give_up(time.monotonic_ns()))
@@ -232,8 +239,7 @@ class ControlServer:
             peer.flush()
 
     def _leave(self) -> None:
-        if self._doorbell is not None:
-            self._doorbell.stop()
+        self._watch.stop()
         self._deliver(self._core.give_up(time.monotonic_ns()))
         self._deliver(self._core.give_up_queries())
         for peer in list(self._peers.values()):
@@ -252,12 +258,12 @@ class _Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the owner in and nobody else."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are of its own kind.
+        self._transport = cast("asyncio.Transport", transport)
         if peer_uid(transport.get_extra_info("socket")) == os.getuid():
             self._number = self._server.joined(self)
         if self._number is None:
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
@@ -280,14 +286,14 @@ class _Peer(asyncio.Protocol):
         if self._transport is not None:
             self._transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio calls it so
         """Forget the peer."""
         if self._number is not None:
             self._server.left(self._number)
         self._transport = None
 
     def flush(self) -> None:
-        """Write what the session has to say. A peer that lets it pile up is let go, and one that has all it asked for and asks no more."""
+        """Write what the session has to say; let go of a peer that lets it pile up or that is done."""
         if self._transport is None:
             return
         data = self.session.data_to_send()

@@ -1,8 +1,9 @@
 """One connection of the control socket, without the socket: bytes in, requests and bytes out.
 
-Checked here: line length, JSON, types, unknown and missing fields, operator and reason. Not checked here: whether instruments, accounts and
-orders exist, and whether prices and quantities fit (``core``). What is wrong is answered, names the field and costs nothing else: the next line is read.
-A line that is too long is skipped up to its end with constant memory.
+Checked here: line length, JSON, types, unknown and missing fields, operator and reason. Not checked here: whether
+instruments, accounts and orders exist, and whether prices and quantities fit (``core``). What is wrong is answered,
+names the field and costs nothing else: the next line is read. A line that is too long is skipped up to its end with
+constant memory.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ControlSession:
         self._closing = False
 
     def receive_data(self, data: bytes) -> list[Request]:
-        """Take bytes from the peer; gives the requests that they complete. Malformed ones are answered in ``data_to_send``."""
+        """Take bytes from the peer; gives the requests that they complete. Malformed ones are answered at once."""
         requests: list[Request] = []
         start = 0
         while not self._closing:

@@ -1,7 +1,8 @@
 """What the control gateway reads of the engine: rows of risk's tables, each with the command that last changed it.
 
-A row is a consistent copy (sequence lock), and its ``seq`` is the last command that it contains: an answer made of it leaves when the journal
-is durable up to that seq. For lists, ``seq`` must also cover what is *absent*: the settled cursor, read after the rows.
+A row is a consistent copy (sequence lock), and its ``seq`` is the last command that it contains: an answer made of it
+leaves when the journal is durable up to that seq. For lists, ``seq`` must also cover what is *absent*: the settled
+cursor, read after the rows.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class EngineView(Protocol):
         """Balances of an account by asset number: every listed asset that the account ever held."""
 
     def open_orders(self, account: int | None, instrument: int | None) -> tuple[list[OpenOrder], int]:
-        """Resting orders of the account, on the instrument, or both (None = any), by order id; and the seq that the list stands for."""
+        """Resting orders of the account and on the instrument (None = any), by order id; and the seq of the list."""
 
     def book(self, instrument: int, levels: int) -> tuple[list[Level], list[Level], int]:
         """Best ``levels`` bids and asks, best first; and the seq that they stand for."""

@@ -1,7 +1,7 @@
 """The journal: every command in order, on disk before anyone is told of it.
 
-``layout`` says what the bytes mean, ``writer`` puts them there, ``recovery`` judges them after a crash, ``reader`` gives them back,
-``store`` is the directory they lie in, ``process`` runs the writer beside the engine.
+``layout`` says what the bytes mean, ``writer`` puts them there, ``recovery`` judges them after a crash, ``reader``
+gives them back, ``store`` is the directory they lie in, ``process`` runs the writer beside the engine.
 """
 
 from persistence.journal.errors import JournalCorrupt, JournalError, JournalFailed, JournalMismatch

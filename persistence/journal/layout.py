@@ -9,18 +9,19 @@
                    88  previous segment u32                      92  replaces u32       96  zeros
                  4092  CRC32C of bytes 0..4091, u32
     offset 4096   batch, whole blocks
-                    0  magic 4s            4  epoch u32           8  segment u32        12  count u32
+                    0  magic 4s            4  epoch u32           8  segment u32        12  slots u32
                    16  first seq i64      24  previous ts i64    32  durable seq i64    40  payload bytes u32
                    44  block u32          48  previous CRC u32   52  zeros u64          60  CRC32C u32
                    64  records (``protocol.codec``), then zeros to the end of the block
 
-The CRC32C of a batch covers all its blocks but the CRC itself, and starts from the journal id and the CRC of the batch before, which the
-header also states. So a batch proves by itself that it belongs to this journal, and to its place (segment, block); whether it follows the one
-before is one comparison. The first batch of a segment continues the last one of the segment before.
+The CRC32C of a batch covers all its blocks but the CRC itself, and starts from the journal id and the CRC of the batch
+before, which the header also states. So a batch proves by itself that it belongs to this journal, and to its place
+(segment, block); whether it follows the one before is one comparison. The first batch of a segment continues the last
+one of the segment before.
 
-``durable seq``: every slot up to it was on the disk when the header was written. ``previous segment`` is the one before in the history, 0 for
-the first. ``replaces`` is the segment whose sound part was copied here by a recovery, else 0; files numbered between ``previous segment``
-and the segment itself are what a crash left of replaced ones.
+``durable seq``: every slot up to it was on the disk when the header was written. ``previous segment`` is the one
+before in the history, 0 for the first. ``replaces`` is the segment whose sound part was copied here by a recovery,
+else 0; files numbered between ``previous segment`` and the segment itself are what a crash left of replaced ones.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class BatchHeader(NamedTuple):
 
     epoch: int
     segment: int
-    count: int
+    slots: int
     first_seq: int
     prev_ts_ns: int
     durable_seq: int
@@ -94,7 +95,7 @@ class BatchHeader(NamedTuple):
     @property
     def last_seq(self) -> int:
         """Seq of the last slot."""
-        return self.first_seq + self.count - 1
+        return self.first_seq + self.slots - 1
 
     @property
     def size_bytes(self) -> int:
@@ -216,7 +217,7 @@ def pack_batch_header(blocks: np.ndarray, header: BatchHeader, seed: int) -> int
         BATCH_MAGIC,
         header.epoch,
         header.segment,
-        header.count,
+        header.slots,
         header.first_seq,
         header.prev_ts_ns,
         header.durable_seq,
@@ -248,6 +249,6 @@ def unpack_batch_header(block: Buffer) -> tuple[BatchHeader, int] | str:
     payload_bytes = header.payload_bytes
     if fields[10] != 0 or payload_bytes % 8 or not 0 < payload_bytes <= BATCH_BYTES_MAX - BATCH_HEADER_BYTES:
         return f"a batch header with a payload of {payload_bytes} bytes"
-    if not 0 < header.count <= payload_bytes // 8 or header.first_seq < 1 or header.prev_ts_ns < 0:
-        return f"a batch header with {header.count} slots from seq {header.first_seq}"
+    if not 0 < header.slots <= payload_bytes // 8 or header.first_seq < 1 or header.prev_ts_ns < 0:
+        return f"a batch header with {header.slots} slots from seq {header.first_seq}"
     return header, fields[11]

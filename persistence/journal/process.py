@@ -5,14 +5,20 @@ There is no timer: a batch is what has gathered while the one before was being s
 
 from __future__ import annotations
 
+import os
+import random
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
 
+import msgspec
 import numpy as np
-from numba import njit
 
 from persistence.journal.errors import JournalFailed
-from persistence.journal.writer import JournalWriter
+from persistence.journal.store import DirectoryStore
+from persistence.journal.writer import JournalWriter, WriterPosition
+from protocol import board as lines
 from protocol.board import (
     DURABLE_SEQ,
     JOURNAL_BYTES,
@@ -23,11 +29,82 @@ from protocol.board import (
     LINE_JOURNAL,
     STOP,
 )
-from protocol.codec import as_words
+from protocol.codec import SLOT_WORDS, as_words, encode_span
+from protocol.instance import Context
+from protocol.jit import entry
+from protocol.readers import COMMAND_JOURNAL, ready_word
+from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA
 from ringbuf.atomics import fence, load_acquire, store_relaxed, store_release
-from ringbuf.board import ring_bell
-from ringbuf.ring import Ring, advance, published, reader_cursor
-from ringbuf.waiting import ADAPTIVE, idle_wait, woke
+from ringbuf.board import BoardFile, claim_line, private_board, ring_bell
+from ringbuf.file import RingFile
+from ringbuf.ring import Ring, advance, private_ring, published, reader_cursor
+from ringbuf.waiting import ADAPTIVE, STRATEGIES, idle_wait, woke
+
+WAITERS: Final = (
+    lines.LINE_SEQUENCER,
+    lines.LINE_REPLICA,
+    lines.LINE_CONTROL,
+    lines.LINE_REPLAY,
+    lines.LINE_BOTS,
+    *range(lines.LINE_FIRST_GATEWAY, lines.LINE_FIRST_MATCHER),
+)
+"""Bell lines of those that wait for the durable cursor: it frees ingress slots and lets outcomes go."""
+
+POSITION_FILE: Final = "journal.json"
+_JITTER_NS_MAX: Final = 2_000_000
+
+
+def main(context: Context) -> int:
+    """Journal the command ring of the epoch from where recovery left its position, until told to stop."""
+    board = BoardFile.attach(context.shared).board
+    claim_line(board, context.line)
+    file = RingFile.attach(context.command_ring, COMMAND_DTYPE, COMMAND_SCHEMA, context.epoch, board)
+    file.adopt_reader(COMMAND_JOURNAL, context.line)
+    position = load_position(context.epoch_dir)
+    writer = JournalWriter(DirectoryStore(context.journal_dir), position, context.engine.segment_bytes)
+    delay = jitter(context.jitter_seed) if context.jitter_seed else None
+    process = JournalProcess(file.ring, COMMAND_JOURNAL, board, writer, WAITERS, delay)
+    store_release(board, ready_word(context.line), os.getpid())
+    process.run(context.line, STRATEGIES[context.engine.wait])
+    writer.close()
+    return 0
+
+
+def warm() -> None:
+    """Compile or load every kernel that the process uses."""
+    board = private_board(lines.LINES)
+    ring = private_ring(COMMAND_DTYPE, 8, board=board)
+    published(ring)
+    reader_cursor(ring, 0)
+    advance(ring, 0, 0)
+    payload = np.zeros(SLOT_WORDS, dtype=np.int64)
+    encode_span(as_words(ring.slots), 0, 7, 0, 1, payload, 0)
+    _publish(board, 0, 0, 0, 0, np.zeros(1, dtype=np.int64) + lines.LINE_CONTROL)
+    _announce(board, 0, np.zeros(0, dtype=np.int64))
+    load_acquire(board, STOP)
+    store_release(board, STOP, 0)
+    woke(board, LINE_JOURNAL, idle_wait(board, LINE_JOURNAL, 0, ADAPTIVE))
+
+
+def save_position(epoch_dir: Path, position: WriterPosition) -> None:
+    """Leave for the journal's process of the epoch what ``start_new_segment_after_recovery`` gave."""
+    (epoch_dir / POSITION_FILE).write_bytes(msgspec.json.encode(position))
+
+
+def load_position(epoch_dir: Path) -> WriterPosition:
+    """What ``save_position`` left."""
+    return msgspec.json.decode((epoch_dir / POSITION_FILE).read_bytes(), type=WriterPosition)
+
+
+def jitter(seed: int) -> Callable[[], None]:
+    """A delay for each write that is long now and then, the same sequence for the same seed; for tests of timing."""
+    rng = random.Random(seed)  # noqa: S311 - chance for a test, not a secret
+
+    def delay() -> None:
+        if rng.random() < 0.25:
+            time.sleep(rng.randrange(_JITTER_NS_MAX) / 1e9)
+
+    return delay
 
 
 class JournalProcess:
@@ -127,7 +204,7 @@ class JournalProcess:
             store_release(self._board, JOURNAL_SPACE, int(problem))
 
 
-@njit(cache=True)
+@entry
 def _announce(board, durable_seq, bells):
     """Publish the durable cursor and wake who waits for it; ``bells`` is int64[n], lines of the board."""
     store_release(board, DURABLE_SEQ, durable_seq)
@@ -136,7 +213,7 @@ def _announce(board, durable_seq, bells):
         ring_bell(board, bells[i])
 
 
-@njit(cache=True)
+@entry
 def _publish(board, durable_seq, syncs, written_bytes, sync_ns, bells):
     store_relaxed(board, JOURNAL_SYNCS, syncs)
     store_relaxed(board, JOURNAL_BYTES, written_bytes)

@@ -10,7 +10,15 @@ from typing import Final
 import numpy as np
 
 from persistence.journal.errors import RESTORE_ADVICE, JournalCorrupt, JournalError
-from persistence.journal.layout import BATCH_BYTES_MAX, BLOCK_BYTES, BatchHeader, SegmentHeader, chain_start, segment_name, unpack_batch_header
+from persistence.journal.layout import (
+    BATCH_BYTES_MAX,
+    BLOCK_BYTES,
+    BatchHeader,
+    SegmentHeader,
+    chain_start,
+    segment_name,
+    unpack_batch_header,
+)
 from persistence.journal.recovery import as_store
 from persistence.journal.segments import SegmentCursor, decode_batch, end_of_data, lineage, payload_words
 from persistence.journal.store import JournalStore, read_bytes
@@ -31,8 +39,8 @@ class JournalReader:
     from_seq : int
         First slot wanted; a batch in which it lies is given from there on.
     to_seq : int, optional
-        Where ``__iter__`` ends; by default at the clean end of the journal. After a crash this is the ``last_seq`` of a scan, because a
-        torn tail, which only the scan can judge, is an error here.
+        Where ``__iter__`` ends; by default at the clean end of the journal. After a crash this is the ``last_seq`` of
+        a scan, because a torn tail, which only the scan can judge, is an error here.
 
     Attributes
     ----------
@@ -74,7 +82,9 @@ class JournalReader:
             yield slots[: slots.shape[0] - beyond] if beyond > 0 else slots
 
     def poll(self, durable_seq: int) -> np.ndarray | None:
-        """The next batch if the journal is durable up to ``durable_seq``, else None. Goes along through new segments and new epochs.
+        """The next batch of a journal that is durable up to ``durable_seq``; None where that has been given already.
+
+        Goes along through new segments and new epochs.
 
         Raises
         ------
@@ -128,7 +138,7 @@ class JournalReader:
         return batch.header
 
     def _view(self, name: str, offset: int, wanted_bytes: int, durable_seq: int, ahead_bytes: int) -> memoryview:
-        """At least ``wanted_bytes`` of the segment from ``offset`` on, as far as the file has them; read with what follows."""
+        """At least ``wanted_bytes`` of the segment from ``offset`` on, if the file has them, read with what follows."""
         if offset < self._window_start or self._window_end - offset < wanted_bytes:
             self._window_start = offset
             self._window_end = offset
@@ -148,12 +158,12 @@ class JournalReader:
             raise JournalCorrupt(label, start, header.first_seq, found, RESTORE_ADVICE)
         self._last_ts_ns = int(words[-1, 1])
         self.epoch = header.epoch
-        slots = words.view(COMMAND_DTYPE).reshape(header.count)[self.next_seq - header.first_seq :]
+        slots = words.view(COMMAND_DTYPE).reshape(header.slots)[self.next_seq - header.first_seq :]
         self.next_seq = header.last_seq + 1
         return slots
 
     def _locate(self) -> bool:
-        """Go to the segment that holds or will hold ``next_seq``; False where that is the one that is read already, or there is none."""
+        """Go to the segment of ``next_seq``; False where it is the one being read already, or there is none."""
         headers = self._headers()
         chosen: SegmentHeader | None = None
         for header in headers:
@@ -162,8 +172,9 @@ class JournalReader:
         if chosen is None:
             if headers:
                 raise JournalError(
-                    f"journal {self._store.label('.')}: begins at seq {headers[0].first_seq}, but seq {self.next_seq} is wanted; "
-                    f"older segments were removed, start from a snapshot at seq {headers[0].first_seq - 1} or later"
+                    f"journal {self._store.label('.')}: begins at seq {headers[0].first_seq}, but seq {self.next_seq} "
+                    f"is wanted; older segments were removed, start from a snapshot at seq {headers[0].first_seq - 1} "
+                    f"or later"
                 )
             return False
         before = self._cursor
@@ -192,8 +203,8 @@ class JournalReader:
         if cursor is None:
             return
         name = segment_name(cursor.header.segment)
-        data = read_bytes(self._store, name, 0, cursor.header.segment_bytes)
-        end = cursor.offset if cursor.at_end else end_of_data(data, cursor.offset)
+        data = read_bytes(self._store, name, cursor.offset, cursor.header.segment_bytes - cursor.offset)
+        end = cursor.offset + end_of_data(data, 0)
         if end > cursor.offset:
             found = f"zeros, but more data up to offset {end}"
             advice = "run the recovery scan, which judges it"

@@ -1,11 +1,13 @@
 """What a journal holds after a crash: the scan, the new segment that begins an epoch, and the report of ``describe``.
 
-A bad batch at the end is either what a crash left of an unfinished write, or damage to something that was acknowledged. It is damage where
-anything states that the disk had held it: a newer segment, the segment's own header, a sound batch further on, or the caller, who knows the
-durable cursor of the same boot. Damage is refused with its position; a tail is cut, and said.
+A bad batch at the end is either what a crash left of an unfinished write, or damage to something that was
+acknowledged. It is damage where anything states that the disk had held it: a newer segment, the segment's own header,
+a sound batch further on, or the caller, who knows the durable cursor of the same boot. Damage is refused with its
+position; a tail is cut, and said.
 
-What the scan read may be in the page cache only, and a file on which a sync has failed cannot be trusted to sync again. So each start copies
-the sound part of the newest segment into a new file and syncs that; ``start_new_segment_after_recovery`` says in which order.
+What the scan read may be in the page cache only, and a file on which a sync has failed cannot be trusted to sync
+again. So each start copies the sound part of the newest segment into a new file and syncs that;
+``start_new_segment_after_recovery`` says in which order.
 """
 
 from __future__ import annotations
@@ -72,8 +74,9 @@ class SegmentInfo(NamedTuple):
 class ScanResult(NamedTuple):
     """What the journal holds: slots ``first_seq`` to ``last_seq``, the last of them at ``last_ts_ns``.
 
-    ``first_seq`` is 1 and ``last_seq`` 0 for a journal not begun; ``first_seq`` is above 1 where old segments were removed. ``epoch`` is the
-    highest so far. ``segments`` are those that count, oldest first; ``leftovers`` the file names that a crash left and that count for nothing.
+    ``first_seq`` is 1 and ``last_seq`` 0 for a journal not begun; ``first_seq`` is above 1 where old segments were
+    removed. ``epoch`` is the highest so far. ``segments`` are those that count, oldest first; ``leftovers`` the file
+    names that a crash left and that count for nothing.
     """
 
     journal_id: bytes
@@ -97,14 +100,17 @@ def as_store(journal: JournalStore | Path | str) -> JournalStore:
     return DirectoryStore(journal) if isinstance(journal, Path | str) else journal
 
 
-def scan(journal: JournalStore | Path | str, known_durable_seq: int | None = None, verify_from_seq: int = 1) -> ScanResult:
+def scan(
+    journal: JournalStore | Path | str, known_durable_seq: int | None = None, verify_from_seq: int = 1
+) -> ScanResult:
     """Read all segments, check everything, and find where the history ends.
 
     Parameters
     ----------
     journal : JournalStore or directory
     known_durable_seq : int, optional
-        Durable cursor that is known from elsewhere (the board of the same boot, the replica): less than it is corruption.
+        Durable cursor that is known from elsewhere (the board of the same boot, the replica): less than it is
+        corruption.
     verify_from_seq : int
         Of segments that end before this seq only the headers are read, as suits a start from a snapshot.
 
@@ -152,7 +158,9 @@ def _assume(header: SegmentHeader, following: SegmentHeader) -> _Walk:
     return _Walk(info, following.previous_crc, following.prev_ts_ns)
 
 
-def _info(header: SegmentHeader, name: str, last_seq: int, batches: int, used_bytes: int, problem: str = "") -> SegmentInfo:
+def _info(
+    header: SegmentHeader, name: str, last_seq: int, batches: int, used_bytes: int, problem: str = ""
+) -> SegmentInfo:
     return SegmentInfo(
         name=name,
         segment=header.segment,
@@ -168,20 +176,21 @@ def _info(header: SegmentHeader, name: str, last_seq: int, batches: int, used_by
     )
 
 
-def _walk(store: JournalStore, header: SegmentHeader, following: SegmentHeader | None, known: int) -> tuple[_Walk, Cut | None]:
+def _walk(
+    store: JournalStore, header: SegmentHeader, following: SegmentHeader | None, known: int
+) -> tuple[_Walk, Cut | None]:
     """Check one segment to its end; what follows the last sound batch is a clean end, a tail to cut, or corruption."""
     name = segment_name(header.segment)
     label = store.label(name)
     data = read_bytes(store, name, 0, header.segment_bytes)
     seed = chain_start(header.journal_id)
     cursor = SegmentCursor(header, seed)
-    view = memoryview(data)
     batches = 0
     last_ts_ns = header.prev_ts_ns
     last_at = 0
     problem = ""
     while not cursor.at_end:
-        batch = cursor.examine(view[cursor.offset :])
+        batch = cursor.examine(data[cursor.offset :])
         if isinstance(batch, str):
             problem = batch
             break
@@ -196,7 +205,7 @@ def _walk(store: JournalStore, header: SegmentHeader, following: SegmentHeader |
         last_ts_ns = int(words[-1, 1])
     info = _info(header, name, cursor.next_seq - 1, batches, cursor.offset - BLOCK_BYTES)
     cut = None
-    end = cursor.offset if cursor.at_end else end_of_data(data, cursor.offset)
+    end = end_of_data(data, cursor.offset)
     if end > cursor.offset:
         durable_seq = max(known, header.durable_seq, later_durable_seq(data, cursor.offset, header.segment, seed))
         if following is not None:
@@ -210,7 +219,7 @@ def _walk(store: JournalStore, header: SegmentHeader, following: SegmentHeader |
 
 
 def _check_seam(label: str, cursor: SegmentCursor, last_ts_ns: int, following: SegmentHeader | None) -> None:
-    """Raise where the segment after does not continue this one, or this one has less than its header says was durable."""
+    """Raise where the segment after does not continue this one, or this one has less than its header promises."""
     if following is None:
         if cursor.next_seq <= cursor.header.durable_seq:
             found = f"the end of the journal, but seq {cursor.header.durable_seq} was durable"
@@ -232,16 +241,18 @@ def start_new_segment_after_recovery(
 ) -> WriterPosition:
     """Begin an epoch: put the sound part of the newest segment, synced, into a new one, and say where to write on.
 
-    Only after this is anything durable that the scan found beyond the old durable cursor. The order, for newest segment N:
+    Only after this is anything durable that the scan found beyond the old durable cursor. The order, for newest
+    segment N:
 
     1. Files that count for nothing are removed (``*.next``, segments that were replaced already).
-    2. ``N+1.next`` is made: header (``replaces`` = N), the batches of N with new headers, zeros; file synced. It does not count yet.
-    3. It is renamed to ``N+1.seg``, directory synced. From the rename on it counts and N does not, because ``previous_segment`` of N+1 is
-       that of N; until then only N does.
+    2. ``N+1.next`` is made: header (``replaces`` = N), the batches of N with new headers, zeros; file synced. It does
+       not count yet.
+    3. It is renamed to ``N+1.seg``, directory synced. From the rename on it counts and N does not, because
+       ``previous_segment`` of N+1 is that of N; until then only N does.
     4. N is removed, directory synced.
 
-    So at every moment, and for every subset of the unsynced names that a power loss leaves, exactly one history is valid, and it holds
-    everything that was durable. A first start makes segment 1.
+    So at every moment, and for every subset of the unsynced names that a power loss leaves, exactly one history is
+    valid, and it holds everything that was durable. A first start makes segment 1.
 
     Parameters
     ----------
@@ -260,7 +271,10 @@ def start_new_segment_after_recovery(
     check_segment_bytes(segment_bytes)
     store = as_store(journal)
     if epoch <= result.epoch:
-        raise JournalError(f"epoch {epoch} does not come after {result.epoch}, the last one in the journal; begin with {result.epoch + 1}")
+        raise JournalError(
+            f"epoch {epoch} does not come after {result.epoch}, the last one in the journal; "
+            f"begin with {result.epoch + 1}"
+        )
     store.lock()
     try:
         for name in result.leftovers:
@@ -312,30 +326,42 @@ def _replace(
         replaces=old.segment,
     )
     if header.segment > SEGMENT_NUMBER_MAX:
-        raise JournalError(f"journal {store.label('.')}: segment numbers are used up at {old.segment}; begin a new journal from a snapshot")
+        raise JournalError(
+            f"journal {store.label('.')}: segment numbers are used up at {old.segment}; "
+            f"begin a new journal from a snapshot"
+        )
     batches, crc = _rewritten(store, before, old, header)
     return _install(store, header, batches, crc, result.last_seq, result.last_ts_ns)
 
 
-def _rewritten(store: JournalStore, before: SegmentHeader, old: SegmentInfo, header: SegmentHeader) -> tuple[bytes, int]:
+def _rewritten(
+    store: JournalStore, before: SegmentHeader, old: SegmentInfo, header: SegmentHeader
+) -> tuple[bytes, int]:
     """The batches of the old segment with headers that name the new one, and the CRC at their end."""
     data = read_bytes(store, old.name, 0, BLOCK_BYTES + old.used_bytes)
     blocks = np.frombuffer(data, dtype=np.uint8)
     seed = chain_start(header.journal_id)
     cursor = SegmentCursor(before, seed)
     crc = header.previous_crc
-    view = memoryview(data)
     while cursor.offset < len(data):
         start = cursor.offset
-        batch = cursor.examine(view[start:])
+        batch = cursor.examine(data[start:])
         if isinstance(batch, str):
-            raise JournalCorrupt(store.label(old.name), start, cursor.next_seq, f"{batch}, where the scan found a sound batch", RESTORE_ADVICE)
+            raise JournalCorrupt(
+                store.label(old.name),
+                start,
+                cursor.next_seq,
+                f"{batch}, where the scan found a sound batch",
+                RESTORE_ADVICE,
+            )
         cursor.take(batch)
         changed = batch.header._replace(segment=header.segment, previous_crc=crc)
         crc = pack_batch_header(blocks[start : cursor.offset], changed, seed)
     if cursor.next_seq - 1 != old.last_seq:
-        raise JournalCorrupt(store.label(old.name), cursor.offset, old.last_seq, "another end than the scan did", "scan again")
-    return bytes(view[BLOCK_BYTES:]), crc
+        raise JournalCorrupt(
+            store.label(old.name), cursor.offset, old.last_seq, "another end than the scan did", "scan again"
+        )
+    return bytes(data[BLOCK_BYTES:]), crc
 
 
 def _install(
@@ -361,8 +387,8 @@ def _install(
 def describe(journal: JournalStore | Path | str) -> list[SegmentInfo]:
     """Every segment file with what is in it and what is wrong with it; damage is reported, not raised. Changes nothing.
 
-    Files that do not count (replaced, or being prepared) are not listed; a damaged lineage is reported on the segment concerned, and
-    the others are then examined each by itself.
+    Files that do not count (replaced, or being prepared) are not listed; a damaged lineage is reported on the segment
+    concerned, and the others are then examined each by itself.
     """
     store = as_store(journal)
     names = [name for name in store.names() if segment_number(name)]
@@ -384,7 +410,7 @@ def describe(journal: JournalStore | Path | str) -> list[SegmentInfo]:
 
 
 def _describe_alone(store: JournalStore, name: str, problem: str) -> SegmentInfo:
-    """What can be said of a segment in a damaged journal; ``problem`` is kept where it names this file or nothing worse is found."""
+    """What can be said of a segment in a damaged journal; ``problem`` is kept where it names this file."""
     try:
         header = read_segment_header(store, name)
     except JournalError as error:
@@ -395,7 +421,7 @@ def _describe_alone(store: JournalStore, name: str, problem: str) -> SegmentInfo
     data = read_bytes(store, name, 0, header.segment_bytes)
     batches = 0
     while not cursor.at_end:
-        batch = cursor.examine(memoryview(data)[cursor.offset :])
+        batch = cursor.examine(data[cursor.offset :])
         if isinstance(batch, str):
             break
         cursor.take(batch)

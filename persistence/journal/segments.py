@@ -1,4 +1,4 @@
-"""What the reader and the recovery share: which segment files count, and whether the bytes at an offset are a batch of them."""
+"""What reader and recovery share: which segment files count, and whether the bytes at an offset are a batch."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def _sound_header(store: JournalStore, number: int, newer: list[SegmentHeader]) 
     if newer and header.journal_id != newer[-1].journal_id:
         raise JournalMismatch(
             f"journal segment {store.label(name)}: journal id {header.journal_id.hex()}, but "
-            f"{segment_name(newer[-1].segment)} has {newer[-1].journal_id.hex()}; one of them belongs to another home: move it back"
+            f"{segment_name(newer[-1].segment)} has {newer[-1].journal_id.hex()}; "
+            f"one of them belongs to another home: move it back"
         )
     if newer and (header.epoch > newer[-1].epoch or header.first_seq > newer[-1].first_seq):
         found = f"epoch {header.epoch} from seq {header.first_seq}, newer than the segment after it"
@@ -130,13 +131,13 @@ class SegmentCursor:
     def take(self, batch: Batch) -> None:
         """Go behind a batch that ``examine`` gave."""
         self.offset += batch.header.size_bytes
-        self.next_seq += batch.header.count
+        self.next_seq += batch.header.slots
         self.crc = batch.crc
         self.epoch = batch.header.epoch
 
 
 def sound_batch(view: Buffer, offset: int, segment: int, seed: int) -> Batch | str:
-    """The batch at the start of ``view`` if it is whole and of this place and journal, or words that say what is wrong."""
+    """The batch that ``view`` starts with if it is whole and belongs here, or words that say what is wrong."""
     parsed = unpack_batch_header(view)
     if isinstance(parsed, str):
         return parsed
@@ -151,7 +152,7 @@ def sound_batch(view: Buffer, offset: int, segment: int, seed: int) -> Batch | s
 
 
 def later_durable_seq(data: Buffer, offset: int, segment: int, seed: int) -> int:
-    """Highest durable seq that any sound batch after ``offset`` states, 0 where there is none; for a batch at ``offset`` that is not sound."""
+    """Highest durable seq that a sound batch behind the block at ``offset`` states; 0 where there is no such batch."""
     words = np.frombuffer(data, dtype="<u4").reshape(-1, BLOCK_BYTES // 4)[:, 0]
     blocks = np.flatnonzero(words == BATCH_MAGIC_WORD)
     view = memoryview(data)
@@ -164,7 +165,9 @@ def later_durable_seq(data: Buffer, offset: int, segment: int, seed: int) -> int
 
 
 def end_of_data(data: Buffer, offset: int) -> int:
-    """Offset behind the last block at or after ``offset`` that is not zero; ``offset`` where all of them are. Whole blocks."""
+    """Offset behind the last block, at or after ``offset``, that is not zero; ``offset`` where all of them are."""
+    if offset >= len(data):
+        return offset
     words = np.frombuffer(data, dtype=np.int64, offset=offset)
     if not words.any():
         return offset
@@ -173,13 +176,13 @@ def end_of_data(data: Buffer, offset: int) -> int:
 
 
 def decode_batch(payload: np.ndarray, header: BatchHeader) -> np.ndarray | str:
-    """Slots of a batch from its payload (int64, at least ``payload_bytes``) as int64[count, 16]; or words that say what is wrong."""
-    words = np.empty((header.count, SLOT_WORDS), dtype=np.int64)
+    """Slots of a batch as int64[slots, 16] from its payload (int64); or words that say what is wrong."""
+    words = np.empty((header.slots, SLOT_WORDS), dtype=np.int64)
     slots = decode(payload, header.payload_bytes, words, header.first_seq, header.prev_ts_ns)
     if slots < 0:
         return f"records that cannot be read: {ERROR_TEXT[slots]}"
-    if slots != header.count:
-        return f"{slots} records where the header states {header.count}"
+    if slots != header.slots:
+        return f"{slots} records where the header states {header.slots}"
     return words
 
 

@@ -1,9 +1,10 @@
 """Writes command slots into segments, one synced batch at a time. Knows files only through a JournalStore.
 
-What is durable is known exactly: a batch is written in whole blocks that were zero and are never written again, then synced, and only then do
-``last_seq`` and the chain move on. Any error of writing or syncing is final (JournalFailed), because after a failed sync nobody knows what
-the disk holds. Making the *next* segment is different: it is no part of the journal yet, so that a failure there only raises
-``space_problem`` and is tried again, while the current segment goes on to its last block.
+What is durable is known exactly: a batch is written in whole blocks that were zero and are never written again, then
+synced, and only then do ``last_seq`` and the chain move on. Any error of writing or syncing is final (JournalFailed),
+because after a failed sync nobody knows what the disk holds. Making the *next* segment is different: it is no part of
+the journal yet, so that a failure there only raises ``space_problem`` and is tried again, while the current segment
+goes on to its last block.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class JournalWriter:
         Last slot that is durable, and its time.
     space_problem : OSError or None
         Why the next segment could not be made, until it can.
+    next_is_ready : bool
+        Whether the next segment is there to go on in.
     syncs, written_bytes : int
         Batches synced, and bytes written for them.
     """
@@ -96,7 +99,7 @@ class JournalWriter:
         self._next_size_bytes = segment_bytes
         self._wall_clock_ns = wall_clock_ns
         self._preparing = False
-        self._next_is_ready = False
+        self.next_is_ready = False
         self._retry_at_ns = 0
         self._failure: JournalFailed | None = None
         self.last_seq = position.last_seq
@@ -124,13 +127,13 @@ class JournalWriter:
 
         ``now_ns`` is any clock that does not fall; a failed attempt is repeated after RETRY_NS.
         """
-        if self._next_is_ready:
+        if self.next_is_ready:
             return
         name = prepared_name(self._segment + 1)
         try:
             if self._preparing:
-                self._next_is_ready = self._store.prepared(name)
-                if self._next_is_ready:
+                self.next_is_ready = self._store.prepared(name)
+                if self.next_is_ready:
                     self._preparing = False
                     self.space_problem = None
             elif now_ns >= self._retry_at_ns:
@@ -156,8 +159,8 @@ class JournalWriter:
         Returns
         -------
         int
-            Slots that are durable now and were not before. Fewer than available where a batch or segment ends; 0 where there is nothing, or
-            the segment is full and the next one is not there yet.
+            Slots that are durable now and were not before. Fewer than available where a batch or segment ends; 0 where
+            there is nothing, or the segment is full and the next one is not there yet.
 
         Raises
         ------
@@ -173,7 +176,7 @@ class JournalWriter:
         room_bytes = self._room_bytes()
         slots, payload_bytes, last_ts_ns = self._encode(words, mask, available_seq, room_bytes)
         if slots == 0 and room_bytes < _GROUP_ROOM_BYTES:
-            if not self._next_is_ready:
+            if not self.next_is_ready:
                 return 0
             self._start_next_segment()
             slots, payload_bytes, last_ts_ns = self._encode(words, mask, available_seq, self._room_bytes())
@@ -206,7 +209,7 @@ class JournalWriter:
         header = BatchHeader(
             epoch=self._epoch,
             segment=self._segment,
-            count=slots,
+            slots=slots,
             first_seq=self.last_seq + 1,
             prev_ts_ns=self.last_ts_ns,
             durable_seq=self.last_seq,
@@ -262,7 +265,7 @@ class JournalWriter:
         self._segment = segment
         self._size_bytes = self._next_size_bytes
         self._offset = BLOCK_BYTES
-        self._next_is_ready = False
+        self.next_is_ready = False
 
     def _failed(self, action: str, error: OSError) -> JournalFailed:
         label = self._store.label(segment_name(self._segment))
@@ -274,7 +277,8 @@ def check_segment_bytes(segment_bytes: int) -> None:
     """Raise JournalError where no segment can have this size."""
     if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % BLOCK_BYTES:
         raise JournalError(
-            f"segment_bytes = {segment_bytes}: a segment has {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes, in blocks of {BLOCK_BYTES}"
+            f"segment_bytes = {segment_bytes}: a segment has {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes, "
+            f"in blocks of {BLOCK_BYTES}"
         )
 
 

@@ -1,4 +1,4 @@
-"""``python -m tests.cambist.exchange --home DIR``: a real supervisor over fake processes; takes what ``launch`` passes."""
+"""``python -m tests.cambist.exchange --home DIR``: a real supervisor over fake processes, for ``launch`` to start."""
 
 import argparse
 import sys

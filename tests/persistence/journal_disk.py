@@ -1,4 +1,4 @@
-"""A disk for journals: what is not synced may be lost, in any part and order; names too. It can fail or crash at any operation.
+"""A disk for journals: what is not synced may be lost, in any part and order; any operation may fail or crash.
 
 Deterministic: what a power loss keeps is drawn from the generator given to ``after_power_loss``.
 """
@@ -49,7 +49,7 @@ class FakeFile:
 
 
 class FakeDisk:
-    """A JournalStore. ``crash_at`` counts operations that change something; ``failures`` maps an operation to an errno."""
+    """A JournalStore. ``crash_at`` counts operations that change something; ``failures`` maps them to an errno."""
 
     def __init__(self, names=None):
         self.files = dict(names or {})
@@ -152,7 +152,7 @@ class FakeDisk:
         return disk
 
     def after_power_loss(self, rng: random.Random):
-        """The disk after a power loss: of unsynced changes of names any are kept, of unsynced writes any sectors, in any order."""
+        """The disk after a power loss: any of the unsynced changes of names are kept, and any unsynced sectors."""
         names = dict(self.durable_files)
         for change in self.pending_names:
             if rng.random() < 0.5:

@@ -1,11 +1,13 @@
 import random
 import re
 
+import crc32c
 import numpy as np
 import pytest
 
 from persistence.journal import (
     SEGMENT_BYTES_MIN,
+    Cut,
     JournalCorrupt,
     JournalError,
     JournalMismatch,
@@ -17,6 +19,7 @@ from persistence.journal import (
 from persistence.journal.layout import (
     BATCH_HEADER_BYTES,
     BLOCK_BYTES,
+    SegmentHeader,
     chain_start,
     pack_batch_header,
     pack_segment_header,
@@ -55,7 +58,9 @@ def content(disk, segment):
 def batch_places(disk, segment):
     """(offset, header) of every batch of a segment."""
     data = bytes(content(disk, segment))
-    cursor = SegmentCursor(unpack_segment_header(data[:BLOCK_BYTES], segment, ""), SEED)
+    header = unpack_segment_header(data[:BLOCK_BYTES], segment, "")
+    assert isinstance(header, SegmentHeader)
+    cursor = SegmentCursor(header, SEED)
     places = []
     while not cursor.at_end:
         batch = cursor.examine(memoryview(data)[cursor.offset :])
@@ -81,7 +86,13 @@ def test_empty_directory_where_something_was_durable_is_corruption(tmp_path):
 def test_scan_says_what_the_journal_holds():
     disk = small_journal()
     result = scan(disk, known_durable_seq=721)
-    assert (1, 721, 1, JOURNAL_ID, None) == (result.first_seq, result.last_seq, result.epoch, result.journal_id, result.cut)
+    assert (1, 721, 1, JOURNAL_ID, None) == (
+        result.first_seq,
+        result.last_seq,
+        result.epoch,
+        result.journal_id,
+        result.cut,
+    )
     assert int(limit_orders(1, 721)["ts_ns"][0]) == result.last_ts_ns
     assert [1, 2, 3] == [info.segment for info in result.segments]
     assert result.segments[0].last_seq + 1 == result.segments[1].first_seq
@@ -94,7 +105,7 @@ def test_last_batch_torn_at_any_byte_is_cut_and_said():
     disk = small_journal()
     offset, header = batch_places(disk, 3)[-1]
     whole = bytes(content(disk, 3))
-    assert 1 == header.count
+    assert 1 == header.slots
     for torn_at in range(offset, offset + header.size_bytes):
         content(disk, 3)[torn_at:] = bytes(len(whole) - torn_at)
         result = scan(disk)
@@ -103,6 +114,7 @@ def test_last_batch_torn_at_any_byte_is_cut_and_said():
         elif not any(whole[offset:torn_at]):
             assert (720, None) == (result.last_seq, result.cut)
         else:
+            assert isinstance(result.cut, Cut)
             assert (720, segment_name(3), offset) == (result.last_seq, result.cut.segment, result.cut.offset)
             with pytest.raises(JournalCorrupt, match="expected seq 721"):
                 scan(disk, known_durable_seq=721)
@@ -127,11 +139,11 @@ def test_last_batch_with_lost_blocks_is_cut_with_all_of_it():
         content(disk, 1)[:] = whole
 
 
-def rewrite_header(disk, segment, place, **changes):
+def rewrite_header(disk, number, place, **changes):
     """Give a batch another header; the checksum fits again."""
     offset, header = place
     changed = header._replace(**changes)
-    blocks = np.frombuffer(content(disk, segment), dtype=np.uint8)[offset : offset + header.size_bytes]
+    blocks = np.frombuffer(content(disk, number), dtype=np.uint8)[offset : offset + header.size_bytes]
     return pack_batch_header(blocks, changed, SEED)
 
 
@@ -149,6 +161,7 @@ def unsynced_tail(durable_seq):
 def test_bad_batch_that_no_later_one_states_as_durable_is_a_tail():
     disk, start = unsynced_tail(durable_seq=10)
     result = scan(disk, known_durable_seq=10)
+    assert isinstance(result.cut, Cut)
     assert (10, start, 2 * BLOCK_BYTES) == (result.last_seq, result.cut.offset, result.cut.size_bytes)
 
 
@@ -160,17 +173,42 @@ def test_bad_batch_at_or_below_the_durable_cursor_of_a_later_one_is_corruption(d
     assert (segment_name(1), start, 11) == (caught.value.segment, caught.value.offset, caught.value.seq_expected)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"previous_crc": 1},
+        {"first_seq": 12},
+        {"first_seq": 10},
+        {"epoch": 2},
+        {"epoch": 0},
+        {"segment": 2},
+        {"block": 2},
+    ],
+    ids=str,
+)
+def test_last_batch_that_is_sound_but_does_not_follow_is_a_tail(changes):
+    disk = FakeDisk()
+    write_batches(disk, [limit_orders(5, first_seq) for first_seq in (1, 6, 11)])
+    place = batch_places(disk, 1)[2]
+    rewrite_header(disk, 1, place, **changes)
+    result = scan(disk)
+    assert isinstance(result.cut, Cut)
+    assert (10, place[0]) == (result.last_seq, result.cut.offset)
+    with pytest.raises(JournalCorrupt, match="expected seq 11"):
+        read_all(disk)
+
+
 def test_bad_batch_that_a_later_one_states_as_durable_is_corruption_in_the_writers_own_journal():
     disk = FakeDisk()
     write_batches(disk, [limit_orders(5, first_seq) for first_seq in (1, 6, 11)])
     offset = batch_places(disk, 1)[1][0]
     content(disk, 1)[offset + 100] ^= 1
-    with pytest.raises(JournalCorrupt, match="expected seq 6, found a batch of seq 6..10 whose checksum does not fit"):
+    with pytest.raises(JournalCorrupt, match=r"expected seq 6, found a batch of seq 6..10 whose checksum does not fit"):
         scan(disk)
 
 
 def flip_offsets(disk, every):
-    """Bytes to flip: all of headers, and ``every``-th of the rest, in each segment; of the last one up to its last batch."""
+    """Bytes to flip in each segment: all of headers, of the rest one in ``every``; of the last up to its last batch."""
     rng = random.Random(3)
     for segment in (1, 2, 3):
         size = len(content(disk, segment))
@@ -259,15 +297,7 @@ def test_segment_under_the_name_of_another_is_refused():
         scan(disk)
 
 
-def change_segment_header(disk, segment, patch):
-    header = bytearray(content(disk, segment)[:BLOCK_BYTES])
-    patch(header)
-    content(disk, segment)[:BLOCK_BYTES] = header
-
-
 def reseal(header):
-    import crc32c
-
     header[-4:] = crc32c.crc32c(bytes(header[:-4])).to_bytes(4, "little")
 
 
@@ -275,8 +305,9 @@ def test_other_schema_and_other_format_say_which_program_to_start():
     disk = small_journal()
     data = bytes(content(disk, 3)[:BLOCK_BYTES])
     header = unpack_segment_header(data, 3, "")
+    assert isinstance(header, SegmentHeader)
     content(disk, 3)[:BLOCK_BYTES] = pack_segment_header(header._replace(schema=header.schema ^ 1))
-    with pytest.raises(JournalMismatch, match="record schema .* start the version that wrote it"):
+    with pytest.raises(JournalMismatch, match=r"record schema .* start the version that wrote it"):
         scan(disk)
     assert [False] == [info.ok for info in describe(disk) if info.segment == 3]
     changed = bytearray(data)
@@ -291,7 +322,7 @@ def test_zeros_in_the_middle_of_an_old_segment_are_found():
     disk = small_journal()
     offset, header = batch_places(disk, 1)[0]
     content(disk, 1)[offset:] = bytes(len(content(disk, 1)) - offset)
-    with pytest.raises(JournalCorrupt, match="the end of the segment, but 00000002.seg goes on from seq") as caught:
+    with pytest.raises(JournalCorrupt, match=r"the end of the segment, but 00000002.seg goes on from seq") as caught:
         scan(disk)
     assert (offset, header.first_seq) == (caught.value.offset, caught.value.seq_expected)
 
@@ -320,10 +351,10 @@ def test_recovered_batches_are_durable_by_the_new_header_alone():
     open_writer(disk, 2).close()
     offset, _ = batch_places(disk, 4)[-1]
     content(disk, 4)[offset + 70] ^= 1
-    with pytest.raises(JournalCorrupt, match="expected seq 721.*seq 721 was durable"):
+    with pytest.raises(JournalCorrupt, match=r"expected seq 721.*seq 721 was durable"):
         scan(disk)
     content(disk, 4)[offset:] = bytes(len(content(disk, 4)) - offset)
-    with pytest.raises(JournalCorrupt, match="expected seq 721.*seq 721 was durable"):
+    with pytest.raises(JournalCorrupt, match=r"expected seq 721.*seq 721 was durable"):
         scan(disk)
 
 
@@ -401,7 +432,9 @@ def test_crash_at_each_step_of_recovery_leaves_one_valid_history(torn):
             else:
                 assert step == steps
             disk = disk.after_process_death() if seed == 0 else disk.after_power_loss(random.Random(seed))
-            assert np.array_equal(expected, read_all(disk, to_seq=scan(disk, len(expected)).last_seq)), f"step {step}, seed {seed}"
+            assert np.array_equal(expected, read_all(disk, to_seq=scan(disk, len(expected)).last_seq)), (
+                f"step {step}, seed {seed}"
+            )
             open_writer(disk, 3, known_durable_seq=len(expected)).close()
             assert np.array_equal(expected, read_all(disk)), f"step {step}, seed {seed}"
             assert 3 == len(disk.names())
@@ -440,7 +473,7 @@ def test_crash_at_each_step_of_a_new_segment_keeps_what_was_durable():
 
 @pytest.mark.parametrize("seed", [*range(40), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(40, 400))])
 def test_nothing_durable_is_lost_over_crashes_that_drop_and_reorder_writes(seed):
-    """Epoch after epoch crashes at a random operation, also while it recovers; each writes other slots than the lost ones."""
+    """Epoch after epoch crashes at a random operation, also in recovery; each writes other slots than the lost ones."""
     rng = random.Random(seed)
     numbers = np.random.default_rng(seed)
     disk = FakeDisk()

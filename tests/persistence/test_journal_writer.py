@@ -9,11 +9,10 @@ from persistence.journal import (
     JournalError,
     JournalFailed,
     JournalReader,
-    JournalWriter,
     describe,
     scan,
 )
-from persistence.journal.layout import BATCH_BYTES_MAX, BLOCK_BYTES, segment_name
+from persistence.journal.layout import BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BLOCK_BYTES, chain_start, segment_name
 from persistence.journal.segments import SegmentCursor, lineage
 from protocol.codec import as_words
 from protocol.enums import FLAG_MORE
@@ -31,16 +30,18 @@ from tests.persistence.journal_slots import (
 
 
 def batches_of(disk):
-    """(segment, header) of every batch."""
+    """(segment, header) of every batch; each begins on a block and is padded with zeros."""
     found = []
     for header in lineage(disk).headers:
-        cursor = SegmentCursor(header, __import__("crc32c").crc32c(JOURNAL_ID))
+        cursor = SegmentCursor(header, chain_start(JOURNAL_ID))
         data = bytes(disk.inode(segment_name(header.segment)).current)
         while not cursor.at_end:
             batch = cursor.examine(memoryview(data)[cursor.offset :])
             if isinstance(batch, str):
                 break
             assert cursor.offset % BLOCK_BYTES == 0
+            end = cursor.offset + BATCH_HEADER_BYTES + batch.header.payload_bytes
+            assert not any(data[end : cursor.offset + batch.header.size_bytes])
             cursor.take(batch)
             found.append((header.segment, batch.header))
     return found
@@ -259,12 +260,11 @@ def write_all_with_space(writer, feed):
         writer.write(feed.words, feed.mask, feed.available_seq)
 
 
-def test_position_that_was_handed_over_writes_on_in_another_writer():
+def test_sealed_writer_leaves_a_journal_that_reads_to_its_last_slot():
     disk = FakeDisk()
     writer = open_writer(disk, 1)
     feed = Feed()
     feed.put(limit_orders(5))
     writer.write(feed.words, feed.mask, 5)
     writer.close()
-    assert isinstance(writer, JournalWriter)
     assert 5 == sum(len(slots) for slots in JournalReader(disk))

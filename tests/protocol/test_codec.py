@@ -46,7 +46,18 @@ def spans(draw):
 
 def test_plain_limit_order_takes_64_bytes():
     slots = command_slots(1)
-    for name in ("seq", "ts_ns", "type", "account", "instrument", "price_ticks", "qty_lots", "source", "source_seq", "entry_ts_ns"):
+    for name in (
+        "seq",
+        "ts_ns",
+        "type",
+        "account",
+        "instrument",
+        "price_ticks",
+        "qty_lots",
+        "source",
+        "source_seq",
+        "entry_ts_ns",
+    ):
         slots[name] = 3
     slots["order_id"] = 3 << 40 | 3
     out = np.zeros(OUT_WORDS, np.int64)

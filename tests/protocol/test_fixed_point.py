@@ -19,7 +19,9 @@ from protocol.fixed_point import (
 )
 
 INT64_MAX = (1 << 63) - 1
-EDGES = sorted({(1 << n) + d for n in (0, 1, 31, 32, 33, 61, 62, 63) for d in (-1, 0, 1) if 0 <= (1 << n) + d <= INT64_MAX})
+EDGES = sorted(
+    {(1 << n) + d for n in (0, 1, 31, 32, 33, 61, 62, 63) for d in (-1, 0, 1) if 0 <= (1 << n) + d <= INT64_MAX}
+)
 AMOUNT = st.one_of(st.sampled_from(EDGES), st.integers(0, INT64_MAX), st.integers(0, 1 << 34))
 POSITIVE = AMOUNT.filter(bool)
 SIGNED = st.one_of(AMOUNT, AMOUNT.map(lambda a: -a))
@@ -73,7 +75,9 @@ def test_product_below_limit_is_exact_at_the_limit(a, off):
 
 @given(POSITIVE, POSITIVE, POSITIVE)
 def test_notional_below_limit_is_exact(price_ticks, qty_lots, multiplier):
-    assert (price_ticks * qty_lots * multiplier < AMOUNT_LIMIT) == notional_below_limit(price_ticks, qty_lots, multiplier)
+    assert (price_ticks * qty_lots * multiplier < AMOUNT_LIMIT) == notional_below_limit(
+        price_ticks, qty_lots, multiplier
+    )
 
 
 @given(st.integers(0, AMOUNT_LIMIT - 1), st.integers(0, E8 - 1))
@@ -105,6 +109,15 @@ def test_the_same_tests_hold_in_the_other_mode():
     disabled = os.environ.get("NUMBA_DISABLE_JIT") == "1"
     environment = dict(os.environ, NUMBA_DISABLE_JIT="0" if disabled else "1", CAMBIST_OTHER_MODE="1")
     environment.pop("NUMBA_CACHE_DIR", None)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, __file__.replace("fixed_point", "codec")]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        __file__.replace("fixed_point", "codec"),
+    ]
     child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert 0 == child.returncode, child.stdout[-4000:] + child.stderr[-2000:]

@@ -1,4 +1,5 @@
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,14 +22,23 @@ from protocol.instruments import (
 
 BTC = Asset(1, "BTC", 8)
 USD = Asset(2, "USD", 6)
-SIZE = st.one_of(st.sampled_from([1, 10, E8, 10**16, AMOUNT_LIMIT - 1]), st.integers(0, 10**6), st.integers(0, AMOUNT_LIMIT - 1))
+SIZE = st.one_of(
+    st.sampled_from([1, 10, E8, 10**16, AMOUNT_LIMIT - 1]), st.integers(0, 10**6), st.integers(0, AMOUNT_LIMIT - 1)
+)
 SCALE = st.integers(0, SCALE_MAX)
 RATE = st.one_of(st.integers(-3, 3), st.integers(E8 - 3, E8 + 3), st.integers(-2 * E8, 2 * E8))
 BOUND = st.one_of(st.just(0), st.integers(1, AMOUNT_LIMIT - 1), st.integers(1, 10**6))
 
 
 def listing(**changes):
-    fields = {"index": 1, "symbol": "BTC-USD", "base": BTC, "quote": USD, "tick_e8": 1_000_000, "lot_atoms": 10_000}
+    fields: dict[str, Any] = {
+        "index": 1,
+        "symbol": "BTC-USD",
+        "base": BTC,
+        "quote": USD,
+        "tick_e8": 1_000_000,
+        "lot_atoms": 10_000,
+    }
     return Instrument(**(fields | changes))
 
 
@@ -39,7 +49,9 @@ def test_multiplier_is_the_exact_integer_or_none(tick_e8, lot_atoms, base_scale,
     assert expected == listing_multiplier(tick_e8, lot_atoms, base_scale, quote_scale)
 
 
-@pytest.mark.parametrize("arguments", [(0, 1, 8, 8), (1, 0, 8, 8), (-1, 1, 8, 8), (1 << 62, 1, 8, 8), (1, 1, 11, 8), (1, 1, 8, -1)])
+@pytest.mark.parametrize(
+    "arguments", [(0, 1, 8, 8), (1, 0, 8, 8), (-1, 1, 8, 8), (1 << 62, 1, 8, 8), (1, 1, 11, 8), (1, 1, 8, -1)]
+)
 def test_multiplier_of_what_cannot_be_listed_is_zero(arguments):
     assert 0 == listing_multiplier(*arguments)
 
@@ -101,7 +113,9 @@ def test_check_says_what_is_wrong_with_names_and_sizes(changes, text):
 
 
 def test_sound_listing_passes_and_has_its_multiplier():
-    instrument = listing(maker_rate_e8=-1000, taker_rate_e8=2000, band_up_e8=E8 // 10, price_max_ticks=10**8, qty_max_lots=10**8)
+    instrument = listing(
+        maker_rate_e8=-1000, taker_rate_e8=2000, band_up_e8=E8 // 10, price_max_ticks=10**8, qty_max_lots=10**8
+    )
     instrument.check()
     # 0.01 USD times 0.0001 BTC is one unit of 1e-6 USD.
     assert 1 == instrument.multiplier
@@ -127,15 +141,17 @@ def test_every_price_and_quantity_comes_back_from_its_text(number):
 
 
 def test_texts_finer_than_tick_lot_or_unit_are_refused():
-    with pytest.raises(ValueError, match="tick size of 0.01"):
+    with pytest.raises(ValueError, match=r"tick size of 0\.01"):
         listing().price_ticks("1.001")
-    with pytest.raises(ValueError, match="lot size of 0.0001"):
+    with pytest.raises(ValueError, match=r"lot size of 0\.0001"):
         listing().qty_lots("0.00001")
     with pytest.raises(ValueError, match="smallest amount is 1e-6"):
         USD.units("0.0000001")
 
 
-@pytest.mark.parametrize(("value", "text"), [("0", "0"), ("10", "10"), ("1.50", "1.5"), ("1E+3", "1000"), ("0E-8", "0")])
+@pytest.mark.parametrize(
+    ("value", "text"), [("0", "0"), ("10", "10"), ("1.50", "1.5"), ("1E+3", "1000"), ("0E-8", "0")]
+)
 def test_plain_has_no_exponent_and_no_trailing_zeros(value, text):
     assert text == plain(Decimal(value))
 

@@ -46,7 +46,9 @@ def numbers_of(module):
     return {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
 
 
-@pytest.mark.parametrize(("module", "pinned"), [(enums, PINNED_ENUMS), (reasons, PINNED_REASONS)], ids=["enums", "reasons"])
+@pytest.mark.parametrize(
+    ("module", "pinned"), [(enums, PINNED_ENUMS), (reasons, PINNED_REASONS)], ids=["enums", "reasons"]
+)
 def test_no_number_was_changed_or_dropped_and_new_ones_are_pinned(module, pinned):
     assert pinned == numbers_of(module)
 

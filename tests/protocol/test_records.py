@@ -12,6 +12,12 @@ ALL = (*COMMAND_VIEWS, *OUTCOME_VIEWS, VERDICT, EVENT)
 BY_NAME = pytest.mark.parametrize("record", ALL, ids=lambda record: record.name)
 
 
+def fields_of(record):
+    fields = record.slot_dtype.fields
+    assert fields is not None
+    return fields
+
+
 def values_of(field):
     dtype = np.dtype(field.dtype)
     if dtype.kind == "S":
@@ -49,27 +55,27 @@ def test_matcher_reads_the_first_cache_line_only():
         *("price_ticks", "qty_lots", "trigger_price_ticks"),
     )
     for name in needed:
-        dtype, offset = COMMAND.slot_dtype.fields[name][:2]
+        dtype, offset = fields_of(COMMAND)[name][:2]
         assert offset + dtype.itemsize <= 64, name
 
 
 def test_views_of_a_command_agree_on_what_all_readers_look_at():
     for record in COMMAND_VIEWS:
-        fields = record.slot_dtype.fields
+        fields = fields_of(record)
         assert [0, 8, 16, 20] == [fields[name][1] for name in ("seq", "ts_ns", "type", "flags")], record.name
         assert ["<i8", "<i8", "|u1", "<u4"] == [fields[name][0].str for name in ("seq", "ts_ns", "type", "flags")]
 
 
 def test_views_of_an_outcome_agree_on_what_all_readers_look_at():
     for record in OUTCOME_VIEWS:
-        fields = record.slot_dtype.fields
+        fields = fields_of(record)
         names = ("seq", "ts_ns", "index", "kind", "flags", "account", "instrument")
         assert [0, 8, 16, 20, 21, 24, 28] == [fields[name][1] for name in names], record.name
 
 
 @BY_NAME
 def test_slot_begins_with_its_seq(record):
-    dtype, offset = record.slot_dtype.fields["seq"][:2]
+    dtype, offset = fields_of(record)["seq"][:2]
     assert ("<i8", 0) == (dtype.str, offset)
 
 

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+
+from cambist.config import ConfigError, Override, load
+from protocol import enums
+from protocol.instance import Engine
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "cambist.toml"
+    path.write_text(text)
+    return path
+
+
+def test_no_file_gives_the_defaults_of_the_engine(tmp_path: Path) -> None:
+    assert Engine() == load(tmp_path / "cambist.toml", {}, required=False).engine_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value", "rule"),
+    [
+        ("[engine]\nshards = 0", "engine.shards", "0", ">= 1"),
+        ("[engine]\nshards = 15", "engine.shards", "15", "<= 14"),
+        ("[engine]\nshards = 'two'", "engine.shards", "'two'", "Expected int"),
+        ("[engine]\ntopology = 'merged'", "engine.topology", "'merged'", "must be one of fused, split"),
+        ("[engine]\nshard = 3", "engine.shard", "3", "did you mean shards?"),
+        ("[engine]\nproducers = ['fix']", "engine.producers[0]", "['fix']", "must be one of bots, replay"),
+        ("[limits]\nprofile = 'loose'", "limits.profile", "'loose'", "must be one of relaxed, standard"),
+        ("[ring]\ncommand = 3", "ring", "{'command': 3}", "did you mean rings?"),
+        ("[tables]\naccounts = -1", "tables.accounts", "-1", ">= 1"),
+        ("engine = 7", "engine", "7", "Expected object"),
+        ("[rings]\ncommand = 1000", "rings.command", "1000", "power of two"),
+        ("[rings]\nwindow = 65536", "rings.command", "65536", "rings.window"),
+        ("[tables]\noutbox = 3", "tables.outbox", "", "tables.instruments"),
+        ("[control]\nenabled = 1", "control.enabled", "1", "Expected bool"),
+    ],
+)
+def test_wrong_value_is_refused_with_file_key_value_and_rule(
+    tmp_path: Path, text: str, key: str, value: str, rule: str
+) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as refused:
+        load(path, {}, required=True)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: {key}")
+    assert value in message
+    assert rule in message
+
+
+def test_text_that_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "[engine\n")
+    with pytest.raises(ConfigError, match=r"not a TOML file: .*line 1"):
+        load(path, {}, required=True)
+
+
+def test_missing_file_is_an_error_only_where_it_was_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tmp_path / "other.toml", {}, required=True)
+
+
+def test_option_goes_before_the_file_and_is_named_when_it_is_wrong(tmp_path: Path) -> None:
+    path = written(tmp_path, "[engine]\nshards = 2\n[replay]\nlimit = 9")
+    config = load(path, {"engine.shards": Override(3, "--shards")}, required=True)
+    assert (3, 9) == (config.engine.shards, config.replay.limit)
+    with pytest.raises(ConfigError, match=r"^option --shards: engine\.shards = 99: Expected int <= 14$"):
+        load(path, {"engine.shards": Override(99, "--shards")}, required=True)
+    with pytest.raises(ConfigError, match=r"^option --set rings\.event: rings\.event = 3: "):
+        load(path, {"rings.event": Override(3, "--set rings.event")}, required=True)
+
+
+def test_demo_adds_the_source_of_its_bots_and_relaxes_the_limits(tmp_path: Path) -> None:
+    config = load(written(tmp_path, "[up]\ndemo = true"), {}, required=True)
+    assert (enums.SOURCE_RISK, enums.SOURCE_CONTROL, enums.SOURCE_BOTS) == config.engine_settings().sources
+    assert config.profile == "relaxed"
+    strict = load(written(tmp_path, "[up]\ndemo = true\n[limits]\nprofile = 'standard'"), {}, required=True)
+    assert strict.profile == "standard"
+
+
+def test_settings_of_sections_load_back_to_the_same_configuration(tmp_path: Path) -> None:
+    path = written(tmp_path, "[engine]\nshards = 3\nclock = 'virtual'\nproducers = ['replay']\n[rings]\nevent = 64")
+    config = load(path, {}, required=True)
+    overrides = {key: Override(value, key) for key, value in config.settings("engine", "rings", "replay").items()}
+    assert config == load(tmp_path / "none.toml", overrides, required=False)

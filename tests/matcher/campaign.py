@@ -1,0 +1,167 @@
+"""Seeded random histories for a shard: prices close together and far apart, every order type, ids good and bad.
+
+    python -m tests.matcher.campaign --seed 1 --commands 2000 [--profile wide]
+
+compares the kernel with its naive twin and prints the hashes; with ``NUMBA_DISABLE_JIT=1`` the kernel is plain Python.
+"""
+
+import argparse
+import random
+
+from matcher.state import MatcherLimits
+from matcher.views import resting_orders
+from protocol import enums as e
+from tests.matcher.driver import Shard
+from tests.matcher.invariants import check_state
+from tests.matcher.naive_book import NaiveShard, Request
+
+PROFILES = ("narrow", "wide", "clusters", "far")
+MULTIPLIER = 3
+VALUE_MAX = (1 << 62) - 1
+PRICE_MAX = VALUE_MAX // MULTIPLIER
+LIMITS = MatcherLimits(orders_max=300, leaves_max=200, instruments_max=3, accounts_max=5)
+
+
+class Requests:
+    """An endless history; it looks at the twin's book to name orders that stand, or stood."""
+
+    def __init__(self, seed: int, profile: str, twin: NaiveShard, target: int = 60) -> None:
+        self.random = random.Random(f"{profile} {seed}")
+        self.profile = profile
+        self.twin = twin
+        self.target = target
+        self.next_id = {source: source << e.ORDER_ID_SOURCE_SHIFT for source in (8, 9)}
+        self.ids: list[tuple[int, int, int]] = []
+
+    def price(self, instrument: int) -> int:
+        rng = self.random
+        match self.profile:
+            case "narrow":
+                return 1_000 + rng.randrange(40)
+            case "wide":
+                return rng.randrange(1, 10**10)
+            case "clusters":
+                center = rng.choice((70, 5_000, 5_064, 10**6, 10**9 + instrument))
+                return center + rng.randrange(-60, 60)
+            case _:
+                return min(PRICE_MAX, max(1, int(2 ** rng.uniform(0, 60)) + rng.randrange(-3, 3)))
+
+    def qty(self, price: int) -> int:
+        """Lots, few or many, of a value that risk admits."""
+        qty = self.random.choice((1, 2, 3, 10, self.random.randrange(1, 100), self.random.randrange(1, 10**6)))
+        return min(qty, VALUE_MAX // (MULTIPLIER * price))
+
+    def __next__(self) -> Request:
+        rng = self.random
+        crowded = len(self.twin.orders) > self.target
+        roll = rng.random()
+        if roll < (0.30 if crowded else 0.55):
+            return self._new_order()
+        if roll < 0.75 and self.twin.orders:
+            return self._amend()
+        if roll < 0.985:
+            return self._cancel()
+        account, instrument = rng.choice(((1, 0), (2, 1), (0, 1), (0, 2), (3, 2), (5, 0)))
+        return Request(e.CANCEL_ALL, account=account, instrument=instrument)
+
+    def _new_order(self) -> Request:
+        rng = self.random
+        source = rng.choice((8, 8, 9))
+        self.next_id[source] += rng.choice((1, 1, 1, 2, 9))
+        instrument = rng.choice((1, 1, 1, 2, 3))
+        account = rng.randrange(1, 6)
+        order_id = self.next_id[source]
+        self.ids.append((order_id, account, instrument))
+        kind = rng.choice((e.LIMIT,) * 8 + (e.MARKET, e.MARKET_AMOUNT))
+        price = self.price(instrument)
+        qty = self.qty(price)
+        if kind == e.MARKET_AMOUNT:
+            qty = max(1, qty * price * MULTIPLIER // rng.choice((1, 2, 3)) + rng.randrange(-2, 3))
+        tif = rng.choice((e.GTC,) * 5 + (e.IOC, e.FOK, e.POST_ONLY))
+        stp = rng.choice((e.STP_NONE, *range(5)))
+        side = rng.randrange(2)
+        return Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
+
+    def _amend(self) -> Request:
+        rng = self.random
+        order = rng.choice(self.twin.orders)
+        price = order.price_ticks if rng.random() < 0.4 else self.price(order.instrument)
+        done = order.total - order.left
+        near = (order.total, order.total - 1, order.total + 1, done, done + 1)
+        qty = max(1, rng.choice((*near, order.total, self.qty(price))))
+        qty = min(qty, VALUE_MAX // (MULTIPLIER * price))
+        account = order.account if rng.random() < 0.95 else 1 + order.account % 5
+        return Request(e.AMEND, order.order_id, account, order.instrument, 0, price, qty)
+
+    def _cancel(self) -> Request:
+        rng = self.random
+        if self.twin.orders and rng.random() < 0.85:
+            order = rng.choice(self.twin.orders)
+            named = (order.order_id, order.account, order.instrument)
+        else:
+            named = rng.choice(self.ids) if self.ids else (12345, 1, 1)
+        order_id, account, instrument = named
+        wrong = rng.random()
+        if wrong < 0.03:
+            instrument = 1 + instrument % 3
+        elif wrong < 0.06:
+            order_id += 1
+        return Request(e.CANCEL, order_id, account, instrument)
+
+
+def run(
+    seed: int,
+    profile: str,
+    commands: int,
+    *,
+    limits: MatcherLimits = LIMITS,
+    ring_slots: int = 64,
+    check_every: int = 50,
+    target: int = 60,
+) -> Shard:
+    """Compare kernel and twin over a history; AssertionError names the seed and the command."""
+    shard = Shard(limits, ring_slots, list_k=MULTIPLIER)
+    twin = NaiveShard(limits.orders_max, limits.leaves_max)
+    twin.multipliers = dict.fromkeys(range(1, limits.instruments_max + 1), MULTIPLIER)
+    requests = Requests(seed, profile, twin, target)
+    for number in range(1, commands + 1):
+        request = next(requests)
+        where = f"profile={profile} SEED={seed} command {number}: {request}"
+        expected = twin.apply(request)
+        actual = shard.apply(request)
+        assert expected == actual, f"{where}\nexpected {expected}\nactual   {actual}"
+        if number % check_every == 0 or number == commands:
+            try:
+                check_state(shard.state)
+                check_books(shard, twin)
+            except AssertionError as error:
+                raise AssertionError(f"{where}\n{error}") from error
+    return shard
+
+
+def check_books(shard: Shard, twin: NaiveShard) -> None:
+    """Every order of the twin rests in the kernel's book, in the same priority, and no other."""
+    for instrument in range(1, len(shard.state.books)):
+        for side in (e.BUY, e.SELL):
+            expected = [
+                (o.order_id, o.account, o.price_ticks, o.left, o.total, o.tif << 4 | o.stp, o.hold)
+                for o in twin.by_priority(instrument, side)
+            ]
+            fields = ("order_id", "account", "price_ticks", "left_lots", "total_lots", "modes", "hold")
+            rows = resting_orders(shard.state, instrument, side)
+            assert expected == [tuple(int(row[name]) for name in fields) for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--commands", type=int, default=2_000)
+    parser.add_argument("--profile", choices=PROFILES, default="narrow")
+    parser.add_argument("--ring-slots", type=int, default=64)
+    options = parser.parse_args()
+    shard = run(options.seed, options.profile, options.commands, ring_slots=options.ring_slots)
+    print(shard.hashes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""A shard under test: commands in as ``Request``, events out as ``Event``."""
+
+import numpy as np
+
+from matcher.events import join_events, publish_events
+from matcher.hashes import structure_hashes
+from matcher.kernel import match_command
+from matcher.state import MatcherLimits, MatcherState, make_state, reset, state_spec
+from protocol import enums as e
+from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
+from ringbuf.arena import private_arena
+from ringbuf.ring import Ring, advance, private_ring
+from tests.matcher.naive_book import Event, Request
+
+LIMITS = MatcherLimits(orders_max=512, leaves_max=256, instruments_max=8, accounts_max=16)
+
+
+def new_state(limits: MatcherLimits = LIMITS, shard: int = 0, shards: int = 1) -> MatcherState:
+    state = make_state(private_arena(state_spec(limits)))
+    reset(state, shard, shards)
+    return state
+
+
+def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None:
+    command["seq"] = verdict["seq"] = seq
+    for name in ("type", "order_id", "account", "instrument", "side", "tif", "stp"):
+        command[name] = getattr(q, name)
+    verdict["code"] = e.VERDICT_OK
+    verdict["hold"] = q.hold
+    # The command's own price and quantity are what the client wrote; only the verdict's count.
+    command["price_ticks"] = command["qty_lots"] = 1 << 61
+    verdict["price_ticks"] = q.price_ticks
+    verdict["qty_lots"] = q.qty_lots
+
+
+def event_of(slot: np.void) -> Event:
+    flags = int(slot["flags"])
+    assert flags in {0, e.EVENT_LAST}
+    return Event(
+        int(slot["kind"]),
+        int(slot["reason"]),
+        flags == e.EVENT_LAST,
+        int(slot["instrument"]),
+        int(slot["order_id"]),
+        int(slot["price_ticks"]),
+        int(slot["qty_lots"]),
+        int(slot["left_lots"]),
+        int(slot["taker_left"]),
+        int(slot["hold"]),
+    )
+
+
+class EventReader:
+    """Reader 0 of an event ring."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+        self.position = int(ring.words[32])
+
+    def take(self) -> list[tuple[int, Event]]:
+        """(seq, event) of all events published since the last call."""
+        last = int(self.ring.words[32])
+        slots = self.ring.slots
+        found = []
+        for position in range(self.position, last):
+            slot = slots[position & (len(slots) - 1)]
+            assert slot["slot"] == 0
+            assert slot["reserved"] == 0
+            found.append((int(slot["seq"]), event_of(slot)))
+        self.position = last
+        advance(self.ring, 0, last)
+        return found
+
+
+class Shard:
+    """A shard driven command by command through ``match_command``, with an event ring of any size."""
+
+    def __init__(
+        self, limits: MatcherLimits = LIMITS, ring_slots: int = 64, shard: int = 0, shards: int = 1, *, list_k: int = 1
+    ) -> None:
+        self.state = new_state(limits, shard, shards)
+        self.ring = private_ring(EVENT_DTYPE, ring_slots, 1)
+        # What a slot held before must not shine through.
+        self.ring.slots.view(np.uint8)[:] = 0xAB
+        self.reader = EventReader(self.ring)
+        join_events(self.state, self.ring)
+        self.command = np.zeros(1, COMMAND_DTYPE)[0]
+        self.verdict = np.zeros(1, VERDICT_DTYPE)[0]
+        self.seq = 0
+        self.pauses = 0
+        if list_k:
+            for instrument in range(1, limits.instruments_max + 1):
+                assert self.apply(listing(instrument, list_k)) == []
+
+    def apply(self, q: Request) -> list[Event]:
+        self.seq += 1
+        fill_slots(self.command, self.verdict, self.seq, q)
+        events: list[Event] = []
+        done = False
+        while not done:
+            done = bool(match_command(self.state, self.command, self.verdict, self.ring))
+            publish_events(self.state, self.ring)
+            taken = self.reader.take()
+            assert all(seq == self.seq for seq, _ in taken)
+            assert taken or done, "a pause without progress would never end"
+            events += [event for _, event in taken]
+            self.pauses += not done
+        return events
+
+    def hashes(self) -> dict[str, int]:
+        return structure_hashes(self.state)
+
+
+def listing(instrument: int, k: int = 1, lot_atoms: int = 1) -> Request:
+    return Request(e.LIST_INSTRUMENT, instrument=instrument, price_ticks=k, qty_lots=lot_atoms)

@@ -1,0 +1,165 @@
+"""Everything that must hold of a shard's state between two commands, looked up the slow way."""
+
+from matcher import state as s
+from matcher.state import MatcherState
+from protocol.enums import BUY, SELL
+
+MASK = (1 << 64) - 1
+PHI = 0x9E3779B97F4A7C15
+INSTRUMENT = 0xD6E8FEB86659FD93
+DEPTH = 0xA0761D6478BD642F
+
+
+def check_state(state: MatcherState) -> None:
+    """Raise AssertionError that names what does not fit."""
+    assert state.meta[s.STAGE] == s.STAGE_IDLE
+    in_books: list[int] = []
+    leaves: dict[int, tuple[int, int]] = {}
+    for instrument in range(1, len(state.books)):
+        slots = _check_book(state, instrument, leaves)
+        assert len(slots) == state.books[instrument]["orders"], f"instrument {instrument} counts its orders"
+        in_books += slots
+    assert len(set(in_books)) == len(in_books), "an order is in one place"
+    assert len(in_books) == state.meta[s.ORDERS_LIVE]
+    _check_free(state.orders, "next", in_books, int(state.meta[s.ORDERS_USED]), int(state.meta[s.ORDERS_FREE]))
+    assert len(leaves) == state.meta[s.LEAVES_LIVE]
+    _check_free(state.leaves, "higher", list(leaves), int(state.meta[s.LEAVES_USED]), int(state.meta[s.LEAVES_FREE]))
+    _check_leaf_table(state, leaves)
+    _check_nodes(state, leaves)
+    _check_ids(state, in_books)
+    _check_accounts(state, in_books)
+
+
+def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[int, int]]) -> list[int]:
+    book = state.books[instrument]
+    best_bid, best_ask = (int(price) for price in book["best_ticks"])
+    assert best_bid < best_ask, "a book is not crossed"
+    slots: list[int] = []
+    prices: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    lower = 0
+    leaf = int(book["lowest_leaf"])
+    while leaf:
+        row = state.leaves[leaf]
+        assert row["instrument"] == instrument
+        assert row["lower"] == lower
+        assert lower == 0 or state.leaves[lower]["prefix"] < row["prefix"], "leaves rise by price"
+        assert row["bitmap"] != 0, "an empty leaf is dropped"
+        leaves[leaf] = (instrument, int(row["prefix"]))
+        for offset in range(64):
+            level = leaf << 6 | offset
+            price = int(row["prefix"]) << 6 | offset
+            found = _check_level(state, level, instrument, price, BUY if price <= best_bid else SELL)
+            assert bool(found) == bool(int(row["bitmap"]) >> offset & 1), f"bit of level {level}"
+            if found:
+                prices[0 if price <= best_bid else 1][price] = level
+            slots += found
+        lower = leaf
+        leaf = int(row["higher"])
+    assert book["highest_leaf"] == lower
+    bids, asks = prices
+    assert best_bid == max(bids, default=0)
+    assert best_ask == min(asks, default=s.NO_ASK)
+    assert [int(level) for level in book["best_level"]] == [bids.get(best_bid, 0), asks.get(best_ask, 0)]
+    return slots
+
+
+def _check_level(state: MatcherState, level: int, instrument: int, price: int, side: int) -> list[int]:
+    slots: list[int] = []
+    older = 0
+    slot = int(state.levels[level]["head"])
+    while slot:
+        order = state.orders[slot]
+        assert order["prev"] == older
+        assert order["level"] == level
+        assert order["instrument"] == instrument
+        assert order["price_ticks"] == price
+        assert order["side"] == side
+        assert order["order_id"] > 0
+        assert 0 < order["left_lots"] <= order["total_lots"]
+        slots.append(slot)
+        older = slot
+        slot = int(order["next"])
+    assert state.levels[level]["tail"] == older
+    return slots
+
+
+def _check_free(pool, link: str, live: list[int], used: int, first: int) -> None:
+    free: list[int] = []
+    while first:
+        free.append(first)
+        first = int(pool[first][link])
+    assert sorted(free + live) == list(range(1, used + 1)), "a slot that was ever used is live or free"
+
+
+def _reachable(occupied: list[bool], home: int, at: int) -> bool:
+    mask = len(occupied) - 1
+    while home != at:
+        if not occupied[home]:
+            return False
+        home = home + 1 & mask
+    return True
+
+
+def _check_leaf_table(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> None:
+    table = state.leaf_table
+    occupied = [bool(leaf) for leaf in table]
+    assert sorted(leaves) == sorted(int(leaf) for leaf in table if leaf)
+    shift = 64 - (len(table).bit_length() - 1 - 4)
+    for i, leaf in enumerate(table):
+        if leaf:
+            instrument, prefix = leaves[int(leaf)]
+            home = ((instrument * INSTRUMENT + (prefix >> 4)) * PHI & MASK) >> shift << 4 | prefix & 15
+            assert _reachable(occupied, home, i), f"leaf {leaf} is found from its home"
+
+
+def _check_nodes(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> None:
+    wanted: dict[tuple[int, int, int], int] = {}
+    for instrument, leaf_prefix in leaves.values():
+        prefix = leaf_prefix
+        for depth in range(1, s.DEPTH_MAX + 1):
+            key = (instrument, depth, prefix >> 6)
+            wanted[key] = wanted.get(key, 0) | 1 << (prefix & 63)
+            prefix >>= 6
+        assert prefix == 0
+    occupied = [bool(node["bitmap"]) for node in state.nodes]
+    shift = 64 - (len(state.nodes).bit_length() - 1)
+    found = {}
+    for i, node in enumerate(state.nodes):
+        if not node["bitmap"]:
+            continue
+        instrument, depth, prefix = int(node["instrument"]), int(node["depth"]), int(node["prefix"])
+        found[instrument, depth, prefix] = int(node["bitmap"])
+        home = ((instrument * INSTRUMENT + depth * DEPTH + prefix) * PHI & MASK) >> shift
+        assert _reachable(occupied, home, i), f"node {instrument, depth, prefix} is found from its home"
+    assert found == wanted
+    assert len(found) == state.meta[s.NODES_LIVE]
+
+
+def _check_ids(state: MatcherState, in_books: list[int]) -> None:
+    ids = state.ids
+    occupied = [bool(entry) for entry in ids]
+    shift = 32 - (len(ids).bit_length() - 1 - 3)
+    found = []
+    for i, entry in enumerate(int(entry) for entry in ids):
+        if not entry:
+            continue
+        slot = entry & 0xFFFFFFFF
+        order_id = int(state.orders[slot]["order_id"])
+        tag = ((order_id >> 3) * PHI & MASK) >> 35 << 3 | order_id & 7
+        assert tag == entry >> 32
+        assert _reachable(occupied, tag >> shift << 3 | tag & 7, i), f"order {order_id} is found from its home"
+        found.append(slot)
+    assert sorted(found) == sorted(in_books), "every resting order has its id in the table, and no other"
+
+
+def _check_accounts(state: MatcherState, in_books: list[int]) -> None:
+    found = []
+    for account, first in enumerate(int(slot) for slot in state.accounts):
+        before, slot = 0, first
+        while slot:
+            order = state.orders[slot]
+            assert order["account"] == account
+            assert order["account_prev"] == before
+            found.append(slot)
+            before, slot = slot, int(order["account_next"])
+    assert sorted(found) == sorted(in_books), "every resting order is in the list of its account"

@@ -1,0 +1,273 @@
+"""A matcher shard as its rule book reads: a list of orders in time order, searched from end to end.
+
+The twin that the kernel is compared with, event by event. It knows limits only where they show: BOOK_FULL.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from protocol import enums as e
+from protocol import reasons as r
+
+
+class Event(NamedTuple):
+    """The fields of an event without seq, slot and reserved."""
+
+    kind: int
+    reason: int
+    last: bool
+    instrument: int
+    order_id: int
+    price_ticks: int
+    qty_lots: int
+    left_lots: int
+    taker_left: int
+    hold: int
+
+
+class Request(NamedTuple):
+    """A command with a verdict OK: what the matcher reads of both."""
+
+    type: int
+    order_id: int = 0
+    account: int = 0
+    instrument: int = 0
+    side: int = 0
+    price_ticks: int = 0
+    qty_lots: int = 0
+    tif: int = 0
+    stp: int = 0
+    hold: int = -1
+
+
+@dataclass(eq=False)
+class Order:
+    order_id: int
+    account: int
+    instrument: int
+    side: int
+    price_ticks: int
+    left: int
+    total: int
+    tif: int
+    stp: int
+    hold: int
+
+
+class NaiveShard:
+    """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command."""
+
+    def __init__(self, orders_max: int, leaves_max: int) -> None:
+        self.orders: list[Order] = []
+        self.multipliers: dict[int, int] = {}
+        self.orders_max = orders_max
+        self.leaves_max = leaves_max
+
+    def apply(self, q: Request) -> list[Event]:
+        events = self._apply(q)
+        return [event._replace(last=i == len(events) - 1) for i, event in enumerate(events)]
+
+    def by_priority(self, instrument: int, side: int) -> list[Order]:
+        found = [o for o in self.orders if o.instrument == instrument and o.side == side]
+        return sorted(found, key=lambda o: -o.price_ticks if side == e.BUY else o.price_ticks)
+
+    def _apply(self, q: Request) -> list[Event]:
+        if q.type in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT}:
+            return self._enter(q)
+        if q.type == e.CANCEL:
+            order = self._named(q)
+            if order is None:
+                return [self._rejected(q, r.UNKNOWN_ORDER)]
+            self.orders.remove(order)
+            return [self._canceled(order, r.BY_USER)]
+        if q.type == e.AMEND:
+            return self._amend(q)
+        if q.type == e.CANCEL_ALL:
+            return self._cancel_all(q)
+        if q.type == e.LIST_INSTRUMENT:
+            self.multipliers[q.instrument] = q.price_ticks
+        return []
+
+    def _enter(self, q: Request) -> list[Event]:
+        tif = q.tif if q.type == e.LIMIT else e.IOC
+        rests = tif in {e.GTC, e.POST_ONLY}
+        order = Order(
+            q.order_id,
+            q.account,
+            q.instrument,
+            q.side,
+            q.price_ticks,
+            q.qty_lots,
+            q.qty_lots,
+            tif,
+            q.stp,
+            q.hold,
+        )
+        if tif == e.POST_ONLY and self._opposite(order):
+            return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
+        if tif == e.FOK and not self._fillable(order):
+            return [self._rejected(q, r.FOK_UNFILLED)]
+        if rests and (self._no_leaf(order) or len(self.orders) == self.orders_max):
+            return [self._rejected(q, r.BOOK_FULL)]
+        dropped = r.BY_IOC if q.type == e.LIMIT else r.BY_NO_LIQUIDITY
+        return self._take(order, by_amount=q.type == e.MARKET_AMOUNT, dropped=0 if rests else dropped)
+
+    def _amend(self, q: Request) -> list[Event]:
+        order = self._named(q)
+        if order is None:
+            return [self._rejected(q, r.UNKNOWN_ORDER)]
+        done = order.total - order.left
+        if q.qty_lots <= done:
+            return [self._rejected(q, r.QUANTITY_TOO_LOW)]
+        moves = q.price_ticks != order.price_ticks
+        if not moves and q.qty_lots == order.total:
+            return [self._rejected(q, r.NO_CHANGE)]
+        moved = Order(**{**order.__dict__, "price_ticks": q.price_ticks})
+        if moves and order.tif == e.POST_ONLY and self._opposite(moved):
+            return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
+        if moves and self._no_leaf(moved):
+            return [self._rejected(q, r.BOOK_FULL)]
+        in_place = not moves and q.qty_lots < order.total
+        order.total = q.qty_lots
+        order.left = q.qty_lots - done
+        order.price_ticks = q.price_ticks
+        left = order.left
+        amended = Event(
+            e.EV_AMENDED,
+            0,
+            False,
+            q.instrument,
+            q.order_id,
+            q.price_ticks,
+            q.qty_lots,
+            left,
+            left,
+            order.hold,
+        )
+        if in_place:
+            return [amended]
+        self.orders.remove(order)
+        return [amended, *self._take(order, by_amount=False, dropped=0)]
+
+    def _cancel_all(self, q: Request) -> list[Event]:
+        found = [
+            o
+            for o in self.orders
+            if (q.account in {0, o.account}) and (q.instrument in {0, o.instrument})
+        ]  # fmt: skip
+        for order in found:
+            self.orders.remove(order)
+        found.sort(key=lambda o: (o.instrument, o.order_id))
+        nothing = Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)
+        return [self._canceled(order, r.BY_CANCEL_ALL) for order in found] or [nothing]
+
+    def _take(self, taker: Order, *, by_amount: bool, dropped: int) -> list[Event]:
+        """Section 4 of flow format 2: the loop, then the rest."""
+        events: list[Event] = []
+        k = self.multipliers[taker.instrument]
+        while taker.left and (makers := self._opposite(taker)):
+            maker = makers[0]
+            price = maker.price_ticks
+            unit = price * k if by_amount else 1
+            n = min(taker.left // unit, maker.left)
+            if n == 0:
+                break
+            own = maker.account == taker.account and taker.stp != e.STP_NONE
+            if own and taker.stp == e.STP_EXPIRE_TAKER:
+                return [*events, self._expired(taker, r.BY_STP)]
+            if own and taker.stp in {e.STP_EXPIRE_MAKER, e.STP_EXPIRE_BOTH}:
+                self.orders.remove(maker)
+                events.append(self._canceled(maker, r.BY_STP, taker.left))
+                if taker.stp == e.STP_EXPIRE_BOTH:
+                    return [*events, self._expired(taker, r.BY_STP)]
+                continue
+            taker.left -= n * unit
+            maker.left -= n
+            if maker.left == 0:
+                self.orders.remove(maker)
+            kind = e.EV_PREVENTED if own else e.EV_FILL
+            events.append(
+                Event(kind, 0, False, taker.instrument, maker.order_id, price, n, maker.left, taker.left, maker.hold)
+            )
+        if taker.left == 0:
+            return events
+        if dropped:
+            return [*events, self._expired(taker, dropped)]
+        self.orders.append(taker)
+        left = taker.left
+        rested = Event(
+            e.EV_RESTED,
+            0,
+            False,
+            taker.instrument,
+            taker.order_id,
+            taker.price_ticks,
+            left,
+            left,
+            left,
+            taker.hold,
+        )
+        return [*events, rested]
+
+    def _opposite(self, order: Order) -> list[Order]:
+        """Orders that ``order`` meets, in priority."""
+        makers = self.by_priority(order.instrument, 1 - order.side)
+        if order.side == e.BUY:
+            return [m for m in makers if m.price_ticks <= order.price_ticks]
+        return [m for m in makers if m.price_ticks >= order.price_ticks]
+
+    def _fillable(self, order: Order) -> bool:
+        needed = order.left
+        for maker in self._opposite(order):
+            if needed <= 0:
+                break
+            if order.stp != e.STP_NONE and maker.account == order.account:
+                if order.stp != e.STP_EXPIRE_MAKER:
+                    return False
+                continue
+            needed -= maker.left
+        return needed <= 0
+
+    def _no_leaf(self, order: Order) -> bool:
+        leaves = {(o.instrument, o.price_ticks >> 6) for o in self.orders}
+        return len(leaves) >= self.leaves_max and (order.instrument, order.price_ticks >> 6) not in leaves
+
+    def _named(self, q: Request) -> Order | None:
+        for order in self.orders:
+            if (order.order_id, order.account, order.instrument) == (q.order_id, q.account, q.instrument):
+                return order
+        return None
+
+    @staticmethod
+    def _rejected(q: Request, reason: int) -> Event:
+        return Event(e.EV_REJECTED, reason, True, q.instrument, q.order_id, 0, 0, 0, 0, q.hold)
+
+    @staticmethod
+    def _canceled(o: Order, reason: int, taker_left: int = 0) -> Event:
+        return Event(
+            e.EV_CANCELED,
+            reason,
+            False,
+            o.instrument,
+            o.order_id,
+            o.price_ticks,
+            o.left,
+            0,
+            taker_left,
+            o.hold,
+        )
+
+    @staticmethod
+    def _expired(o: Order, reason: int) -> Event:
+        return Event(
+            e.EV_EXPIRED,
+            reason,
+            True,
+            o.instrument,
+            o.order_id,
+            o.price_ticks,
+            o.left,
+            o.left,
+            0,
+            o.hold,
+        )

@@ -1,0 +1,256 @@
+"""The shard on its rings: batches, pauses, other shards' commands."""
+
+import random
+
+import numpy as np
+import pytest
+
+from matcher import state as s
+from matcher.events import join_events
+from matcher.hashes import structure_hashes
+from matcher.kernel import EVENTS_AT_ONCE, step
+from matcher.state import MatcherState
+from protocol import enums as e
+from protocol import reasons as r
+from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
+from ringbuf.ring import Ring, private_ring, publish, published, reader_cursor
+from tests.matcher.campaign import LIMITS, MULTIPLIER, Requests
+from tests.matcher.driver import EventReader, Shard, fill_slots, listing, new_state
+from tests.matcher.invariants import check_state
+from tests.matcher.naive_book import Event, NaiveShard, Request
+
+SLOTS = 16
+
+
+class Pipe:
+    """A shard between rings; commands and verdicts are published by hand."""
+
+    def __init__(self, event_slots: int = 8, shard: int = 0, shards: int = 1, start: int = 0) -> None:
+        self.state: MatcherState = new_state(LIMITS, shard, shards)
+        self.commands: Ring = private_ring(COMMAND_DTYPE, SLOTS, 2, start)
+        self.verdicts: Ring = private_ring(VERDICT_DTYPE, SLOTS, 1, start)
+        self.events: Ring = private_ring(EVENT_DTYPE, event_slots, 1, 7)
+        self.reader = EventReader(self.events)
+        join_events(self.state, self.events)
+        self.seq = start
+
+    def room(self) -> int:
+        return SLOTS - (self.seq - int(reader_cursor(self.verdicts, 0)))
+
+    def put(self, q: Request, code: int = e.VERDICT_OK) -> None:
+        at = self.seq & (SLOTS - 1)
+        self.seq += 1
+        fill_slots(self.commands.slots[at], self.verdicts.slots[at], self.seq, q)
+        self.verdicts.slots[at]["code"] = code
+        publish(self.commands, self.seq)
+
+    def judge(self, seq: int | None = None) -> None:
+        publish(self.verdicts, self.seq if seq is None else seq)
+
+    def step(self, limit: int = 64) -> int:
+        return int(step(self.state, self.commands, self.verdicts, self.events, 1, 0, limit))
+
+    def cursors(self) -> tuple[int, int, int]:
+        applied = int(self.state.meta[s.APPLIED_SEQ])
+        return int(reader_cursor(self.commands, 1)), int(reader_cursor(self.verdicts, 0)), applied
+
+
+def buy(order_id: int, price: int = 100, qty: int = 1, instrument: int = 1, account: int = 1) -> Request:
+    return Request(e.LIMIT, order_id, account, instrument, e.BUY, price, qty)
+
+
+def test_idle_step_does_nothing() -> None:
+    pipe = Pipe()
+    assert pipe.step() == 0
+    pipe.put(buy(1))
+    assert pipe.step() == 0, "a command without verdict waits"
+    pipe.judge()
+    assert pipe.step() == 2, "a slot and an event"
+    assert (1, 1, 1) == pipe.cursors()
+    assert pipe.step() == 0
+
+
+def test_step_takes_no_more_slots_than_asked() -> None:
+    pipe = Pipe()
+    for order_id in range(1, 6):
+        pipe.put(buy(order_id))
+    pipe.judge()
+    pipe.step(3)
+    assert (3, 3, 3) == pipe.cursors()
+    assert [1, 2, 3] == [event.order_id for _, event in pipe.reader.take()]
+
+
+def test_step_goes_on_from_the_start_of_an_epoch() -> None:
+    pipe = Pipe(start=1_000_000)
+    pipe.put(buy(1))
+    pipe.judge()
+    pipe.step()
+    assert (1_000_001,) * 3 == pipe.cursors()
+    ((seq, event),) = pipe.reader.take()
+    assert (1_000_001, 1) == (seq, event.order_id)
+
+
+def test_slot_of_another_seq_ends_the_process() -> None:
+    pipe = Pipe()
+    pipe.put(buy(1))
+    pipe.judge()
+    pipe.verdicts.slots[0]["seq"] = 9
+    with pytest.raises(AssertionError, match="the verdict on seq s stands at position s"):
+        pipe.step()
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (buy(1), r.INSUFFICIENT_FUNDS),
+        (buy(1), e.VERDICT_NO_OP),
+        (buy(1), e.VERDICT_SKIP),
+        (Request(e.DEPOSIT, account=1), e.VERDICT_OK),
+        (Request(e.TICK), e.VERDICT_OK),
+        (Request(e.EXT_LISTING), e.VERDICT_OK),
+        (listing(1, 5), e.VERDICT_OK),
+    ],
+)
+def test_what_does_not_concern_the_book_is_passed_without_a_word(request_: Request, code: int) -> None:
+    pipe = Pipe()
+    pipe.put(request_, code)
+    pipe.judge()
+    assert pipe.step() == 1
+    assert (1, 1, 1) == pipe.cursors()
+    assert pipe.reader.take() == []
+    assert pipe.state.meta[s.ORDERS_LIVE] == 0
+
+
+def test_full_event_ring_pauses_within_a_sweep_and_goes_on() -> None:
+    pipe = Pipe(event_slots=EVENTS_AT_ONCE)
+    pipe.put(listing(1))
+    pipe.judge()
+    pipe.step()
+    told: list[Event] = []
+    for order_id in range(1, 6):
+        pipe.put(buy(order_id))
+        pipe.judge()
+        pipe.step()
+        told += [event for _, event in pipe.reader.take()]
+    pipe.put(Request(e.LIMIT, 9, 2, 1, e.SELL, 100, 7))
+    pipe.put(buy(10))
+    pipe.judge()
+    before = pipe.cursors()
+    assert pipe.step() == 2, "two events and no slot"
+    assert pipe.step() == 0, "no room, no work"
+    assert before == pipe.cursors(), "the command stays until it is done"
+    sweep = [event for _, event in pipe.reader.take()]
+    while pipe.cursors() == before:
+        assert pipe.step() > 0
+        sweep += [event for _, event in pipe.reader.take()]
+    kinds = [e.EV_FILL] * 5 + [e.EV_RESTED]
+    assert kinds == [event.kind for event in sweep][:6]
+    assert [1, 2, 3, 4, 5, 9] == [event.order_id for event in sweep][:6]
+    check_state(pipe.state)
+
+
+def test_full_event_ring_pauses_within_a_cancel_all() -> None:
+    pipe = Pipe(event_slots=2)
+    for order_id in (5, 3, 8, 1, 9):
+        pipe.put(buy(order_id, price=order_id))
+        pipe.judge()
+        pipe.step()
+        pipe.reader.take()
+    pipe.put(Request(e.CANCEL_ALL, account=1))
+    pipe.judge()
+    told: list[Event] = []
+    while pipe.step() or pipe.cursors()[0] < pipe.seq:
+        told += [event for _, event in pipe.reader.take()]
+    assert [1, 3, 5, 8, 9] == [event.order_id for event in told]
+    assert [False] * 4 + [True] == [event.last for event in told]
+    check_state(pipe.state)
+
+
+def requests_for(seed: int, commands: int) -> list[Request]:
+    twin = NaiveShard(LIMITS.orders_max, LIMITS.leaves_max)
+    twin.multipliers = dict.fromkeys((1, 2, 3), MULTIPLIER)
+    source = Requests(seed, "narrow", twin)
+    found = [listing(instrument, MULTIPLIER) for instrument in (1, 2, 3)]
+    for _ in range(commands):
+        found.append(next(source))
+        twin.apply(found[-1])
+    return found
+
+
+def drive(pipe: Pipe, requests: list[Request], rng: random.Random) -> list[tuple[int, Event]]:
+    """Feed, judge, step and read in random small portions."""
+    told: list[tuple[int, Event]] = []
+    waiting = list(reversed(requests))
+    while waiting or pipe.cursors()[0] < pipe.seq:
+        for _ in range(rng.randrange(min(pipe.room(), len(waiting)) + 1)):
+            pipe.put(waiting.pop())
+        pipe.judge(rng.randrange(int(published(pipe.verdicts)), pipe.seq + 1))
+        pipe.step(rng.randrange(1, 20))
+        if rng.random() < 0.6:
+            told += pipe.reader.take()
+    return told + pipe.reader.take()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_portions_make_no_difference(seed: int) -> None:
+    requests = requests_for(seed, 600)
+    shard = Shard(LIMITS, list_k=0)
+    expected = [(seq, event) for seq, q in enumerate(requests, 1) for event in shard.apply(q)]
+    for event_slots in (2, 8, 256):
+        pipe = Pipe(event_slots)
+        assert expected == drive(pipe, requests, random.Random(seed)), f"SEED={seed} event slots {event_slots}"
+        assert shard.hashes() == structure_hashes(pipe.state)
+        check_state(pipe.state)
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_shards_together_say_what_one_says(shards: int) -> None:
+    requests = requests_for(3, 600)
+    alone = Pipe()
+    expected = drive(alone, requests, random.Random(1))
+    pipes = [Pipe(4, k, shards) for k in range(shards)]
+    told = [drive(pipe, requests, random.Random(k)) for k, pipe in enumerate(pipes)]
+    merged = sorted(
+        ((seq, event.instrument, i, event) for events in told for i, (seq, event) in enumerate(events)),
+        key=lambda row: row[:3],
+    )
+
+    def essence(seq: int, event: Event) -> tuple[int, Event]:
+        return seq, event._replace(last=False)
+
+    assert [essence(seq, event) for seq, event in expected if event.kind != e.EV_NOTHING] == [
+        essence(seq, event) for seq, _, _, event in merged if event.kind != e.EV_NOTHING
+    ]
+    total = {"books": 0, "events": 0}
+    for pipe in pipes:
+        check_state(pipe.state)
+        assert not pipe.state.meta[s.STAGE]
+        for name, value in structure_hashes(pipe.state).items():
+            total[name] = (total[name] + value) % 2**64
+    assert structure_hashes(alone.state) == total
+
+
+def test_cancel_all_by_account_is_answered_by_every_shard_and_by_instrument_by_its_own() -> None:
+    pipes = [Pipe(4, k, 2) for k in range(2)]
+    said = []
+    for pipe in pipes:
+        pipe.put(Request(e.CANCEL_ALL, account=1))
+        pipe.put(Request(e.CANCEL_ALL, account=1, instrument=3))
+        pipe.judge()
+        pipe.step()
+        said.append([(seq, event.kind, event.last) for seq, event in pipe.reader.take()])
+    nothing = (e.EV_NOTHING, True)
+    assert [[(1, *nothing)], [(1, *nothing), (2, *nothing)]] == said
+
+
+def test_second_line_of_a_command_is_not_read() -> None:
+    first = Pipe()
+    second = Pipe()
+    second.commands.slots.view(np.uint8).reshape(SLOTS, 128)[:, 64:] = 0xFF
+    for q in requests_for(5, 10):
+        for pipe in (first, second):
+            pipe.put(q)
+            pipe.judge()
+            pipe.step()
+            pipe.reader.take()
+    assert structure_hashes(first.state) == structure_hashes(second.state)

@@ -1,0 +1,1 @@
+"""Risk by itself: every rule that it owns."""
