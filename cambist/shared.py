@@ -27,6 +27,8 @@ from protocol.records import (
     VERDICT_SCHEMA,
 )
 from ringbuf.atomics import fence, load_acquire, store_release
+from ringbuf.arena import create_arena
+from ringbuf.bank import bank_spec, init_bank
 from ringbuf.board import BoardFile, claim_line, heartbeat, remove_stale, ring_bell
 from ringbuf.file import RingFile
 from ringbuf.ring import published, reader_cursor
@@ -125,11 +127,9 @@ class SharedMemory:
             ) as verdict:
                 for k, line in enumerate(matchers):
                     verdict.add_reader(True, line, reader=k)
-        for k in range(len(matchers)):
-            with RingFile.create(
-                context.event_ring(k), EVENT_DTYPE, sizes.event, EVENT_SCHEMA, epoch, 0, board
-            ) as event:
-                event.add_reader(True, words.LINE_RISK, reader=readers.EVENT_RISK)
+            spec = bank_spec(EVENT_DTYPE, sizes.event, len(matchers))
+            bank = create_arena(context.event_bank, spec, EVENT_SCHEMA)
+            init_bank(bank["words"], bank["slots"], len(matchers), words.LINE_RISK, matchers)
         with RingFile.attach(context.outcome_ring, OUTCOME_DTYPE, OUTCOME_SCHEMA, epoch, board) as outcome:
             if engine.gating_outcome_reader:
                 outcome.add_reader(True, words.LINE_REPLAY, reader=readers.OUTCOME_COLLECTOR)

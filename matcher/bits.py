@@ -1,4 +1,4 @@
-"""64-bit words as kernels need them: bit scans, and products that wrap without a warning in plain Python too."""
+"""64-bit words as kernels need them: bit scans, prefetches, and products that wrap, in plain Python too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
+from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numba.extending import lower_builtin, type_callable
 
@@ -39,6 +40,10 @@ def leading_zeros(word: np.uint64) -> np.int64:
     return _compiled_leading_zeros(word)
 
 
+def prefetch(array: np.ndarray, index: np.int64) -> None:
+    """Ask for the cache line of ``array[index]`` (0 <= index < length); changes nothing but time."""
+
+
 def _register(function: Any, emit: Any) -> None:
     @type_callable(function)
     def _typing(_context: Any) -> Any:
@@ -52,6 +57,29 @@ def _register(function: Any, emit: Any) -> None:
 _NEVER_ZERO = ir.Constant(ir.IntType(1), 1)
 _register(trailing_zeros, lambda builder, word: builder.cttz(word, _NEVER_ZERO))
 _register(leading_zeros, lambda builder, word: builder.ctlz(word, _NEVER_ZERO))
+
+
+@type_callable(prefetch)
+def _typing_prefetch(_context: Any) -> Any:
+    def typer(array: Any, index: Any) -> Any:
+        if isinstance(array, types.Array) and isinstance(index, types.Integer):
+            return Signature(types.none, (array, types.int64), None)
+        return None
+
+    return typer
+
+
+@lower_builtin(prefetch, types.Array, types.int64)
+def _lower_prefetch(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    view = context.make_array(signature.args[0])(context, builder, values[0])
+    pointer = cgutils.get_item_pointer(context, builder, signature.args[0], view, [values[1]], wraparound=False)
+    byte_pointer = ir.IntType(8).as_pointer()
+    word = ir.IntType(32)
+    prefetch_type = ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word])
+    function = cgutils.get_or_insert_function(builder.module, prefetch_type, "llvm.prefetch.p0")
+    # For reading, into all levels of the cache, as data.
+    builder.call(function, [builder.bitcast(pointer, byte_pointer), word(0), word(3), word(1)])
+    return context.get_dummy_value()
 
 
 @njit(cache=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from matcher.bits import PHI, multiply
+from matcher.bits import PHI, multiply, prefetch
 from matcher.jit import njit_inlined
 from matcher.state import IDS_SHIFT
 
@@ -87,3 +87,18 @@ def remove_id(state, order_id, slot):
             ids[hole] = entry
             hole = i
     ids[hole] = _U0
+
+
+@njit_inlined
+def prefetch_id(state, order_id):
+    """Ask for the line of the table in which an id stands, or will stand."""
+    prefetch(state.ids, _home(_tag(order_id), state.meta[IDS_SHIFT]))
+
+
+@njit_inlined
+def prefetch_order(state, order_id):
+    """Ask for the order of an id whose line of the table is here, if it stands at its home."""
+    tag = _tag(order_id)
+    entry = state.ids[_home(tag, state.meta[IDS_SHIFT])]
+    if entry >> _U32 == tag:
+        prefetch(state.orders, np.int64(entry & _SLOT))

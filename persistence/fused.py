@@ -15,6 +15,7 @@ from matcher import state as matcher_state
 from matcher.events import join_events
 from matcher.hashes import books_hash
 from matcher.kernel import step as matcher_step
+from matcher.process import shard_spec, shard_state
 from protocol.enums import FLAG_MORE
 from protocol.hashing import mix
 from protocol.instance import Engine
@@ -37,22 +38,9 @@ class EngineFault(RuntimeError):
     """A broken invariant: the engine must stop, its state cannot be trusted."""
 
 
-def matcher_limits(engine: Engine) -> matcher_state.MatcherLimits:
-    """Pool sizes of one shard."""
-    limits = engine.limits
-    return matcher_state.MatcherLimits(
-        orders_max=limits.orders, leaves_max=limits.leaves, instruments_max=limits.instruments, accounts_max=limits.accounts
-    )
-
-
 def risk_spec(engine: Engine) -> list[tuple[str, Any, tuple[int, ...]]]:
     """Arena specification of risk's state."""
     return risk_state.state_spec(engine.limits, engine.rings.window)
-
-
-def matcher_bundle(arrays: dict[str, np.ndarray]) -> Bundle:
-    """A matcher's state as its kernels take it."""
-    return Bundle(**matcher_state.make_state(arrays)._asdict())
 
 
 class FusedEngine:
@@ -62,7 +50,7 @@ class FusedEngine:
     ----------
     engine : sizes; ``engine.shards`` matchers
     risk_arrays, matcher_arrays : state to go on with (one mapping a matcher), or None for a fresh private state
-    outcomes : ring to publish outcomes into; None for a private one that ``feed`` empties
+    commands, outcomes : rings to work on; None for private ones, which ``feed`` fills and empties
     last_seq : last command that the given state has settled
     budget : commands taken by one step; 1 settles each command before the next is reserved
     """
@@ -75,6 +63,8 @@ class FusedEngine:
         *,
         last_seq: int = 0,
         budget: int = 4096,
+        commands: Ring | None = None,
+        outcomes: Ring | None = None,
     ) -> None:
         engine.check()
         shards = engine.shards
@@ -86,16 +76,17 @@ class FusedEngine:
         if matcher_arrays is None:
             matcher_arrays = []
             for k in range(shards):
-                arrays = private_arena(matcher_state.state_spec(matcher_limits(engine)))
+                arrays = private_arena(shard_spec(engine))
                 matcher_state.reset(matcher_state.make_state(arrays), k, shards)
                 matcher_arrays.append(arrays)
         self.risk = risk_state.make_state(risk_arrays)
-        self.matchers = [matcher_bundle(arrays) for arrays in matcher_arrays]
+        self.matchers = [shard_state(arrays) for arrays in matcher_arrays]
         rings = engine.rings
-        self.commands: Ring = private_ring(COMMAND_DTYPE, rings.command, n_readers=1 + shards, start=last_seq)
+        self.commands: Ring = commands or private_ring(COMMAND_DTYPE, rings.command, n_readers=1 + shards, start=last_seq)
         self.verdicts: Ring = private_ring(VERDICT_DTYPE, rings.command, n_readers=shards, start=last_seq)
         outcomes_before = int(self.risk.meta[risk_state.OUTCOMES])
-        self.outcomes: Ring = private_ring(OUTCOME_DTYPE, rings.outcome, n_readers=1, start=outcomes_before)
+        self._drains = outcomes is None
+        self.outcomes: Ring = outcomes or private_ring(OUTCOME_DTYPE, rings.outcome, n_readers=1, start=outcomes_before)
         bank = private_arena(bank_spec(EVENT_DTYPE, rings.event, shards))
         init_bank(bank["words"], bank["slots"], shards, NO_BELL, [NO_BELL] * shards)
         self.events = [bank_ring(bank["words"], bank["slots"], self.commands.board, shards, k) for k in range(shards)]
@@ -139,7 +130,8 @@ class FusedEngine:
         work = int(risk_step(self.risk, self.rings, self.budget))
         for k, (matcher, ring) in enumerate(zip(self.matchers, self.events, strict=True)):
             work += int(matcher_step(matcher, self.commands, self.verdicts, ring, _FIRST_MATCHER_READER + k, k, self.budget))
-        self._drain(on_outcomes)
+        if self._drains:
+            self._drain(on_outcomes)
         fault = int(self.risk.meta[risk_state.FAULT])
         if fault:
             msg = f"risk stopped after command {self.settled_seq}: {risk_state.FAULT_TEXT[fault]}"

@@ -123,9 +123,10 @@ class Context(msgspec.Struct, frozen=True):
         """Verdicts of risk, one a slot."""
         return self.epoch_dir / "verdict"
 
-    def event_ring(self, shard: int) -> Path:
-        """Events of one matcher."""
-        return self.epoch_dir / f"event-{shard}"
+    @property
+    def event_bank(self) -> Path:
+        """Event rings of all matchers, one file."""
+        return self.epoch_dir / "events"
 
     @property
     def outcome_ring(self) -> Path:

@@ -19,6 +19,8 @@ from protocol import build
 from protocol import enums as e
 from protocol.jit import entry, inner
 from protocol.reasons import ACCEPTED, BY_STP, NAME
+from protocol.records import OUTCOME_DTYPE
+from ringbuf.bundle import Bundle
 
 HASH_START: Final = 14695981039346656037
 HASH_FACTOR: Final = 1099511628211
@@ -481,6 +483,7 @@ class Collector:
         self._fills: list[np.ndarray] = []
         self._stp: list[np.ndarray] = []
         self._state = _new_state(plan, self.probes, depth)
+        self._bundle = Bundle(**self._state._asdict())
         self._recorded = self._recorded_by_row()
 
     def feed(self, outcomes: np.ndarray) -> None:
@@ -489,7 +492,8 @@ class Collector:
             self._state = self._state._replace(
                 fills=np.zeros((len(outcomes), 6), dtype=np.int64), stp=np.zeros((len(outcomes), 4), dtype=np.int64)
             )
-        consume(self._state, outcomes)
+            self._bundle = Bundle(**self._state._asdict())
+        consume(self._bundle, outcomes)
         fills = self._state.fills[: self._state.meta[FILLS]]
         if len(fills):
             self._note(fills)
@@ -498,7 +502,7 @@ class Collector:
 
     def finish(self) -> None:
         """Write down the probes that are left; call it after the last outcome and before any teardown's."""
-        _probe(self._state, np.int64(1) << 62)
+        _probe(self._bundle, np.int64(1) << 62)
 
     @property
     def done(self) -> int:
@@ -592,7 +596,7 @@ class Collector:
     def book(self, instrument: int) -> dict[str, Any]:
         """An instrument's book as the outcomes leave it."""
         s = self._state
-        best = [best_level(s, side, instrument) for side in (e.BUY, e.SELL)]
+        best = [int(best_level(self._bundle, side, instrument)) for side in (e.BUY, e.SELL)]
         prices = [int(s.level_price[level]) if level >= 0 else None for level in best]
         totals = s.books[instrument]
         return {
@@ -691,3 +695,18 @@ def _new_state(plan: Plan, probes: np.ndarray, depth: int) -> _State:
         fills=np.zeros((1, 6), dtype=np.int64),
         stp=np.zeros((1, 4), dtype=np.int64),
     )
+
+
+def warm() -> None:
+    """Compile or load this module's kernels."""
+    from pathlib import Path
+
+    from cambist.replay.convert import STEP_DTYPE, Market, assemble
+
+    steps = np.zeros(0, dtype=STEP_DTYPE)
+    plan = assemble("warm", "xflow001", Path(), Market((), (), 0), steps, np.zeros(0, dtype=np.uint64), messages=0)
+    collector = Collector(plan)
+    collector.feed(np.zeros(0, dtype=OUTCOME_DTYPE))
+    collector.finish()
+    collector.book(0)
+    collector.verdict_hash()

@@ -301,3 +301,9 @@ def _slots(steps: np.ndarray, reason: str) -> tuple[np.ndarray, np.ndarray]:
     later = head_at[with_operator] + 1
     slots.view(EXT_ADMIN_SLOT.slot_dtype)[later] = build.admin_slot(OPERATOR, reason).view(EXT_ADMIN_SLOT.slot_dtype)[0]
     return slots, head_at
+
+
+def warm() -> None:
+    """Compile or load this module's kernel."""
+    none = np.zeros(0, dtype=np.int64)
+    link(none, none, none, none)

@@ -5,11 +5,12 @@ and the size of rings and pools; nothing that comes out may depend on it. Everyt
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import config, typeof
 
 from matcher import state as matcher_state
 from matcher.kernel import step as matcher_step
@@ -17,10 +18,10 @@ from persistence.fused import EngineFault, FusedEngine
 from protocol import build
 from protocol import enums as e
 from protocol.instance import Engine, Limits, Rings
-from ringbuf.ring import published, reader_cursor
+from protocol.records import COMMAND_DTYPE
+from ringbuf.ring import FIRST_READER, PUBLISHED, READER_CURSOR
 from risk import state as s
 from risk.kernel import step as risk_step
-from risk.ledger import balance_row, find_hold
 
 ROOMY = Rings(ingress=1 << 10, command=1 << 13, event=1 << 12, outcome=1 << 13, window=1 << 12)
 TINY = Rings(ingress=1 << 7, command=1 << 9, event=4, outcome=8, window=1 << 8)
@@ -54,14 +55,19 @@ class Schedule:
     seed : int
     """
 
-    PHASE_STEPS = 40
+    STEPS = 40
     WEIGHTS = (0, 0, 1, 1, 4, 20)
     BUDGETS = (1, 1, 2, 3, 8, 50, 1000)
 
     def __init__(self, engine: FusedEngine, seed: int) -> None:
         self.engine = engine
         self.random = random.Random(seed)
-        self.waiting: list[np.ndarray] = []
+        self.risk_step = direct(risk_step, engine.risk, engine.rings, 1)
+        first = (engine.matchers[0], engine.commands, engine.verdicts, engine.events[0])
+        self.matcher_step = direct(matcher_step, *first, 1, 0, 1)
+        self.slots = np.zeros(0, dtype=COMMAND_DTYPE)
+        self.ends = np.zeros(0, dtype=np.int64)
+        self.at = 0
         self.sink: Sink | None = None
         self.actions: list[Callable[[int], int]] = [self._put, self._risk, self._drain]
         self.actions += [self._matcher(k) for k in range(engine.engine.shards)]
@@ -69,15 +75,18 @@ class Schedule:
     def feed(self, slots: np.ndarray, sink: Sink | None = None) -> None:
         """Apply command slots until all are settled and their outcomes read. EngineFault where the engine stops or stands still."""
         self.sink = sink
-        self.waiting = list(groups(slots))[::-1]
+        self.slots = slots
+        self.ends = np.flatnonzero((slots["flags"] & e.FLAG_MORE) == 0) + 1
+        self.at = 0
         rng = self.random
         while not self.finished:
             weights = rng.choices(self.WEIGHTS, k=len(self.actions))
             if not any(weights):
                 continue
             work = 0
-            for action in rng.choices(self.actions, weights, k=self.PHASE_STEPS):
-                work += action(rng.choice(self.BUDGETS))
+            steps = zip(rng.choices(self.actions, weights, k=self.STEPS), rng.choices(self.BUDGETS, k=self.STEPS), strict=True)
+            for action, budget in steps:
+                work += action(budget)
             if work == 0 and self._round() == 0 and not self.finished:
                 engine = self.engine
                 raise EngineFault(f"the engine stands still after command {engine.settled_seq} of {engine.last_seq}")
@@ -86,34 +95,28 @@ class Schedule:
     def finished(self) -> bool:
         """Whether everything fed is settled and read."""
         engine = self.engine
-        settled = engine.settled_seq == engine.last_seq
-        return not self.waiting and settled and published(engine.outcomes) == reader_cursor(engine.outcomes, 0)
+        return not self.left() and engine.settled_seq == engine.last_seq and self._unread() == 0
+
+    def left(self) -> bool:
+        """Whether there are commands to put into the ring, now or later."""
+        return self.at < len(self.ends)
 
     def _round(self) -> int:
         """Everyone once: if nobody can do anything now, nobody ever will."""
         return sum(action(1000) for action in self.actions)
 
-    def next_group(self) -> np.ndarray | None:
-        """The next command to put into the command ring, if there is any now."""
-        return self.waiting[-1] if self.waiting else None
-
-    def taken(self) -> None:
-        """The command that ``next_group`` gave is in the ring."""
-        self.waiting.pop()
-
     def _put(self, budget: int) -> int:
-        done = 0
-        while done < budget:
-            group = self.next_group()
-            if group is None or self.engine._put(group) == 0:
-                break
-            self.taken()
-            done += 1
+        if self.at == len(self.ends):
+            return 0
+        start = int(self.ends[self.at - 1]) if self.at else 0
+        end = int(self.ends[min(self.at + budget, len(self.ends)) - 1])
+        done = self.engine._put(self.slots[start:end])
+        self.at = int(np.searchsorted(self.ends, start + done, side="right"))
         return done
 
     def _risk(self, budget: int) -> int:
         engine = self.engine
-        work = int(risk_step(engine.risk, engine.rings, budget))
+        work = int(self.risk_step(engine.risk, engine.rings, budget))
         fault = int(engine.risk.meta[s.FAULT])
         if fault:
             raise EngineFault(f"risk stopped after command {engine.settled_seq}: {s.FAULT_TEXT[fault]}")
@@ -121,26 +124,31 @@ class Schedule:
 
     def _matcher(self, k: int) -> Callable[[int], int]:
         engine = self.engine
-        matcher, ring = engine.matchers[k], engine.events[k]
+        matcher, ring, kernel = engine.matchers[k], engine.events[k], self.matcher_step
 
         def step(budget: int) -> int:
-            return int(matcher_step(matcher, engine.commands, engine.verdicts, ring, 1 + k, k, budget))
+            return int(kernel(matcher, engine.commands, engine.verdicts, ring, 1 + k, k, budget))
 
         return step
 
+    def _unread(self) -> int:
+        words = self.engine.outcomes.words
+        return int(words[PUBLISHED] - words[FIRST_READER + READER_CURSOR])
+
     def _drain(self, _budget: int) -> int:
-        before = reader_cursor(self.engine.outcomes, 0)
-        self.engine._drain(self.sink)
-        return int(reader_cursor(self.engine.outcomes, 0) - before)
+        unread = self._unread()
+        if unread:
+            self.engine._drain(self.sink)
+        return unread
 
 
-def groups(slots: np.ndarray) -> Iterator[np.ndarray]:
-    """The slots, one command at a time."""
-    ends = np.flatnonzero((slots["flags"] & e.FLAG_MORE) == 0) + 1
-    start = 0
-    for end in ends.tolist():
-        yield slots[start:end]
-        start = end
+def direct(kernel: Any, *arguments: Any) -> Any:
+    """The machine code of a kernel for arguments like these: calling it spares numba's look at the types, which takes longer than a step."""
+    if config.DISABLE_JIT:
+        return kernel
+    signature = tuple(typeof(argument) for argument in arguments)
+    kernel.compile(signature)
+    return kernel.overloads[signature].entry_point
 
 
 def sequenced(slots: np.ndarray, first_seq: int) -> np.ndarray:
@@ -204,8 +212,19 @@ def check_settled(engine: FusedEngine) -> None:
     assert (risk.instruments["status"] == risk.instruments_reserve["status"]).all()
     assert (risk.accounts["status"] == risk.accounts["status_reserve"]).all()
     for order_id, hold in zip(holds["order_id"].tolist(), live.tolist(), strict=True):
-        assert hold == find_hold(risk, order_id)
+        assert hold == _indexed(risk.order_index, risk.holds, order_id)
     _check_books(engine, holds, live)
+
+
+def _indexed(index: np.ndarray, holds: np.ndarray, order_id: int) -> int:
+    """Hold row that the index finds for an order, -1 where its probe path ends without one."""
+    mask = len(index) - 1
+    at = ((order_id * 0x9E3779B97F4A7C15) % (1 << 64) >> 32) & mask
+    while index[at]:
+        if holds["order_id"][index[at] - 1] == order_id:
+            return int(index[at]) - 1
+        at = (at + 1) & mask
+    return -1
 
 
 def _check_books(engine: FusedEngine, holds: np.ndarray, rows: np.ndarray) -> None:
@@ -223,8 +242,14 @@ def _check_books(engine: FusedEngine, holds: np.ndarray, rows: np.ndarray) -> No
 
 def balance(engine: FusedEngine, account: int, asset: int) -> tuple[int, int]:
     """Free and locked."""
-    row = balance_row(engine.risk, account, asset)
-    return int(engine.risk.balances[row + s.FREE]), int(engine.risk.balances[row + s.LOCKED])
+    row = balances_of(engine)[account, asset]
+    return int(row[s.FREE]), int(row[s.LOCKED])
+
+
+def balances_of(engine: FusedEngine) -> np.ndarray:
+    """The table of balances, int64[accounts + 1, assets + 1, BALANCE_WORDS]."""
+    risk = engine.risk
+    return risk.balances.reshape(len(risk.accounts), len(risk.assets), s.BALANCE_WORDS)
 
 
 def first_difference(expected: Sequence[object], actual: Sequence[object]) -> str:

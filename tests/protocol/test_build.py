@@ -8,7 +8,9 @@ from protocol.records import EXT_ADMIN_SLOT, EXT_ASSET_SLOT, EXT_IDS_SLOT, EXT_L
 
 USD = Asset(1, "USD", 4)
 BTC = Asset(2, "BTC", 8)
-MARKET = Instrument(7, "BTCUSD", BTC, USD, 1_000_000, 1_000_000, -5, 10, band_up_e8=3, reference_ticks=9, qty_max_lots=11)
+MARKET = Instrument(
+    7, "BTCUSD", BTC, USD, 1_000_000, 1_000_000, -5, 10, band_up_e8=3, reference_ticks=9, qty_max_lots=11
+)
 WHO = ("ops", "because")
 
 OPERATOR_GROUPS = {
@@ -34,7 +36,9 @@ OPERATOR_GROUPS = {
 
 
 def limit() -> np.ndarray:
-    return build.limit(account=4, instrument=7, side=e.SELL, price_ticks=100, qty_lots=5, tif=e.POST_ONLY, stp=e.STP_DECREMENT)
+    return build.limit(
+        account=4, instrument=7, side=e.SELL, price_ticks=100, qty_lots=5, tif=e.POST_ONLY, stp=e.STP_DECREMENT
+    )
 
 
 @pytest.mark.parametrize("name", OPERATOR_GROUPS)
@@ -52,7 +56,15 @@ def test_all_slots_of_a_group_but_the_last_say_that_it_goes_on(name: str) -> Non
 
 def test_a_listing_is_carried_whole() -> None:
     row = build.list_instrument(MARKET, *WHO)[1:2].view(EXT_LISTING_SLOT.slot_dtype)[0]
-    got = (row["type"], row["symbol"], row["base"], row["quote"], row["tick_e8"], row["lot_atoms"], row["maker_rate_e8"])
+    got = (
+        row["type"],
+        row["symbol"],
+        row["base"],
+        row["quote"],
+        row["tick_e8"],
+        row["lot_atoms"],
+        row["maker_rate_e8"],
+    )
     assert (e.EXT_LISTING, b"BTCUSD", 2, 1, 1_000_000, 1_000_000, -5) == got
     rest = (row["taker_rate_e8"], row["band_up_e8"], row["band_down_e8"], row["reference_ticks"], row["qty_max_lots"])
     assert (10, 3, 0, 9, 11) == rest
@@ -84,7 +96,7 @@ def test_a_client_order_id_that_does_not_fit_is_refused_by_name(text: str) -> No
 
 
 def test_a_reason_that_does_not_fit_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="reason .* takes 1 to 72 bytes"):
+    with pytest.raises(ValueError, match=r"reason .* takes 1 to 72 bytes"):
         build.freeze(1, "ops", "y" * 73)
 
 

@@ -1,6 +1,7 @@
-"""A plan through the fused engine: the sequencer's work for a virtual clock done by hand, everything else the product's."""
+"""A plan through the fused engine: the sequencer's virtual clock is done by hand, the rest is the product's."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def sequenced(slots: np.ndarray) -> np.ndarray:
 
 def ledger_of(engine: FusedEngine) -> report.Ledger:
     """Balances of risk's tables."""
-    risk = engine.risk
+    risk: Any = engine.risk
 
     def balance(account: int, asset: int) -> tuple[int, int]:
         row = (account * len(risk.assets) + asset) * risk_state.BALANCE_WORDS

@@ -115,7 +115,9 @@ def test_a_reduction_becomes_an_amend_to_the_lower_total(tmp_path: Path) -> None
 
 
 def test_a_clock_that_steps_back_is_held(tmp_path: Path) -> None:
-    plan = load(write_commands(tmp_path / "small", ["1,10,N,5,1,100,30", "2,9,N,6,1,100,10", "3,12,C,5,1,0,0"], "ts_ms"))
+    plan = load(
+        write_commands(tmp_path / "small", ["1,10,N,5,1,100,30", "2,9,N,6,1,100,10", "3,12,C,5,1,0,0"], "ts_ms")
+    )
     assert [10_000_000, 10_000_000, 12_000_000] == plan.commands["entry_ts_ns"].tolist()
 
 

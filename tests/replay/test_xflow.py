@@ -67,7 +67,9 @@ def test_an_immediate_order_keeps_its_side(tmp_path: Path) -> None:
 
 
 def test_each_type_of_a_history_has_its_command(tmp_path: Path) -> None:
-    plan = plan_2(tmp_path, *[Message(id=n + 1, price=1, qty=1, account=1, instrument=1, asset=1, type=n) for n in range(15)])
+    plan = plan_2(
+        tmp_path, *[Message(id=n + 1, price=1, qty=1, account=1, instrument=1, asset=1, type=n) for n in range(15)]
+    )
     assert TYPES_2.tolist() == heads_of(plan)["type"].tolist()
     assert list(range(15)) == sorted(set(plan.to_message.tolist()))
 
@@ -98,7 +100,9 @@ def test_an_id_that_was_not_used_before_names_no_order(tmp_path: Path) -> None:
     order = Message(id=9, price=1, qty=1, account=1, instrument=1, type=0)
     cancel = Message(id=9, account=1, instrument=1, type=3)
     hold = Message(id=12, qty=1, account=1, asset=1, type=7)
-    plan = plan_2(tmp_path, cancel, order, cancel, hold, Message(id=12, account=1, type=8), Message(id=13, account=1, type=9))
+    plan = plan_2(
+        tmp_path, cancel, order, cancel, hold, Message(id=12, account=1, type=8), Message(id=13, account=1, type=9)
+    )
     heads = heads_of(plan)
     assert [NO_ORDER, heads["order_id"][1], heads["order_id"][3], NO_ORDER] == heads["order_id"][[0, 2, 4, 5]].tolist()
     assert [9, 12] == plan.recorded_ids.tolist()

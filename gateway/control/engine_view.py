@@ -1,0 +1,149 @@
+"""The engine's tables as the control gateway reads them: risk's state file of the epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gateway.control.view import AccountRow, AssetRow, Balance, InstrumentRow, Level, OpenOrder
+from protocol import board as b
+from protocol import enums as e
+from protocol.instance import Context
+from protocol.instruments import Asset, Instrument
+from protocol.records import COMMAND_SCHEMA
+from ringbuf.arena import attach_arena
+from ringbuf.atomics import load_acquire
+from ringbuf.board import BoardFile
+from risk import state as s
+from risk.views import account_numbers, copy_balance, live_holds
+
+_TRIES = 50
+
+
+class RiskView:
+    """Rows of risk's tables; see ``gateway.control.view.EngineView``."""
+
+    def __init__(self, state: Any, board: np.ndarray) -> None:
+        self._state = state
+        self._board = board
+        self._rows = np.zeros(1024, dtype=np.int64)
+
+    def assets(self) -> list[AssetRow]:
+        """All listed assets."""
+        table = self._state.assets
+        return [AssetRow(self._asset(i), int(table[i]["seq"])) for i in np.nonzero(table["status"])[0]]
+
+    def instruments(self) -> list[InstrumentRow]:
+        """All listed instruments."""
+        rows = []
+        seq = self._settled()
+        for i in np.nonzero(self._state.instruments["status"])[0]:
+            row = self._state.instruments[i].copy()
+            tick = int(row["tick_e8"])
+            instrument = Instrument(
+                index=int(i),
+                symbol=row["symbol"].decode(),
+                base=self._asset(row["base"]),
+                quote=self._asset(row["quote"]),
+                tick_e8=tick,
+                lot_atoms=int(row["lot_atoms"]),
+                maker_rate_e8=int(row["maker_rate_e8"]),
+                taker_rate_e8=int(row["taker_rate_e8"]),
+                band_up_e8=int(row["band_up_e8"]),
+                band_down_e8=int(row["band_down_e8"]),
+                reference_ticks=int(row["reference_e8"]) // tick,
+                breaker_e8=int(row["breaker_e8"]),
+                price_max_ticks=int(row["price_max_ticks"]),
+                qty_max_lots=int(row["qty_max_lots"]),
+            )
+            rows.append(InstrumentRow(instrument, int(row["status"]), int(row["last_price_ticks"]), max(seq, self._settled())))
+        return rows
+
+    def account(self, account: int) -> AccountRow:
+        """Give the account's row."""
+        status = int(self._state.accounts[account]["status"])
+        return AccountRow(account, status, self._settled())
+
+    def accounts(self) -> list[AccountRow]:
+        """All accounts that were created, by number."""
+        return [self.account(int(i)) for i in account_numbers(self._state)]
+
+    def balances(self, account: int) -> dict[int, Balance]:
+        """Balances of an account by asset number: every listed asset that the account ever held."""
+        found: dict[int, Balance] = {}
+        out = np.zeros(3, dtype=np.int64)
+        for asset in np.nonzero(self._state.assets["status"])[0]:
+            if not copy_balance(self._state, account, int(asset), out):
+                msg = f"balance of account {account}, asset {asset}: its writer stopped half way"
+                raise RuntimeError(msg)
+            if out[2]:
+                found[int(asset)] = Balance(int(out[0]), int(out[1]), int(out[2]))
+        return found
+
+    def open_orders(self, account: int | None, instrument: int | None) -> tuple[list[OpenOrder], int]:
+        """Resting orders of the account and on the instrument (None = any), by order id; and the seq of the list."""
+        holds, ids, seq = self._copy_holds(account or 0, instrument or 0)
+        orders = [
+            OpenOrder(
+                order_id=int(h["order_id"]),
+                account=int(h["account"]),
+                instrument=int(h["instrument"]),
+                side=int(h["side"]),
+                tif=int(h["tif"]),
+                price_ticks=int(h["price_ticks"]),
+                qty_lots=int(h["total_lots"]),
+                cum_qty_lots=int(h["traded_lots"]),
+                leaves_qty_lots=int(h["left_lots"]),
+                client_order_id=words[:5].tobytes().rstrip(b"\0").decode(errors="replace") if h["flags"] & s.HOLD_HAS_IDS else "",
+                entry_ts_ns=int(h["entry_ts_ns"]),
+            )
+            for h, words in zip(holds, ids, strict=True)
+            if h["state"] == e.HOLD_LIVE and h["type"] == e.LIMIT and h["left_lots"] > 0
+        ]
+        return sorted(orders, key=lambda o: o.order_id), seq
+
+    def book(self, instrument: int, levels: int) -> tuple[list[Level], list[Level], int]:
+        """Best ``levels`` bids and asks, best first; and the seq that they stand for."""
+        holds, _, seq = self._copy_holds(0, instrument)
+        sides: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
+        for h in holds:
+            if h["state"] == e.HOLD_LIVE and h["type"] == e.LIMIT and h["left_lots"] > 0:
+                level = sides[int(h["side"])].setdefault(int(h["price_ticks"]), [0, 0])
+                level[0] += int(h["left_lots"])
+                level[1] += 1
+        bids = [Level(p, q, n) for p, (q, n) in sorted(sides[e.BUY].items(), reverse=True)[:levels]]
+        asks = [Level(p, q, n) for p, (q, n) in sorted(sides[e.SELL].items())[:levels]]
+        return bids, asks, seq
+
+    def _copy_holds(self, account: int, instrument: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Rows of live orders, copied while nothing was settled; after many tries the last copy, as of the seq read after it."""
+        holds = self._state.holds[:0]
+        ids = self._state.hold_ids[:0]
+        seq = 0
+        for _ in range(_TRIES):
+            before = self._settled()
+            count = int(live_holds(self._state, account, instrument, self._rows))
+            if count > len(self._rows):
+                self._rows = np.zeros(2 * count, dtype=np.int64)
+                continue
+            rows = self._rows[:count]
+            holds, ids = self._state.holds[rows], self._state.hold_ids[rows]
+            seq = self._settled()
+            if seq == before:
+                break
+        return holds, ids, seq
+
+    def _settled(self) -> int:
+        return int(load_acquire(self._board, b.SETTLED_SEQ))
+
+    def _asset(self, index: int) -> Asset:
+        row = self._state.assets[index]
+        return Asset(int(index), row["symbol"].decode(), int(row["scale"]))
+
+
+def attach_view(context: Context) -> RiskView:
+    """View of the epoch ``context.epoch``."""
+    engine = context.engine
+    arrays = attach_arena(context.risk_state, s.state_spec(engine.limits, engine.rings.window), COMMAND_SCHEMA)
+    return RiskView(s.make_state(arrays), BoardFile.attach(context.shared).board)

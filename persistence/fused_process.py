@@ -1,0 +1,60 @@
+"""Topology ``fused``: risk and the matchers in one process and one thread; sequencer and journal are processes of their own as ever."""
+
+from __future__ import annotations
+
+import os
+
+from matcher.process import shard_spec
+from persistence.fused import FusedEngine, risk_spec
+from persistence.recovery import warm as warm
+from protocol import board as b
+from protocol import enums as e
+from protocol.instance import Context
+from protocol.readers import COMMAND_RISK, ready_word
+from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
+from ringbuf.arena import attach_arena
+from ringbuf.atomics import store_release
+from ringbuf.board import BoardFile, claim_line
+from ringbuf.file import RingFile
+from ringbuf.loop import jitter, run_loop
+from ringbuf.waiting import STRATEGIES
+from risk import state as s
+from risk.process import OutboxSender, publish_counters
+
+STEP_COMMANDS = 256
+
+
+def main(context: Context) -> int:
+    """Reserve, match and settle until told to stop."""
+    board = BoardFile.attach(context.shared).board
+    claim_line(board, context.line)
+    config = context.engine
+    commands = RingFile.attach(context.command_ring, COMMAND_DTYPE, COMMAND_SCHEMA, context.epoch, board)
+    commands.adopt_reader(COMMAND_RISK, context.line)
+    outcomes = RingFile.attach(context.outcome_ring, OUTCOME_DTYPE, OUTCOME_SCHEMA, context.epoch, board)
+    outcomes.take_writer(context.line)
+    ingress = RingFile.attach(context.ingress(e.SOURCE_RISK), COMMAND_DTYPE, COMMAND_SCHEMA, board=board)
+    ingress.take_writer(context.line)
+    risk_arrays = attach_arena(context.risk_state, risk_spec(config), COMMAND_SCHEMA)
+    engine = FusedEngine(
+        config,
+        risk_arrays,
+        [attach_arena(context.matcher_state(k), shard_spec(config), COMMAND_SCHEMA) for k in range(config.shards)],
+        last_seq=int(risk_arrays["meta"][s.SETTLED]),
+        budget=STEP_COMMANDS,
+        commands=commands.ring,
+        outcomes=outcomes.ring,
+    )
+    outbox = OutboxSender(engine.risk, ingress.ring)
+    store_release(board, b.RESERVED_SEQ, engine.settled_seq)
+    store_release(board, b.SETTLED_SEQ, engine.settled_seq)
+
+    def one_step() -> int:
+        work = engine.step()
+        if work:
+            publish_counters(engine.risk, board)
+        return work + outbox.step()
+
+    store_release(board, ready_word(context.line), os.getpid())
+    run_loop(board, context.line, STRATEGIES[config.wait], one_step, b.STOP, jitter(context.jitter_seed and context.jitter_seed + context.line))
+    return 0

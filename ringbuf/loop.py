@@ -1,0 +1,44 @@
+"""The loop of a process: step, and wait by its strategy when there is nothing to do, until a word of the board says stop."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from ringbuf.atomics import load_acquire
+from ringbuf.waiting import idle_wait, woke
+
+__all__ = ["jitter", "run_loop"]
+
+_JITTER_NS_MAX: Final = 2_000_000
+
+
+def run_loop(
+    board: np.ndarray, line: int, strategy: int, step: Callable[[], int], stop_word: int, delay: Callable[[], None] | None = None
+) -> None:
+    """Call ``step`` (which returns the work it did, and never blocks) until ``board[stop_word]`` is not 0.
+
+    ``delay``: called before steps, for tests of timing.
+    """
+    idle = 0
+    while load_acquire(board, stop_word) == 0:
+        if delay is not None:
+            delay()
+        idle = woke(board, line, idle) if step() else idle_wait(board, line, idle, strategy)
+
+
+def jitter(seed: int) -> Callable[[], None] | None:
+    """Forced delays for a stage: now and then a long one, the same sequence for the same seed; None for seed 0."""
+    if seed == 0:
+        return None
+    rng = random.Random(seed)  # noqa: S311 - chance for a test, not a secret
+
+    def delay() -> None:
+        if rng.random() < 0.02:
+            time.sleep(rng.randrange(_JITTER_NS_MAX) / 1e9)
+
+    return delay

@@ -1,0 +1,212 @@
+"""Merging, stamping, timers. The sequencer knows when, not what: it refuses nothing and looks at no more than type and flags.
+
+A producer's slot at position p of its ingress ring is its command number p; positions up to the recovered number of the source are
+skipped, so that each is sequenced once. Timers are rows (period, phase, next boundary) that SET_TIMER commands set; row 0 asks for
+CHECKPOINT, the others for TICK. A boundary is sequenced before the first command whose time is not below it, with its own time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from protocol import enums as e
+from protocol.jit import entry, inner
+from protocol.records import SLOT_BYTES, VERSION
+from ringbuf.bundle import Bundle
+from ringbuf.ring import publish, published, room
+
+SEQ: Final = 0  # last seq stamped
+TS_NS: Final = 1  # last time stamped
+META_WORDS: Final = 16
+
+PERIOD_NS: Final = 0
+PHASE_NS: Final = 1
+NEXT_NS: Final = 2
+TIMER_WORDS: Final = 4
+
+CHECKPOINT_TIMER: Final = 0
+TICK_TIMER: Final = 1
+PERIOD_MIN_NS: Final = 1_000_000
+
+_SLOT_WORDS: Final = SLOT_BYTES // 8
+_NEVER: Final = (1 << 63) - 1
+
+
+def state_spec(timers: int) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
+    """Arrays of the sequencer: ``meta``; ``sources``, the last number of each producer; ``timers``."""
+    i8 = np.dtype("<i8")
+    return [("meta", i8, (META_WORDS,)), ("sources", i8, (e.SOURCES_MAX,)), ("timers", i8, (timers, TIMER_WORDS))]
+
+
+def make_state(arrays: dict[str, np.ndarray]) -> Bundle:
+    """The sequencer's state over arrays that exist already."""
+    return Bundle(**arrays)
+
+
+@inner
+def group_length(slots, position):
+    """Number of slots of the group whose head stands at ``position``; groups are published whole."""
+    mask = slots.shape[0] - 1
+    length = 1
+    while (slots[(position + length - 2) & mask]["flags"] & e.FLAG_MORE) != 0:
+        assert length < e.GROUP_SLOTS_MAX
+        length += 1
+    return length
+
+
+@inner
+def set_timer(state, command, ts_ns):
+    """Apply SET_TIMER as risk accepts it: period 0 stops the timer, otherwise the first boundary lies after ``ts_ns``."""
+    row = command["timer"]
+    period = command["price_ticks"]
+    if row < 0 or row >= state.timers.shape[0] or (period != 0 and period < PERIOD_MIN_NS):
+        return
+    phase = command["qty_lots"]
+    state.timers[row, PERIOD_NS] = period
+    state.timers[row, PHASE_NS] = phase
+    state.timers[row, NEXT_NS] = 0 if period == 0 else phase + ((ts_ns - phase) // period + 1) * period
+
+
+@inner
+def first_timer(state):
+    """(row, boundary) of the timer that is due first; row -1 where no timer runs."""
+    best = -1
+    boundary = _NEVER
+    for row in range(state.timers.shape[0]):
+        due = state.timers[row, NEXT_NS]
+        if state.timers[row, PERIOD_NS] > 0 and due < boundary:
+            best = row
+            boundary = due
+    return best, boundary
+
+
+@inner
+def stamp_timer(state, commands, command_words, row, boundary):
+    """Sequence the boundary of a timer; there is room."""
+    seq = state.meta[SEQ] + 1
+    i = (seq - 1) & (commands.slots.shape[0] - 1)
+    for word in range(_SLOT_WORDS):
+        command_words[i, word] = 0
+    state.sources[e.SOURCE_SEQUENCER] += 1
+    c = commands.slots[i]
+    c["seq"] = seq
+    c["ts_ns"] = boundary
+    c["type"] = e.CHECKPOINT if row == CHECKPOINT_TIMER else e.TICK
+    c["timer"] = row
+    c["source"] = e.SOURCE_SEQUENCER
+    c["version"] = VERSION
+    c["source_seq"] = state.sources[e.SOURCE_SEQUENCER]
+    state.meta[SEQ] = seq
+    state.meta[TS_NS] = boundary
+    state.timers[row, NEXT_NS] = boundary + state.timers[row, PERIOD_NS]
+
+
+@inner
+def run_timers(state, commands, command_words, until_ns):
+    """Sequence every boundary up to and with ``until_ns``; False where the command ring is full before."""
+    while True:
+        row, boundary = first_timer(state)
+        if row < 0 or boundary > until_ns:
+            return True
+        unpublished = state.meta[SEQ] - published(commands)
+        if room(commands, unpublished + 1) < unpublished + 1:
+            return False
+        stamp_timer(state, commands, command_words, row, boundary)
+
+
+@inner
+def stamp_group(state, ingress, ingress_words, commands, command_words, source, position, length, ts_ns, clock):
+    """Copy a group into the command ring, numbered and timed; there is room."""
+    ingress_mask = ingress.slots.shape[0] - 1
+    command_mask = commands.slots.shape[0] - 1
+    first_seq = state.meta[SEQ] + 1
+    for k in range(length):
+        source_row = (position + k - 1) & ingress_mask
+        row = (first_seq + k - 1) & command_mask
+        for word in range(_SLOT_WORDS):
+            command_words[row, word] = ingress_words[source_row, word]
+        command_words[row, 0] = first_seq + k
+        command_words[row, 1] = ts_ns
+    head = commands.slots[(first_seq - 1) & command_mask]
+    if clock != e.CLOCK_VERBATIM:
+        head["source"] = source
+        head["source_seq"] = position
+    state.meta[SEQ] = first_seq + length - 1
+    state.meta[TS_NS] = ts_ns
+    state.sources[source] = position + length - 1
+    if head["type"] == e.SET_TIMER and clock != e.CLOCK_VERBATIM:
+        set_timer(state, head, ts_ns)
+
+
+@entry
+def take(state, ingress, ingress_words, commands, command_words, source, now_ns, clock, limit):
+    """Sequence up to ``limit`` slots of one producer, whole groups; publishes them with one store.
+
+    Parameters
+    ----------
+    state : Bundle of ``state_spec``
+    ingress, commands : Ring of COMMAND; ``*_words`` int64[capacity, 16] views of their slots
+    source : the producer
+    now_ns : time to stamp with CLOCK_LIVE; with CLOCK_VIRTUAL the head's ``entry_ts_ns`` counts, with CLOCK_VERBATIM its ``ts_ns``
+    limit : at least a group
+
+    Returns
+    -------
+    int
+        Slots sequenced, timers included.
+    """
+    first_seq = state.meta[SEQ]
+    end = published(ingress)
+    mask = ingress.slots.shape[0] - 1
+    taken = 0
+    while state.sources[source] < end and taken < limit:
+        position = state.sources[source] + 1
+        length = group_length(ingress.slots, position)
+        head = ingress.slots[(position - 1) & mask]
+        ts_ns = now_ns
+        if clock == e.CLOCK_VIRTUAL:
+            ts_ns = head["entry_ts_ns"]
+        elif clock == e.CLOCK_VERBATIM:
+            ts_ns = head["ts_ns"]
+        ts_ns = max(ts_ns, state.meta[TS_NS])
+        if clock != e.CLOCK_VERBATIM and not run_timers(state, commands, command_words, ts_ns):
+            break
+        wanted = state.meta[SEQ] - published(commands) + length
+        if room(commands, wanted) < wanted:
+            break
+        stamp_group(state, ingress, ingress_words, commands, command_words, source, position, length, ts_ns, clock)
+        taken += length
+    if state.meta[SEQ] > published(commands):
+        publish(commands, state.meta[SEQ])
+    return state.meta[SEQ] - first_seq
+
+
+@entry
+def tick(state, commands, command_words, now_ns):
+    """Sequence the boundaries that have passed (CLOCK_LIVE); returns how many."""
+    first_seq = state.meta[SEQ]
+    run_timers(state, commands, command_words, now_ns)
+    if state.meta[SEQ] > first_seq:
+        publish(commands, state.meta[SEQ])
+    return state.meta[SEQ] - first_seq
+
+
+@entry
+def observe(state, slots):
+    """Bring the state to where it was after the command ``slots`` (COMMAND[n], whole groups, in order) were sequenced; for recovery."""
+    i = 0
+    while i < slots.shape[0]:
+        length = group_length(slots, i + 1) if (slots[i]["flags"] & e.FLAG_MORE) != 0 else 1
+        head = slots[i]
+        source = head["source"]
+        state.sources[source] = max(state.sources[source], head["source_seq"] + length - 1)
+        if head["type"] == e.SET_TIMER:
+            set_timer(state, head, head["ts_ns"])
+        elif source == e.SOURCE_SEQUENCER and (head["type"] == e.TICK or head["type"] == e.CHECKPOINT):
+            row = head["timer"]
+            state.timers[row, NEXT_NS] = head["ts_ns"] + state.timers[row, PERIOD_NS]
+        state.meta[SEQ] = head["seq"] + length - 1
+        state.meta[TS_NS] = head["ts_ns"]
+        i += length
