@@ -160,24 +160,32 @@ class FusedEngine:
         return int(self.risk.meta[risk_state.SETTLED])
 
     def hashes(self) -> dict[str, int]:
-        """Hashes by named structure as of the last settled command; ``state`` over all of them. Independent of the number of shards."""
-        out = np.zeros(len(risk_hashes.STRUCTURES), dtype=np.int64)
-        risk_hashes.named_hashes(self.risk, out)
-        named = {name: int(h) for name, h in zip(risk_hashes.STRUCTURES, out, strict=True)}
-        named["books"] = _wrap(sum(int(books_hash(m)) for m in self.matchers))
-        total = 0
-        for h in named.values():
-            total = int(mix(total, h))
-        named["state"] = total
-        meta = self.risk.meta
-        named["verdicts"] = int(meta[risk_state.VERDICT_HASH])
-        named["outcomes"] = int(meta[risk_state.OUTCOME_HASH])
-        named["events"] = _wrap(sum(int(m.meta[matcher_state.EVENT_HASH]) for m in self.matchers))
-        return named
+        """Hashes by named structure as of the last settled command; see ``hashes_of``."""
+        return hashes_of(self.risk, self.matchers)
 
     def unbalanced_asset(self) -> int:
         """0 when money is conserved in every asset (see ``risk.hashes.first_unbalanced_asset``)."""
         return int(risk_hashes.first_unbalanced_asset(self.risk))
+
+
+def hashes_of(risk: Bundle, matchers: list[Bundle]) -> dict[str, int]:
+    """Hashes by named structure of a state that stands still, with everything settled.
+
+    ``state`` is over all structures; ``verdicts``, ``outcomes`` and ``events`` are over what led to it. None depends on the number of
+    shards or on where a row is stored.
+    """
+    out = np.zeros(len(risk_hashes.STRUCTURES), dtype=np.int64)
+    risk_hashes.named_hashes(risk, out)
+    named = {name: int(h) for name, h in zip(risk_hashes.STRUCTURES, out, strict=True)}
+    named["books"] = _wrap(sum(int(books_hash(m)) for m in matchers))
+    total = 0
+    for h in named.values():
+        total = int(mix(total, h))
+    named["state"] = total
+    named["verdicts"] = int(risk.meta[risk_state.VERDICT_HASH])
+    named["outcomes"] = int(risk.meta[risk_state.OUTCOME_HASH])
+    named["events"] = _wrap(sum(int(m.meta[matcher_state.EVENT_HASH]) for m in matchers))
+    return named
 
 
 def _wrap(x: int) -> int:

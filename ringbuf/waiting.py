@@ -54,7 +54,7 @@ _YIELD_ROUNDS = 128
 # The sleep grows only after this many time-outs without work: an exchange at rest must cost next to nothing.
 _PATIENT_TIMEOUTS = 64
 SHORTEST_SLEEP_NS = 1_000_000
-LONGEST_SLEEP_NS = 10_000_000
+LONGEST_SLEEP_NS = 50_000_000
 
 # The state: rounds in bits 0-15, armed, last sleep timed out, time-outs in a row in 18-27, low bits of the bell when
 # armed in 28-51, and in 52-61 the busy steps that STEPS_BUSY does not have yet: publishers read that line at every

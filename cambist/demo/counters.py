@@ -1,4 +1,4 @@
-"""What the bots tell the screen: words of their line of the board, renewed each second. Needs neither numpy nor numba."""
+"""What the bots tell the screen: words of their line of the board, renewed each second."""
 
 from __future__ import annotations
 

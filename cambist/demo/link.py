@@ -23,6 +23,7 @@ from ringbuf import (
     BELL,
     LINE_WORDS,
     SLEEPING,
+    SLEEPS,
     Ring,
     RingError,
     RingFile,
@@ -39,6 +40,7 @@ from ringbuf import (
 from ringbuf.ring import PUBLISHED
 
 STOP_GATEWAYS: Final = 2
+_NEVER: Final = (1 << 63) - 1
 _NOTHING: Final = np.zeros(0, dtype=OUTCOME_DTYPE)
 _NAP_NS: Final = 1_000_000
 """Longest sleep on the bell while something is not durable: what a bell that was lost may cost."""
@@ -65,7 +67,7 @@ class Link:
         self._follower: OutcomeFollower | None = None
         self._sent_ns: dict[int, int] = {}
         self._seen_seq = 0
-        self._durable_seen = -1
+        self._durable_at_send = -1
         self.latencies_ns: list[int] = []
 
     @property
@@ -82,9 +84,13 @@ class Link:
         """Whether the board tells gateways to end."""
         return bool(load_acquire(self._board, lines.STOP) >= STOP_GATEWAYS)
 
-    def open_for(self, count: int) -> bool:
-        """Whether ``count`` slots may be sent now: the engine runs, the disk has space, half of the ring stays free."""
-        if load_acquire(self._board, lines.ENGINE_STATE) != lines.ENGINE_RUNNING or self._follower is None:
+    def open_for(self, count: int, *, last: bool = False) -> bool:
+        """Whether ``count`` slots may be sent now: the engine runs, the disk has space, half of the ring stays free.
+
+        With ``last`` also while the exchange stops: the engine works off what gateways sent before they ended.
+        """
+        state = load_acquire(self._board, lines.ENGINE_STATE)
+        if self._follower is None or not (state == lines.ENGINE_RUNNING or (last and state == lines.ENGINE_STOPPING)):
             return False
         if load_acquire(self._board, lines.JOURNAL_SPACE) != 0:
             return False
@@ -101,6 +107,8 @@ class Link:
         sent_ns = time.monotonic_ns()
         for source_seq in range(first, first + len(group)):
             self._sent_ns[source_seq] = sent_ns
+        if self._context.engine.durability == "sync":
+            self._durable_at_send = int(load_acquire(self._board, lines.DURABLE_SEQ))
         publish(self._ingress, first + len(group) - 1)
 
     def follow(self) -> Released:
@@ -112,7 +120,6 @@ class Link:
         follower = self._follower
         if follower is None:
             return Released(_NOTHING, lost=False)
-        self._durable_seen = int(load_acquire(self._board, lines.DURABLE_SEQ))
         released = follower.poll()
         outcomes = released.outcomes
         if len(outcomes):
@@ -127,10 +134,12 @@ class Link:
         """Sleep until ``end_ns`` (CLOCK_MONOTONIC), or until more outcomes may be durable."""
         follower = self._follower
         if follower is None or not self._sent_ns or follower.durable_seq() < 0:
-            await_durable(self._board, self._line, self._ingress.words, -1, 0, end_ns)
+            await_durable(self._board, self._line, self._ingress.words, _NEVER, 0, end_ns)
             return
-        position = -1 if follower.full or follower.held else follower.position
-        await_durable(self._board, self._line, follower.ring.words, position, self._durable_seen, end_ns)
+        position, after_seq = follower.position, self._durable_at_send
+        if follower.held_seq is not None:
+            position, after_seq = -1, follower.held_seq - 1
+        await_durable(self._board, self._line, follower.ring.words, position, after_seq, end_ns)
 
     def _count(self, outcomes: np.ndarray) -> None:
         ended_ns = time.monotonic_ns()
@@ -164,31 +173,33 @@ class Link:
 
 
 @entry
-def await_durable(board, line, words, position, durable_seq, end_ns):
-    """Sleep on the bell of ``line`` until the journal is past ``durable_seq`` and the ring past ``position``.
+def await_durable(board: np.ndarray, line: int, words: np.ndarray, position: int, after_seq: int, end_ns: int) -> None:
+    """Sleep on the bell of ``line``, which the journal rings, until it and a ring are far enough, or the time is over.
 
     Parameters
     ----------
     board : int64 board
     line : int, bell line of this process
     words : int64, header of the outcome ring
-    position : int, last position read; -1 = whatever is there
-    durable_seq : int, what the journal had reached; with ``position`` -1 and 0 here only the time counts
+    position : int, last position read; -1 = only the journal counts, _NEVER = only the time
+    after_seq : int, the journal is to be past this command
     end_ns : int, CLOCK_MONOTONIC at which to return at the latest
     """
     base = line * LINE_WORDS
-    timed = position < 0 and durable_seq == 0
+    timed = position == _NEVER
     while True:
         bell = load_acquire(board, base + BELL)
-        store_release(board, base + SLEEPING, np.int64(0 if timed else 1))
-        fence()
+        if not timed:
+            store_release(board, base + SLEEPING, 1)
+            fence()
         heartbeat(board, line)
         left_ns = end_ns - now_ns()
-        moved = load_acquire(board, lines.DURABLE_SEQ) > durable_seq
-        there = load_acquire(words, PUBLISHED) > position
-        if left_ns <= 0 or (moved and there and not timed):
+        durable = load_acquire(board, lines.DURABLE_SEQ) > after_seq
+        if left_ns <= 0 or (durable and load_acquire(words, PUBLISHED) > position):
             store_release(board, base + SLEEPING, 0)
             return
         if not timed:
-            left_ns = min(left_ns, _SHORT_NAP_NS if moved else _NAP_NS)
+            # The bell tells of the journal only; for risk to settle what is durable already, short naps do.
+            left_ns = min(left_ns, _SHORT_NAP_NS if durable else _NAP_NS)
+        board[base + SLEEPS] += 1
         futex_wait(board, base + BELL, bell, left_ns)

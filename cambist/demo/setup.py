@@ -123,7 +123,9 @@ def set_up(client: Client) -> Demo:
 
 def read(client: Client) -> Demo:
     """The demo as it stands."""
-    assets = {row["symbol"]: Asset(row["asset"], row["symbol"], row["scale"]) for row in client.call("assets")["assets"]}
+    assets = {
+        row["symbol"]: Asset(row["asset"], row["symbol"], row["scale"]) for row in client.call("assets")["assets"]
+    }
     listings = {listing.symbol: listing for listing in plan.LISTINGS}
     markets = {}
     for row in client.call("instruments")["instruments"]:
@@ -162,8 +164,7 @@ def document(demo: Demo, socket_path: Path) -> dict[str, Any]:
                 "name": funding.name,
                 "account": demo.accounts[funding.name],
                 "balances": {
-                    symbol: demo.assets[symbol].amount(units)
-                    for symbol, units in demo.balances[funding.name].items()
+                    symbol: demo.assets[symbol].amount(units) for symbol, units in demo.balances[funding.name].items()
                 },
             }
             for funding in plan.USERS

@@ -95,7 +95,7 @@ class State(enum.Enum):
 class Quote:
     """A maker's place on one level of one side; ``order_id`` and what follows are of the order that stands there."""
 
-    __slots__ = ("account", "cum_lots", "book", "level", "order_id", "price_ticks", "side", "state", "to_cancel")
+    __slots__ = ("account", "book", "cum_lots", "level", "order_id", "price_ticks", "side", "state", "to_cancel")
 
     def __init__(self, book: Book, account: int, side: int, level: int) -> None:
         self.book = book

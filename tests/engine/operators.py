@@ -1,0 +1,522 @@
+"""Random histories of a market with operators: bands, breakers, clock ticks, listings, accounts, adjustments, client order ids.
+
+    python -m tests.engine.operators --seed 7 --n 3000 [--variant tiny-random-3]
+
+drives the oracle while it writes, so that it knows what stands and what is owed; funds are short. Every variant of the engine must write the
+oracle's outcomes byte for byte. Risk's own halts come back at random later points of the history.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from matcher.views import resting_orders
+from protocol import build
+from protocol import enums as e
+from protocol.instance import Limits
+from protocol.instruments import Asset, Instrument
+from protocol.records import OUTCOME_DTYPE, OUTCOME_IDS, command_slots
+from risk import state as s
+from tests.engine.campaign import variants
+from tests.engine.driver import LIMITS, Run, Schedule, Variant, balance
+from tests.engine.oracle_more import E8, Halt, Oracle, Side, Stp, Tif, halt_slot
+
+ACCOUNTS, ASSETS, INSTRUMENTS = 8, 5, 7
+WHO = ("op", "test")
+START_TS_NS = 1_700_000_000_000_000_000
+GATEWAY = e.SOURCE_FIRST_GATEWAY
+SCALES = {1: 6, 2: 8, 3: 8, 4: 0}
+TABLE = (
+    # instrument, base, quote, tick_e8, lot_atoms, band_up, band_down, breaker, reference, price_max, qty_max
+    (1, 2, 1, 1_000_000, 10_000, 5_000_000, 5_000_000, 2_000_000, 400, 0, 0),
+    (2, 3, 1, 1_000_000, 10_000, 10_000_000, 0, 3_000_000, 0, 0, 0),
+    (3, 3, 2, 10_000, 100_000, 0, 8_000_000, 0, 500, 510, 3_000),
+    (5, 2, 4, 100_000_000, 100_000_000, 0, 0, 1_000_000, 300, 0, 0),
+)
+"""Shares of 1e-8; instrument 4 stays unlisted, 6 is listed on the way."""
+
+
+def numbered(group: np.ndarray, seq: int) -> np.ndarray:
+    """A copy of the group as the sequencer stamps it."""
+    out = group.copy()
+    out["seq"] = np.arange(seq, seq + len(out))
+    out["ts_ns"] = START_TS_NS + 1_000 * seq
+    return out
+
+
+class Market:
+    """One history in the making: stamped groups and the oracle's outcomes of each."""
+
+    def __init__(self, seed: int, n: int) -> None:
+        self.name = f"--seed {seed} --n {n}"
+        self.random = random.Random(seed)
+        self.oracle = Oracle(ACCOUNTS, ASSETS, INSTRUMENTS)
+        self.groups: list[np.ndarray] = []
+        self.expected: list[np.ndarray] = []
+        self.next_seq = 1
+        self.next_number = {GATEWAY: 1, e.SOURCE_CONTROL: 1}
+        self.mid = {instrument: 400.0 for instrument in range(1, INSTRUMENTS + 1)}
+        self.follow: list[Callable[[], object]] = []
+        self._open()
+        while len(self.groups) < n:
+            self._next()
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def send(self, group: np.ndarray, source: int = GATEWAY) -> None:
+        """Number the group, sequence it and apply it."""
+        number = self.next_number[source]
+        self.next_number[source] = number + len(group)
+        self._apply(build.stamp(group, source, number))
+
+    def office(self, group: np.ndarray) -> None:
+        """The same from the control gateway."""
+        self.send(group, e.SOURCE_CONTROL)
+
+    def _apply(self, group: np.ndarray) -> None:
+        group = numbered(group, self.next_seq)
+        self.next_seq += len(group)
+        self.groups.append(group)
+        self.expected.append(self.oracle.apply(group))
+        if len(self.groups) % 200 == 0:
+            self.oracle.check()
+
+    def _open(self) -> None:
+        rng = self.random
+        for number, scale in SCALES.items():
+            self.office(build.list_asset(Asset(number, f"A{number}", scale), *WHO))
+        for row in TABLE:
+            self.office(build.list_instrument(self._instrument(*row), *WHO))
+        for account in range(1, ACCOUNTS - 1):
+            self.office(build.create_account(account, *WHO))
+            for asset in SCALES:
+                if rng.random() < 0.85:
+                    self.office(build.deposit(account, asset, self._funds(asset), *WHO))
+
+    def _instrument(self, number: int, base: int, quote: int, tick: int, lot: int, *rest: int) -> Instrument:
+        up, down, breaker, reference, price_max, qty_max = rest
+        maker, taker = self.random.choice(((0, 0), (-10_000, 40_000), (100_000, 100_000), (20_000_000, 50_000_000)))
+        assets = {n: Asset(n, f"A{n}", SCALES.get(n, 8)) for n in (base, quote)}
+        return Instrument(
+            number, f"I{number}", assets[base], assets[quote], tick, lot, maker, taker, up, down, reference, breaker, price_max, qty_max
+        )
+
+    def _funds(self, asset: int) -> int:
+        most = {1: 4_000_000_000, 2: 100_000_000, 3: 100_000_000, 4: 40_000}[asset]
+        return 1 + self.random.randrange(most)
+
+    # ------------------------------------------------------------------------------------------------------- actions
+
+    def _next(self) -> None:
+        rng = self.random
+        if self.oracle.outbox and rng.random() < 0.12:
+            self._apply(self.oracle.halt_command())
+            return
+        if self.follow and rng.random() < 0.3:
+            self.follow.pop(rng.randrange(len(self.follow)))()
+            return
+        for instrument in self.mid:
+            self.mid[instrument] = max(40.0, self.mid[instrument] * (1 + (rng.random() - 0.5) * 0.004))
+        actions = (self.limit, self.market, self.amount, self.cancel, self.amend, self.tick, self.money, self.bands, self.accounts)
+        weights = (50, 7, 7, 9, 12, 8, 6, 2, 2)
+        more = (self.listing, self.status, self.cancel_all, self.odd, self.checkpoint)
+        rng.choices(actions + more, weights + (1, 3, 1, 2, 1))[0]()
+
+    def account(self) -> int:
+        return self.random.randrange(1, ACCOUNTS - 1) if self.random.random() < 0.98 else self.random.choice((0, 7, 8, 9, -1, 99))
+
+    def instrument(self) -> int:
+        return self.random.choice((1, 1, 1, 2, 2, 3, 5, 6)) if self.random.random() < 0.98 else self.random.choice((0, 4, 7, 8, -3, 99))
+
+    def price(self, instrument: int, side: int, *, crosses: bool) -> int:
+        rng = self.random
+        away = (1 if (side == Side.BUY) == crosses else -1) * rng.random() ** 2 * rng.choice((0.01, 0.03, 0.12))
+        return max(1, int(self.mid.get(instrument, 400.0) * (1 + away)))
+
+    def lots(self, account: int, instrument: int, side: int, price: int) -> int:
+        rng = self.random
+        market = self.oracle.markets.get(instrument)
+        if market is None:
+            return 5
+        spec = market.spec
+        wallet = (account, spec.quote if side == Side.BUY else spec.base)
+        most = self.oracle.free.get(wallet, 0) // (max(1, price) * market.k if side == Side.BUY else spec.lot_atoms)
+        if rng.random() < 0.25:
+            return max(1, most + rng.choice((0, 0, 0, 1)))
+        return 1 + int(rng.random() ** 2 * max(1, most) * rng.choice((0.3, 0.3, 1.5)))
+
+    def side(self) -> int:
+        return self.random.randrange(2)
+
+    def stp(self) -> int:
+        return self.random.choice(tuple(Stp)) if self.random.random() < 0.4 else 0
+
+    def order(self, group: np.ndarray) -> None:
+        """Often with the client's own ids."""
+        rng = self.random
+        if rng.random() < 0.3:
+            text = "".join(rng.choices("abcdefghijklmnop-0123456789", k=rng.choice((1, 8, 35, 36, 36))))
+            group = build.with_client_order_id(group, text, rng.randrange(1 << 40), rng.randrange(-5, 1 << 62))
+        self.send(group)
+
+    def limit(self) -> None:
+        rng = self.random
+        account, instrument, side = self.account(), self.instrument(), self.side()
+        price = self.price(instrument, side, crosses=rng.random() < 0.35)
+        tif = rng.choice((Tif.GTC,) * 6 + (Tif.IOC, Tif.FOK, Tif.POST_ONLY))
+        lots = self.lots(account, instrument, side, price)
+        self.order(
+            build.limit(account=account, instrument=instrument, side=side, price_ticks=price, qty_lots=lots, tif=tif, stp=self.stp())
+        )
+
+    def market(self) -> None:
+        account, instrument, side = self.account(), self.instrument(), self.side()
+        price = self.random.choice((0, 0, 0, 1, self.price(instrument, side, crosses=True)))
+        lots = self.lots(account, instrument, side, price or int(self.mid.get(instrument, 400) * 1.1))
+        self.order(build.market(account=account, instrument=instrument, side=side, qty_lots=lots, price_ticks=price, stp=self.stp()))
+
+    def amount(self) -> None:
+        account, instrument, side = self.account(), self.instrument(), self.side()
+        price = self.random.choice((0, 0, self.price(instrument, side, crosses=True)))
+        at = price or int(self.mid.get(instrument, 400) * 1.1)
+        market = self.oracle.markets.get(instrument)
+        units = self.lots(account, instrument, side, at) * at * (market.k if market else 1) + self.random.randrange(3)
+        group = build.market_amount(
+            account=account, instrument=instrument, side=side, amount_units=units, price_ticks=price, stp=self.stp()
+        )
+        self.order(group)
+
+    def cancel(self) -> None:
+        rng = self.random
+        if not self.oracle.orders:
+            return
+        order = self.oracle.orders[rng.choice(list(self.oracle.orders))]
+        account = order.account if rng.random() < 0.95 else self.account()
+        self.send(build.cancel(account=account, instrument=order.instrument, order_id=order.id))
+        if rng.random() < 0.5:  # what it freed is needed at once
+            lots = self.lots(order.account, order.instrument, order.side, order.price)
+            group = build.limit(
+                account=order.account, instrument=order.instrument, side=order.side, price_ticks=order.price, qty_lots=lots
+            )
+            self.order(group)
+
+    def amend(self) -> None:
+        rng = self.random
+        if not self.oracle.orders:
+            return
+        order = self.oracle.orders[rng.choice(list(self.oracle.orders))]
+        price = rng.choice((order.price, order.price, self.price(order.instrument, order.side, crosses=rng.random() < 0.3), 10_000))
+        total = max(1, rng.choice((order.total, order.total + 1, order.total - 1, order.total // 2, order.total + rng.randrange(50))))
+        if rng.random() < 0.3:
+            total = order.total + self.lots(order.account, order.instrument, order.side, price)
+        account = order.account if rng.random() < 0.97 else self.account()
+        group = build.amend(account=account, instrument=order.instrument, order_id=order.id, price_ticks=price, qty_lots=total)
+        self.send(group)
+
+    def cancel_all(self) -> None:
+        account, instrument = self.random.choice(((self.account(), 0), (self.account(), 0), (0, self.instrument()), (0, 0), (3, 1)))
+        self.send(build.cancel_all(account=account, instrument=instrument))
+
+    def tick(self) -> None:
+        group = command_slots(1)
+        group["type"] = e.TICK
+        group["timer"] = 1
+        self.office(group)
+
+    def checkpoint(self) -> None:
+        group = command_slots(1)
+        group["type"] = e.CHECKPOINT
+        self.office(group)
+
+    def money(self) -> None:
+        rng = self.random
+        account, asset = self.account(), rng.choice((1, 1, 2, 3, 4, 4, 5, 9))
+        free = self.oracle.free.get((account, asset), 0)
+        part = rng.choice((free, free + 1, free // 2, 1, 0, 1 << 62, (1 << 62) - 1, -1))
+        some = 1 + rng.randrange(max(1, self._funds(asset) // 10)) if asset in SCALES else 1
+        holds = self.oracle.holds
+        held = rng.choice(list(holds)) if holds else 1
+        owner = holds[held].account if holds and rng.random() < 0.95 else account
+        rng.choice(
+            (
+                lambda: self.office(build.deposit(account, asset, rng.choice((some, some, some, part)), *WHO)),
+                lambda: self.office(build.adjust(account, asset, rng.choice((some, -some, -part, -part)), *WHO)),
+                lambda: self.office(build.withdraw_hold(account, asset, part, *WHO)),
+                lambda: self.office(build.withdraw_settle(owner, held, *WHO)),
+                lambda: self.office(build.withdraw_release(owner, held, *WHO)),
+            )
+        )()
+
+    def bands(self) -> None:
+        rng = self.random
+        instrument = self.instrument()
+        self.office(
+            build.set_bands(
+                instrument,
+                band_up_e8=rng.choice((0, 3_000_000, 10_000_000, E8, E8 + 1)),
+                band_down_e8=rng.choice((0, 3_000_000, 10_000_000, E8 - 1, E8)),
+                breaker_e8=rng.choice((0, 1_000_000, 5_000_000, E8, -1)),
+                reference_ticks=rng.choice((0, 0, int(self.mid.get(instrument, 400.0)), -1, 1 << 61)),
+                operator=WHO[0],
+                reason=WHO[1],
+            )
+        )
+
+    def status(self) -> None:
+        account, instrument = self.account(), self.instrument()
+        self.random.choice(
+            (
+                lambda: (self.office(build.freeze(account, *WHO)), self.follow.append(lambda: self.office(build.unfreeze(account, *WHO)))),
+                lambda: (self.office(build.halt(instrument, *WHO)), self.follow.append(lambda: self.office(build.resume(instrument, *WHO)))),
+                lambda: [self.office(build.resume(n, *WHO)) for n in (1, 2, 5)],
+                lambda: self.office(build.set_fees(instrument, *self.random.choice(((0, 10), (-5, 5), (-6, 5), (0, E8))), *WHO)),
+            )
+        )()
+
+    def accounts(self) -> None:
+        rng = self.random
+        account = rng.choice((6, 6, 7, 8, 9, 0, 3))
+        rng.choice((self._close, lambda n: self.office(build.create_account(n, *WHO))))(account)
+
+    def _close(self, account: int) -> None:
+        """Sometimes after everything was taken out, so that it is empty at that very moment."""
+        if self.random.random() < 0.4 and account in self.oracle.status:
+            self.send(build.cancel_all(account=account))
+            for asset in SCALES:
+                if self.oracle.free[account, asset]:
+                    self.office(build.adjust(account, asset, -self.oracle.free[account, asset], *WHO))
+        self.office(build.close_account(account, *WHO))
+
+    def listing(self) -> None:
+        rng = self.random
+        good = (6, 3, 2, 10_000, 100_000, 0, 8_000_000, 0, 500, 0, 0)
+        spoiled = list(good)
+        at = rng.randrange(len(good))
+        spoiled[at] = rng.choice((0, -1, 1, 9, E8, E8 + 1, 1 << 62))
+        row = good if rng.random() < 0.3 else tuple(spoiled)
+        if not all(-(1 << 31) <= v < 1 << 31 for v in row[:3]):
+            row = good
+        group = build.list_instrument(self._instrument(*row), *WHO)
+        if rng.random() < 0.1:
+            group = build.list_asset(Asset(rng.choice((1, 5, 6)), "X", rng.choice((8, 11))), *WHO)
+        if rng.random() < 0.05:
+            group = group[:1].copy()
+            group["flags"] = 0
+        self.office(group)
+
+    def odd(self) -> None:
+        rng = self.random
+        group = command_slots(1)
+        group["type"] = rng.choice((0, 7, 15, 21, 43, 47, 50, 64, 65, 96, 105, 127, 255))
+        group["account"], group["instrument"], group["qty_lots"] = self.account(), self.instrument(), 1
+        if rng.random() < 0.5:
+            group = build.limit(account=self.account(), instrument=1, side=self.side(), price_ticks=self.price(1, 0, crosses=False), qty_lots=1)
+            field, value = rng.choice((("side", 2), ("side", 255), ("tif", 4), ("stp", 5), ("price_ticks", 0), ("qty_lots", -1)))
+            group[field] = value
+        elif rng.random() < 0.3:
+            group = build.set_timer(1, rng.choice((0, 1, 999_999, 1_000_000, -1)), 0, *WHO)
+        self.send(group)
+
+
+class Outcomes:
+    """A sink that keeps every outcome."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+
+    def __call__(self, outcomes: np.ndarray) -> None:
+        self.parts.append(outcomes.copy())
+
+    def all(self) -> np.ndarray:
+        return np.concatenate(self.parts) if self.parts else np.zeros(0, dtype=OUTCOME_DTYPE)
+
+
+def compare(expected: np.ndarray, actual: np.ndarray, groups: list[np.ndarray]) -> None:
+    """AssertionError with the first outcome that differs, its fields and its command."""
+    if expected.tobytes() == actual.tobytes():
+        return
+    for one, other in zip(expected, actual, strict=False):
+        if one.tobytes() == other.tobytes():
+            continue
+        dtype = OUTCOME_IDS.slot_dtype if one["kind"] == e.OUT_IDS else OUTCOME_DTYPE
+        a, b = (x.reshape(1).view(dtype)[0] for x in (one, other))
+        fields = {name: (a[name], b[name]) for name in dtype.names or () if a[name] != b[name]}
+        command = next(group[0] for group in groups if group["seq"][0] == min(int(one["seq"]), int(other["seq"])))
+        raise AssertionError(f"outcome {one['index']} of {describe(command)}: expected and actual differ in {fields}; expected {a}")
+    raise AssertionError(f"expected {len(expected)} outcomes, got {len(actual)}")
+
+
+def describe(command: np.void) -> str:
+    """A command in one line."""
+    fields = {name: command[name].item() for name in command.dtype.names or () if command[name] and name not in ("ts_ns", "version")}
+    return f"{e.COMMAND_NAMES.get(int(command['type']), '?')} {fields}"
+
+
+class MarketRun:
+    """A variant of the engine over the groups, in parts."""
+
+    def __init__(self, groups: list[np.ndarray], variant: Variant, parts: int = 4, limits: Limits = LIMITS) -> None:
+        self.groups = groups
+        self.outcomes = Outcomes()
+        self.run = Run(variant, sized(limits), self.outcomes)
+        for part in range(parts):
+            mine = groups[len(groups) * part // parts : len(groups) * (part + 1) // parts]
+            if mine:
+                self.run.feed(np.concatenate(mine))
+
+
+def sized(limits: Limits) -> Limits:
+    """Tables of exactly the oracle's size."""
+    return Limits(
+        accounts=ACCOUNTS, assets=ASSETS, instruments=INSTRUMENTS, orders=limits.orders, leaves=limits.leaves,
+        withdrawal_holds=limits.withdrawal_holds, outbox=limits.outbox, timers=limits.timers,
+    )  # fmt: skip
+
+
+def compare_tables(oracle: Oracle, run: Run) -> None:
+    """Balances, fees, references, statuses and books of the settled engine are the oracle's."""
+    engine = run.engine
+    risk = engine.risk
+    for account in range(1, ACCOUNTS + 1):
+        for asset in range(1, ASSETS + 1):
+            expected = (oracle.free[account, asset], oracle.locked[account, asset])
+            assert expected == balance(engine, account, asset), f"account {account}, asset {asset}"
+        status = e.ACCOUNT_FROZEN if account in oracle.frozen else oracle.status.get(account, e.ACCOUNT_NONE)
+        assert status == risk.accounts[account]["status"]
+    for asset in range(1, ASSETS + 1):
+        row = risk.assets[asset]
+        assert (oracle.fee[asset], oracle.net_deposits[asset]) == (row["fee_units"], row["net_deposits_units"])
+    for number, market in oracle.markets.items():
+        row, bands = risk.instruments[number], oracle.bands[number]
+        assert (bands.reference_e8, bands.last_ticks) == (row["reference_e8"], row["last_price_ticks"])
+        assert (bands.breaker_pending, market.halted) == (bool(row["breaker_pending"]), row["status"] == e.INSTRUMENT_HALTED)
+        matcher = engine.matchers[number % run.variant.shards]
+        for side in (Side.BUY, Side.SELL):
+            names = ["order_id", "price_ticks", "left_lots", "total_lots"]
+            actual = resting_orders(matcher, number, side)[names].tolist()
+            assert [(o.id, o.price, o.left, o.total) for o in market.by_priority(side)] == actual, f"book {number}, side {side}"
+    pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
+    assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)
+
+
+def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
+    """A seed in every variant; AssertionError names the variant and how to run it again."""
+    market = Market(seed, n)
+    expected = np.concatenate(market.expected)
+    hashes: list[dict[str, int]] | None = None
+    commands = 0
+    for variant in variants(seed):
+        if only not in (None, variant.name):
+            continue
+        try:
+            done = MarketRun(market.groups, variant)
+            compare(expected, done.outcomes.all(), market.groups)
+            compare_tables(market.oracle, done.run)
+            if hashes is not None:
+                assert hashes == done.run.hashes
+            hashes = done.run.hashes
+        except Exception as error:
+            raise AssertionError(
+                f"{market.name}, variant {variant.name}: {error}\n"
+                f"run it again: python -m tests.engine.operators {market.name} --variant {variant.name}"
+            ) from error
+        commands += len(market.groups)
+    return {"commands": commands, "codes": market.oracle.codes, "halts": market.oracle.sent, "trades": market.oracle.trades, "hashes": hashes}
+
+
+# ------------------------------------------------------------------------------------------------------- live outbox
+
+
+class LiveSchedule(Schedule):
+    """Random steps with the outbox at work: what risk pushes is put between the other commands some time later; ``order`` is what came out."""
+
+    def __init__(self, run: Run, seed: int) -> None:
+        super().__init__(run.engine, seed)
+        self.order: list[np.ndarray] = []
+        self.sent = 0
+        self.base: list[np.ndarray] = []
+        self.next_base = 0
+        self.actions.append(self._outbox)
+
+    def left(self) -> bool:
+        return self.next_base < len(self.base) or self.sent < self.engine.risk.meta[s.OUTBOX_PUSHED]
+
+    def _enter(self, group: np.ndarray) -> bool:
+        group = numbered(group, self.engine.last_seq + 1)
+        if self.engine._put(group) == 0:
+            return False
+        self.order.append(group)
+        return True
+
+    def _put(self, budget: int) -> int:
+        first = self.next_base
+        while self.next_base < min(first + budget, len(self.base)) and self._enter(self.base[self.next_base]):
+            self.next_base += 1
+        return self.next_base - first
+
+    def _outbox(self, _budget: int) -> int:
+        risk = self.engine.risk
+        if self.sent == risk.meta[s.OUTBOX_PUSHED]:
+            return 0
+        slot = command_slots(1)
+        slot.view(np.int64)[:] = risk.outbox[self.sent % len(risk.outbox)]
+        slot["version"], slot["source"], slot["source_seq"] = command_slots(1)["version"], e.SOURCE_RISK, self.sent + 1
+        entered = self._enter(slot)
+        self.sent += entered
+        return int(entered)
+
+
+def run_live(seed: int, n: int) -> dict[str, Any]:
+    """The engine's own outbox puts halts between the commands wherever timing lets them fall; the order that comes out is then replayed by the
+    oracle and by every variant, and all agree with the live run."""
+    base = [group for group in Market(seed, n).groups if group["source"][0] != e.SOURCE_RISK]
+    variant = Variant("live", 3, schedule=seed)
+    outcomes = Outcomes()
+    live = Run(variant, sized(LIMITS), outcomes)
+    schedule = LiveSchedule(live, seed)
+    schedule.base = base
+    schedule.feed(np.zeros(0, dtype=OUTCOME_DTYPE).view(command_slots(0).dtype), outcomes)
+    live.settled()
+    oracle = Oracle(ACCOUNTS, ASSETS, INSTRUMENTS)
+    expected = []
+    for group in schedule.order:
+        expected.append(oracle.apply(group))
+        oracle.sent += int(group["source"][0] == e.SOURCE_RISK)
+    try:
+        compare(np.concatenate(expected), outcomes.all(), schedule.order)
+        compare_tables(oracle, live)
+        for other in variants(seed):
+            replay = MarketRun(schedule.order, other, parts=1)
+            compare(np.concatenate(expected), replay.outcomes.all(), schedule.order)
+            assert live.hashes[-1] == replay.run.hashes[-1], other.name
+    except Exception as error:
+        raise AssertionError(f"live, {error}\nrun it again: python -m tests.engine.operators --seed {seed} --n {n} --live") from error
+    return {"commands": len(schedule.order) * (1 + len(variants(seed))), "halts": schedule.sent}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.engine.operators", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on")
+    parser.add_argument("--n", type=int, default=3_000, help="commands, opening included")
+    parser.add_argument("--variant", help="only this one")
+    parser.add_argument("--live", action="store_true", help="with the engine's own outbox")
+    options = parser.parse_args()
+    for seed in range(options.seed, options.seed + options.seeds):
+        start = time.perf_counter()
+        result = run_live(seed, options.n) if options.live else run_market(seed, options.n, options.variant)
+        result["seconds"] = round(time.perf_counter() - start, 3)
+        print(json.dumps({"seed": seed} | result), flush=True)
+    return 0
+
+
+__all__ = ["Halt", "LiveSchedule", "Market", "MarketRun", "compare", "halt_slot", "run_live", "run_market"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,546 @@
+"""The naive exchange with what whole spot histories leave out, and every outcome record that the engine must write.
+
+Price bands and circuit breakers with the sequenced clock, adjustments, accounts that open and close, listings, client order ids, checkpoints.
+``Oracle.apply`` takes a command group as the engine takes it and returns its outcomes as ``OUTCOME_DTYPE`` records, byte for byte.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from protocol import enums as e
+from protocol import reasons as r
+from protocol.records import (
+    EXT_ASSET_SLOT,
+    EXT_IDS_SLOT,
+    EXT_LISTING_SLOT,
+    OUTCOME_DTYPE,
+    OUTCOME_IDS,
+    SYSTEM_COMMAND,
+    command_slots,
+)
+from tests.naive.exchange import (
+    AMOUNT_LIMIT,
+    E8,
+    InstrumentSpec,
+    Market,
+    NaiveExchange,
+    Order,
+    Side,
+    Stp,
+    Tif,
+    Verdict,
+)
+
+SAMPLES = 30
+TIMER_PERIOD_MIN_NS = 1_000_000
+IDS_DTYPE = OUTCOME_IDS.slot_dtype
+
+
+class Bands:
+    """What an instrument's prices are measured by; shares in 1e-8 of the reference, 0 = off."""
+
+    def __init__(self, tick_e8: int, up_e8: int, down_e8: int, breaker_e8: int, reference_ticks: int) -> None:
+        self.tick_e8 = tick_e8
+        self.up_e8, self.down_e8, self.breaker_e8 = up_e8, down_e8, breaker_e8
+        self.reference_e8 = reference_ticks * tick_e8
+        self.samples: list[int] = []
+        self.last_ticks = 0
+        self.breaker_pending = False
+        self.price_max_ticks = 0
+        self.qty_max_lots = 0
+
+    @property
+    def on(self) -> bool:
+        return self.up_e8 > 0 or self.down_e8 > 0
+
+    def highest(self, share_e8: int) -> int | None:
+        """Highest price in ticks at most so far above the reference; None where there is no bound."""
+        if share_e8 == 0 or self.reference_e8 == 0:
+            return None
+        return floor(Fraction(self.reference_e8 * (E8 + share_e8), E8 * self.tick_e8))
+
+    def lowest(self, share_e8: int) -> int | None:
+        if share_e8 == 0 or self.reference_e8 == 0:
+            return None
+        return ceil(Fraction(self.reference_e8 * (E8 - share_e8), E8 * self.tick_e8))
+
+    def forbids(self, side: int, price: int) -> bool:
+        bound = self.highest(self.up_e8) if side == Side.BUY else self.lowest(self.down_e8)
+        return bound is not None and (price > bound if side == Side.BUY else price < bound)
+
+    def protected(self, side: int, price: int) -> int:
+        """Effective price of a market order with protection price ``price``, 0 = none; 0 where nothing protects it."""
+        bound = self.highest(self.up_e8) if side == Side.BUY else self.lowest(self.down_e8)
+        if bound is None:
+            return price
+        if side == Side.SELL:
+            return max(1, bound, price)
+        if self.price_max_ticks:
+            bound = min(bound, self.price_max_ticks)
+        return max(1, bound if price == 0 else min(price, bound))
+
+    def tick(self) -> None:
+        if (self.on or self.breaker_e8) and self.last_ticks:
+            self.samples = [*self.samples, self.last_ticks * self.tick_e8][-SAMPLES:]
+            self.reference_e8 = sum(self.samples) // len(self.samples)
+
+    def breaks(self, price: int) -> bool:
+        """Whether a trade at ``price`` is too far from the reference."""
+        highest, lowest = self.highest(self.breaker_e8), self.lowest(self.breaker_e8)
+        return (highest is not None and price > highest) or (lowest is not None and price < lowest)
+
+
+class Halt(NamedTuple):
+    """A command of risk's own that has not come back."""
+
+    instrument: int
+    cause_seq: int
+    cause_index: int
+
+
+class Oracle(NaiveExchange):
+    """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
+
+    def __init__(self, accounts: int, assets: int, instruments: int) -> None:
+        super().__init__([f"asset {n}" for n in range(1, assets + 1)], [], accounts)
+        self.asset_names = {}
+        self.scales: dict[int, int] = {}
+        self.assets_max = assets
+        self.instruments_max = instruments
+        self.status: dict[int, int] = {}
+        self.bands: dict[int, Bands] = {}
+        self.outbox: list[Halt] = []
+        self.sent = 0
+        self.amounts: dict[int, int] = {}
+        self.types: dict[int, int] = {}
+        self.charges: list[tuple[tuple[int, int], int]] = []
+        self.ids: np.ndarray | None = None
+        self.head: Any = None
+        self.outcomes: list[np.ndarray] = []
+        self.codes: dict[int, int] = {}
+        self.expired_by_stp = False
+
+    # ------------------------------------------------------------------------------------------------------ commands
+
+    def apply(self, group: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        """Outcomes of a stamped command group, ``OUTCOME_DTYPE[n]``."""
+        self.head = group[0]
+        self.outcomes = []
+        ids = group[1:].view(EXT_IDS_SLOT.slot_dtype)
+        ids = ids[ids["type"] == e.EXT_IDS]
+        self.ids = ids[-1] if len(ids) else None
+        kind = int(self.head["type"])
+        handler: Callable[[np.ndarray], object] = getattr(self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown)
+        handler(group)
+        self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
+        return np.array(self.outcomes, dtype=OUTCOME_DTYPE)
+
+    def _order_arguments(self) -> tuple[int, int, int, int, int, int, int]:
+        h = self.head
+        names = ("order_id", "account", "instrument", "side", "price_ticks", "qty_lots", "stp")
+        order_id, account, instrument, side, price, qty, stp = (int(h[name]) for name in names)
+        self.types[order_id] = int(h["type"])
+        return order_id, account, instrument, side, price, qty, stp
+
+    def _on_limit(self, _group: np.ndarray) -> None:
+        *arguments, stp = self._order_arguments()
+        self.limit(*arguments, int(self.head["tif"]), stp)
+
+    def _on_market(self, _group: np.ndarray) -> None:
+        order_id, account, instrument, side, price, qty, stp = self._order_arguments()
+        self.market_by_quantity(order_id, account, instrument, side, self._effective(instrument, side, price), qty, stp)
+
+    def _on_market_amount(self, _group: np.ndarray) -> None:
+        order_id, account, instrument, side, price, amount, stp = self._order_arguments()
+        self.amounts[order_id] = amount
+        self.market_by_amount(order_id, account, instrument, side, self._effective(instrument, side, price), amount, stp)
+
+    def _effective(self, instrument: int, side: int, price: int) -> int:
+        bands = self.bands.get(instrument)
+        return price if bands is None or price < 0 or not bands.on else bands.protected(side, price)
+
+    def _on_cancel(self, _group: np.ndarray) -> None:
+        h = self.head
+        self.cancel(int(h["order_id"]), int(h["account"]), int(h["instrument"]))
+
+    def _on_cancel_all(self, _group: np.ndarray) -> None:
+        account, instrument = int(self.head["account"]), int(self.head["instrument"])
+        verdict = self.cancel_all(account, instrument)
+        if verdict.code == r.ACCEPTED:
+            self._emit(e.OUT_DONE, qty_lots=verdict.y)
+
+    def cancel_all(self, account: int, instrument: int) -> Verdict:
+        """In the order of instruments and order ids."""
+        self.orders = dict(sorted(self.orders.items(), key=lambda item: (item[1].instrument, item[0])))
+        return super().cancel_all(account, instrument)
+
+    def _on_amend(self, _group: np.ndarray) -> None:
+        h = self.head
+        self.amend(int(h["order_id"]), int(h["account"]), int(h["instrument"]), int(h["price_ticks"]), int(h["qty_lots"]))
+
+    def amend(self, order_id: int, account: int, instrument: int, price: int, total: int) -> Verdict:
+        """The price band is looked at as soon as it is known which order it is."""
+        refusal = self._entry_refusal(account, instrument, price, total, self._order_out_of_range)
+        order = self._find_order(order_id, account, instrument)
+        if not refusal and order is not None and self.bands[instrument].forbids(order.side, price):
+            return self._verdict(r.PRICE_BAND)
+        keeps = order is not None and price == order.price and total < order.total
+        verdict = super().amend(order_id, account, instrument, price, total)
+        if verdict.code == r.ACCEPTED and keeps:
+            assert order is not None
+            self._own(e.OUT_REPLACED, order, 0, order.total, order.left)
+        return verdict
+
+    def _on_deposit(self, _group: np.ndarray) -> None:
+        h = self.head
+        verdict = self.deposit(int(h["account"]), int(h["asset"]), int(h["qty_lots"]))
+        self._money(verdict, int(h["asset"]), int(h["qty_lots"]))
+
+    def _on_adjust(self, _group: np.ndarray) -> None:
+        account, asset, amount = (int(self.head[name]) for name in ("account", "asset", "qty_lots"))
+        refusal = self._transfer_refusal(account, asset, abs(amount))
+        if refusal:
+            self._verdict(refusal)
+        elif amount > 0 and self.net_deposits[asset] + amount >= AMOUNT_LIMIT:
+            self._verdict(r.RANGE)
+        elif self.free[account, asset] + amount < 0:
+            self._verdict(r.INSUFFICIENT_FUNDS)
+        else:
+            self.free[account, asset] += amount
+            self.net_deposits[asset] += amount
+            self._money(self._verdict(r.ACCEPTED), asset, amount)
+
+    def _on_withdraw_hold(self, _group: np.ndarray) -> None:
+        h = self.head
+        asset, amount = int(h["asset"]), int(h["qty_lots"])
+        self._money(self.withdrawal_hold(int(h["order_id"]), int(h["account"]), asset, amount), asset, amount)
+
+    def _on_withdraw_settle(self, _group: np.ndarray) -> None:
+        hold = self.holds.get(int(self.head["order_id"]))
+        verdict = self.settle_hold(int(self.head["order_id"]), int(self.head["account"]))
+        if hold is not None:
+            self._money(verdict, hold.asset, -hold.amount)
+
+    def _on_withdraw_release(self, _group: np.ndarray) -> None:
+        hold = self.holds.get(int(self.head["order_id"]))
+        verdict = self.release_hold(int(self.head["order_id"]), int(self.head["account"]))
+        if hold is not None:
+            self._money(verdict, hold.asset, hold.amount)
+
+    def _money(self, verdict: Verdict, asset: int, amount: int) -> None:
+        if verdict.code == r.ACCEPTED:
+            account = int(self.head["account"])
+            self._emit(e.OUT_BALANCE, value_units=amount, **self._balances(account, asset, asset))
+
+    def _on_set_fees(self, _group: np.ndarray) -> None:
+        h = self.head
+        self._admin(self.set_fees(int(h["instrument"]), int(h["price_ticks"]), int(h["qty_lots"])))
+
+    def _on_freeze(self, _group: np.ndarray) -> None:
+        self._admin(self.freeze(int(self.head["account"])))
+
+    def _on_unfreeze(self, _group: np.ndarray) -> None:
+        self._admin(self.unfreeze(int(self.head["account"])))
+
+    def _on_halt(self, _group: np.ndarray) -> None:
+        if self.head["source"] == e.SOURCE_RISK:
+            cause = self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
+            came_back = Halt(int(self.head["instrument"]), int(cause["cause_seq"]), int(cause["cause_index"]))
+            assert self.outbox.pop(0) == came_back
+            self.bands[came_back.instrument].breaker_pending = False
+        self._admin(self.halt(int(self.head["instrument"])))
+
+    def _on_resume(self, _group: np.ndarray) -> None:
+        self._admin(self.resume(int(self.head["instrument"])))
+
+    def _on_create_account(self, _group: np.ndarray) -> None:
+        account = int(self.head["account"])
+        if not 1 <= account <= self.n_accounts:
+            self._verdict(r.UNKNOWN_ACCOUNT)
+        elif account in self.status:
+            self._verdict(r.ACCOUNT_EXISTS)
+        else:
+            self.status[account] = e.ACCOUNT_OPEN
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_close_account(self, _group: np.ndarray) -> None:
+        account = int(self.head["account"])
+        money = [self.free[key] + self.locked[key] for key in self.free if key[0] == account]
+        if not self._account_known(account):
+            self._verdict(r.UNKNOWN_ACCOUNT)
+        elif any(money):
+            self._verdict(r.ACCOUNT_NOT_EMPTY)
+        else:
+            self.status[account] = e.ACCOUNT_CLOSED
+            self.frozen.discard(account)
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_list_asset(self, group: np.ndarray) -> None:
+        asset = int(self.head["asset"])
+        ext = _second(group, EXT_ASSET_SLOT.slot_dtype)
+        if ext is None:
+            self._verdict(r.BAD_LISTING)
+        elif not 1 <= asset <= self.assets_max:
+            self._verdict(r.UNKNOWN_ASSET)
+        elif asset in self.asset_names:
+            self._verdict(r.ASSET_EXISTS)
+        elif ext["type"] != e.EXT_ASSET or not 0 <= ext["scale"] <= 10:
+            self._verdict(r.BAD_LISTING)
+        else:
+            self.asset_names[asset] = ext["symbol"].decode()
+            self.scales[asset] = int(ext["scale"])
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_list_instrument(self, group: np.ndarray) -> None:
+        code, spec, bands = self._listing(int(self.head["instrument"]), _second(group, EXT_LISTING_SLOT.slot_dtype))
+        verdict = self._verdict(code)
+        if spec is not None and bands is not None:
+            self.markets[int(self.head["instrument"])] = Market(spec, spec.k, spec.maker_rate_e8, spec.taker_rate_e8)
+            self.bands[int(self.head["instrument"])] = bands
+            self._admin(verdict)
+
+    def _listing(self, instrument: int, ext: Any) -> tuple[int, InstrumentSpec | None, Bands | None]:
+        if ext is None:
+            return r.BAD_LISTING, None, None
+        if not 1 <= instrument <= self.instruments_max:
+            return r.UNKNOWN_INSTRUMENT, None, None
+        if instrument in self.markets:
+            return r.INSTRUMENT_EXISTS, None, None
+        names = [name for name in ext.dtype.names if name not in {"symbol", "type", "flags", "seq", "ts_ns"}]
+        v = {name: int(ext[name]) for name in names}
+        if ext["type"] != e.EXT_LISTING:
+            return r.BAD_LISTING, None, None
+        if v["base"] not in self.asset_names or v["quote"] not in self.asset_names:
+            return r.UNKNOWN_ASSET, None, None
+        k = Fraction(v["tick_e8"] * v["lot_atoms"] * 10 ** self.scales[v["quote"]], E8 * 10 ** self.scales[v["base"]])
+        price_max, qty_max = v["price_max_ticks"], v["qty_max_lots"]
+        sound = v["base"] != v["quote"] and min(v["tick_e8"], v["lot_atoms"]) > 0 and k.denominator == 1 and 0 < k < AMOUNT_LIMIT
+        sound = sound and v["reference_ticks"] * v["tick_e8"] < AMOUNT_LIMIT and min(price_max, qty_max, v["reference_ticks"]) >= 0
+        sound = sound and (price_max == 0 or v["reference_ticks"] <= price_max)
+        maker, taker = v["maker_rate_e8"], v["taker_rate_e8"]
+        if not sound:
+            return r.BAD_LISTING, None, None
+        if not (0 <= taker < E8 and maker < E8 and maker + taker >= 0):
+            return r.BAD_FEE, None, None
+        if not _shares_are_sound(v) or price_max * qty_max * int(k) >= AMOUNT_LIMIT or qty_max * v["lot_atoms"] >= AMOUNT_LIMIT:
+            return r.BAD_LISTING, None, None
+        spec = InstrumentSpec(ext["symbol"].decode(), v["base"], v["quote"], v["tick_e8"], v["lot_atoms"], maker, taker, int(k))
+        bands = Bands(v["tick_e8"], v["band_up_e8"], v["band_down_e8"], v["breaker_e8"], v["reference_ticks"])
+        bands.price_max_ticks, bands.qty_max_lots = price_max, qty_max
+        return r.ACCEPTED, spec, bands
+
+    def _on_set_bands(self, group: np.ndarray) -> None:
+        ext = _second(group, EXT_LISTING_SLOT.slot_dtype)
+        if ext is None:
+            self._verdict(r.BAD_LISTING)
+            return
+        bands = self.bands.get(int(self.head["instrument"]))
+        v = {name: int(ext[name]) for name in ("band_up_e8", "band_down_e8", "breaker_e8", "reference_ticks")}
+        if bands is None:
+            self._verdict(r.UNKNOWN_INSTRUMENT)
+        elif ext["type"] != e.EXT_LISTING or v["reference_ticks"] < 0 or not _shares_are_sound(v):
+            self._verdict(r.BAD_LISTING)
+        elif v["reference_ticks"] * bands.tick_e8 >= AMOUNT_LIMIT:
+            self._verdict(r.RANGE)
+        else:
+            bands.up_e8, bands.down_e8, bands.breaker_e8 = v["band_up_e8"], v["band_down_e8"], v["breaker_e8"]
+            if v["reference_ticks"]:
+                bands.reference_e8 = v["reference_ticks"] * bands.tick_e8
+                bands.samples = []
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_set_timer(self, _group: np.ndarray) -> None:
+        period = int(self.head["price_ticks"])
+        self._admin(self._verdict(r.BAD_FIELD if period != 0 and period < TIMER_PERIOD_MIN_NS else r.ACCEPTED))
+
+    def _on_tick(self, _group: np.ndarray) -> None:
+        for bands in self.bands.values():
+            bands.tick()
+        self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_checkpoint(self, _group: np.ndarray) -> None:
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_CHECKPOINT)
+
+    def _on_unknown(self, _group: np.ndarray) -> None:
+        self._verdict(r.UNSUPPORTED)
+
+    def _admin(self, verdict: Verdict) -> None:
+        if verdict.code == r.ACCEPTED:
+            self._emit(e.OUT_ADMIN)
+
+    # ---------------------------------------------------------------------------------------------- refusals, matching
+
+    def _account_known(self, account: int) -> bool:
+        return self.status.get(account) == e.ACCOUNT_OPEN
+
+    def _entry_refusal(
+        self, account: int, instrument: int, price: int, qty: int, out_of_range: Callable[[Market, int, int], bool]
+    ) -> Any:
+        h = self.head
+        kind = int(h["type"])
+        entering = kind != e.AMEND
+        known = self._account_known(account) and instrument in self.markets
+        if known and entering:
+            if h["side"] > e.SELL or h["stp"] > e.STP_DECREMENT or (kind == e.LIMIT and h["tif"] > e.POST_ONLY):
+                return r.BAD_FIELD
+            if kind != e.LIMIT and price == 0 and self.bands[instrument].on:
+                return r.NO_REFERENCE_PRICE
+
+        def beyond(market: Market, price: int, qty: int) -> bool:
+            bands = self.bands[instrument]
+            limited = kind != e.MARKET_AMOUNT
+            too_many = limited and 0 < bands.qty_max_lots < qty
+            return out_of_range(market, price, qty) or too_many or (limited and 0 < bands.price_max_ticks < price)
+
+        code = super()._entry_refusal(account, instrument, price, qty, beyond)
+        if code == r.ACCEPTED and kind == e.LIMIT and self.bands[instrument].forbids(int(h["side"]), price):
+            return r.PRICE_BAND
+        return code
+
+    def _verdict(self, code: int, x: int = 0, y: int = 0) -> Verdict:
+        if code == r.UNKNOWN_ACCOUNT and self.status.get(int(self.head["account"])) == e.ACCOUNT_CLOSED:
+            code = r.ACCOUNT_CLOSED
+        self.messages += 1
+        self.codes[int(code)] = self.codes.get(int(code), 0) + 1
+        if code != r.ACCEPTED:
+            h = self.head
+            self._emit(e.OUT_REJECTED, reason=code, side=h["side"], price_ticks=h["price_ticks"], qty_lots=h["qty_lots"])
+        return Verdict(code, x, y)  # type: ignore[arg-type]
+
+    def _take_then_rest_or_drop(self, taker: Order, *, may_rest: bool) -> Verdict:
+        amends = self.head["type"] == e.AMEND
+        self._own(e.OUT_REPLACED if amends else e.OUT_NEW, taker, 0, self._total(taker), self._left(taker))
+        if self.ids is not None and not amends:
+            self._emit_ids(taker)
+        said = len(self.outcomes)
+        expired = self._match(taker)
+        left = self._left(taker)
+        if may_rest and not expired and left:
+            self._enter_book(taker)
+            if amends or self.ids is not None or len(self.outcomes) != said:
+                self._own(e.OUT_RESTED, taker, 0, self._total(taker), left)
+            return self._verdict(r.ACCEPTED)
+        self._lock(taker, -self._hold_of(taker))
+        if left:
+            by = r.BY_STP if expired else r.BY_IOC if self.head["type"] == e.LIMIT else r.BY_NO_LIQUIDITY
+            self._own(e.OUT_EXPIRED, taker, by, left, 0)
+        return self._verdict(r.ACCEPTED)
+
+    def _fill(self, taker: Order, maker: Order, lots: int) -> None:
+        self.charges = []
+        super()._fill(taker, maker, lots)
+        market, bands = self.markets[taker.instrument], self.bands[taker.instrument]
+        bands.last_ticks = maker.price
+        if bands.breaks(maker.price) and not bands.breaker_pending:
+            bands.breaker_pending = True
+            self.outbox.append(Halt(taker.instrument, int(self.head["seq"]), len(self.outcomes)))
+        for order, other, (wallet, fee), flags in zip(
+            (taker, maker), (maker, taker), self.charges, (e.OUTCOME_TAKER, 0), strict=True
+        ):
+            self._order_outcome(
+                e.OUT_TRADE,
+                order,
+                self._received_in(order)[1],
+                qty_lots=lots,
+                leaves_qty_lots=self._left(order),
+                flags=flags,
+                value_units=maker.price * lots * market.k,
+                fee_units=fee,
+                fee_asset=wallet[1],
+                contra_order_id=other.id,
+                price_ticks=maker.price,
+            )
+
+    def _charge(self, wallet: tuple[int, int], amount: int) -> None:
+        super()._charge(wallet, amount)
+        self.charges.append((wallet, amount))
+
+    def _expire_maker(self, maker: Order) -> None:
+        left = maker.left
+        super()._expire_maker(maker)
+        self._own(e.OUT_CANCELED, maker, r.BY_STP, left, 0)
+
+    def _decrement(self, taker: Order, maker: Order, lots: int) -> None:
+        super()._decrement(taker, maker, lots)
+        self._own(e.OUT_PREVENTED, taker, r.BY_STP, lots, self._left(taker), e.OUTCOME_TAKER)
+        self._own(e.OUT_PREVENTED, maker, r.BY_STP, lots, maker.left)
+
+    def _cancel(self, order: Order) -> None:
+        left = order.left
+        super()._cancel(order)
+        self._own(e.OUT_CANCELED, order, r.BY_USER if self.head["type"] == e.CANCEL else r.BY_CANCEL_ALL, left, 0)
+
+    # -------------------------------------------------------------------------------------------------------- outcomes
+
+    def _left(self, order: Order) -> int:
+        return order.left if order.amount_left is None else order.amount_left
+
+    def _total(self, order: Order) -> int:
+        return order.total if order.amount_left is None else self.amounts[order.id]
+
+    def _emit(self, kind: int, **fields: Any) -> None:
+        h = self.head
+        out = np.zeros((), dtype=OUTCOME_DTYPE)
+        for name in ("seq", "ts_ns", "account", "instrument", "order_id", "source", "type", "source_seq"):
+            out[name] = h[name]
+        out["index"] = len(self.outcomes)
+        out["kind"] = kind
+        for name, value in fields.items():
+            out[name] = value
+        self.outcomes.append(out)
+
+    def _emit_ids(self, order: Order) -> None:
+        assert self.ids is not None
+        self._emit(e.OUT_IDS)
+        ids = self.outcomes[-1].reshape(1).view(IDS_DTYPE)[0]
+        for name in ("client_order_id", "link_id", "tag"):
+            ids[name] = self.ids[name]
+
+    def _own(self, kind: int, order: Order, reason: int, qty: int, left: int, flags: int = 0) -> None:
+        self._order_outcome(kind, order, self._paid_with(order)[1], reason=reason, qty_lots=qty, leaves_qty_lots=left, flags=flags)
+
+    def _order_outcome(self, kind: int, order: Order, asset: int, **fields: Any) -> None:
+        about = {"account": order.account, "instrument": order.instrument, "order_id": order.id, "side": order.side}
+        about |= {"price_ticks": order.price, "cum_qty_lots": order.traded}
+        about |= self._balances(order.account, asset, self._paid_with(order)[1])
+        self._emit(kind, **(about | fields))
+
+    def _balances(self, account: int, asset: int, paid: int) -> dict[str, int]:
+        return {"asset": asset, "free_units": self.free[account, asset], "locked_units": self.locked[account, paid]}
+
+    # ------------------------------------------------------------------------------------------------- risk's commands
+
+    def halt_command(self, entry: Halt | None = None) -> np.ndarray:
+        """The oldest command of risk's own that has not come back, as the sequencer puts it; ``sent`` counts them."""
+        self.sent += 1
+        return halt_slot(entry or self.outbox[0], self.sent)
+
+
+def halt_slot(halt: Halt, number: int) -> np.ndarray:
+    """Risk's halt of an instrument as command ``number`` of its source; seq and time are missing."""
+    slot = command_slots(1)
+    slot["type"] = e.HALT
+    slot["flags"] = e.FLAG_SYSTEM
+    slot["instrument"] = halt.instrument
+    slot["source"] = e.SOURCE_RISK
+    slot["source_seq"] = number
+    system = slot.view(SYSTEM_COMMAND.slot_dtype)
+    system["cause_seq"] = halt.cause_seq
+    system["cause_index"] = halt.cause_index
+    return slot
+
+
+def _second(group: np.ndarray, dtype: np.dtype) -> Any:
+    """The group's second slot, None where it has none."""
+    return group.view(dtype)[1] if len(group) > 1 else None
+
+
+def _shares_are_sound(v: dict[str, int]) -> bool:
+    return 0 <= v["band_up_e8"] <= E8 and 0 <= v["band_down_e8"] < E8 and 0 <= v["breaker_e8"] <= E8
+
+
