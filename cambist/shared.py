@@ -26,8 +26,8 @@ from protocol.records import (
     VERDICT_DTYPE,
     VERDICT_SCHEMA,
 )
-from ringbuf.atomics import fence, load_acquire, store_release
 from ringbuf.arena import create_arena
+from ringbuf.atomics import fence, load_acquire, store_release
 from ringbuf.bank import bank_spec, init_bank
 from ringbuf.board import BoardFile, claim_line, heartbeat, remove_stale, ring_bell
 from ringbuf.file import RingFile

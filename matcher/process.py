@@ -32,7 +32,10 @@ def shard_spec(engine: Engine) -> list[tuple[str, Any, int]]:
     limits = engine.limits
     return matcher_state.state_spec(
         matcher_state.MatcherLimits(
-            orders_max=limits.orders, leaves_max=limits.leaves, instruments_max=limits.instruments, accounts_max=limits.accounts
+            orders_max=limits.orders,
+            leaves_max=limits.leaves,
+            instruments_max=limits.instruments,
+            accounts_max=limits.accounts,
         )
     )
 
@@ -61,7 +64,14 @@ def main(context: Context) -> int:
         return step(state, commands.ring, verdicts.ring, events, COMMAND_FIRST_MATCHER + shard, shard, STEP_SLOTS)
 
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(board, context.line, STRATEGIES[engine.wait], one_step, b.STOP, jitter(context.jitter_seed and context.jitter_seed + context.line))
+    run_loop(
+        board,
+        context.line,
+        STRATEGIES[engine.wait],
+        one_step,
+        b.STOP,
+        jitter(context.jitter_seed and context.jitter_seed + context.line),
+    )
     return 0
 
 

@@ -82,7 +82,9 @@ class FusedEngine:
         self.risk = risk_state.make_state(risk_arrays)
         self.matchers = [shard_state(arrays) for arrays in matcher_arrays]
         rings = engine.rings
-        self.commands: Ring = commands or private_ring(COMMAND_DTYPE, rings.command, n_readers=1 + shards, start=last_seq)
+        self.commands: Ring = commands or private_ring(
+            COMMAND_DTYPE, rings.command, n_readers=1 + shards, start=last_seq
+        )
         self.verdicts: Ring = private_ring(VERDICT_DTYPE, rings.command, n_readers=shards, start=last_seq)
         outcomes_before = int(self.risk.meta[risk_state.OUTCOMES])
         self._drains = outcomes is None
@@ -129,7 +131,9 @@ class FusedEngine:
         """One step of each part; returns the work done. Raises EngineFault."""
         work = int(risk_step(self.risk, self.rings, self.budget))
         for k, (matcher, ring) in enumerate(zip(self.matchers, self.events, strict=True)):
-            work += int(matcher_step(matcher, self.commands, self.verdicts, ring, _FIRST_MATCHER_READER + k, k, self.budget))
+            work += int(
+                matcher_step(matcher, self.commands, self.verdicts, ring, _FIRST_MATCHER_READER + k, k, self.budget)
+            )
         if self._drains:
             self._drain(on_outcomes)
         fault = int(self.risk.meta[risk_state.FAULT])

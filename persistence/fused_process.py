@@ -6,7 +6,7 @@ import os
 
 from matcher.process import shard_spec
 from persistence.fused import FusedEngine, risk_spec
-from persistence.recovery import warm as warm
+from persistence.recovery import warm
 from protocol import board as b
 from protocol import enums as e
 from protocol.instance import Context
@@ -20,6 +20,8 @@ from ringbuf.loop import jitter, run_loop
 from ringbuf.waiting import STRATEGIES
 from risk import state as s
 from risk.process import OutboxSender, publish_counters
+
+__all__ = ["main", "warm"]
 
 STEP_COMMANDS = 256
 
@@ -56,5 +58,12 @@ def main(context: Context) -> int:
         return work + outbox.step()
 
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(board, context.line, STRATEGIES[config.wait], one_step, b.STOP, jitter(context.jitter_seed and context.jitter_seed + context.line))
+    run_loop(
+        board,
+        context.line,
+        STRATEGIES[config.wait],
+        one_step,
+        b.STOP,
+        jitter(context.jitter_seed and context.jitter_seed + context.line),
+    )
     return 0

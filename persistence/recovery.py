@@ -7,7 +7,6 @@ gateway that followed the old ring goes on where it was. Nothing is released bef
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -99,14 +98,18 @@ def keep_limits(home: Path, limits: Limits) -> None:
     if not path.exists():
         scratch = path.with_suffix(".new")
         scratch.write_bytes(msgspec.json.format(msgspec.json.encode(limits)))
-        os.replace(scratch, path)
+        scratch.replace(path)
         return
     kept = load_limits(home)
-    different = [f"{f} = {getattr(limits, f)} (was {getattr(kept, f)})" for f in Limits.__struct_fields__ if getattr(limits, f) != getattr(kept, f)]
+    different = [
+        f"{f} = {getattr(limits, f)} (was {getattr(kept, f)})"
+        for f in Limits.__struct_fields__
+        if getattr(limits, f) != getattr(kept, f)
+    ]
     if different:
         msg = (
-            f"{path}: this home was begun with other table sizes: {', '.join(different)}. With others its journal would give other verdicts; "
-            "set them back, or begin a new home"
+            f"{path}: this home was begun with other table sizes: {', '.join(different)}. With others its journal would "
+            "give other verdicts; set them back, or begin a new home"
         )
         raise RecoveryRefused(msg)
 
@@ -159,6 +162,8 @@ def warm() -> None:
     """Compile or load every kernel that recovery uses."""
     warm_risk()
     warm_matcher()
-    engine = FusedEngine(Engine(limits=Limits(accounts=1, assets=1, instruments=1, orders=8, leaves=8, withdrawal_holds=8)))
+    engine = FusedEngine(
+        Engine(limits=Limits(accounts=1, assets=1, instruments=1, orders=8, leaves=8, withdrawal_holds=8))
+    )
     engine.step()
     engine.hashes()

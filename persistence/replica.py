@@ -13,7 +13,7 @@ from typing import Any
 
 from persistence.fused import FusedEngine
 from persistence.journal.reader import JournalReader
-from persistence.recovery import warm as warm
+from persistence.recovery import warm
 from protocol import board as b
 from protocol.instance import Context
 from protocol.readers import ready_word
@@ -24,6 +24,8 @@ from ringbuf.board import BoardFile, claim_line
 from ringbuf.loop import run_loop
 from ringbuf.waiting import ADAPTIVE
 from risk import state as s
+
+__all__ = ["CHECKPOINTS_FILE", "HASHES", "Replica", "checkpoint_of", "main", "warm"]
 
 CHECKPOINTS_FILE = "checkpoints.jsonl"
 HASHES = (

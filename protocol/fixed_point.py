@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from numba import config
+
 from protocol.jit import entry
 
 E8: Final = 100_000_000

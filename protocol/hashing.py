@@ -1,7 +1,7 @@
 """Hashes over records: rolling ones for streams, and order-free sums of mixed rows for tables.
 
-All results are int64 with wrap-around (mod 2^64), the same compiled and in plain Python. A table's hash is the sum of ``mix`` over its rows,
-so it does not depend on where a row is stored.
+All results are int64 with wrap-around (mod 2^64), the same compiled and in plain Python. A table's hash is the sum of
+``mix`` over its rows, so it does not depend on where a row is stored.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from numba import config
+
 from protocol.jit import entry
 
 ROLL_START: Final = -3750763034362895579  # 14695981039346656037 as int64

@@ -61,7 +61,10 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 msg = f"rings.{name} = {size}: a ring holds a power of two of slots, at least 2"
                 raise ValueError(msg)
         if rings.command < rings.window + enums.GROUP_SLOTS_MAX:
-            msg = f"rings.command = {rings.command}: it must hold rings.window + {enums.GROUP_SLOTS_MAX} slots, a whole group more than the window"
+            msg = (
+                f"rings.command = {rings.command}: it must hold rings.window + {enums.GROUP_SLOTS_MAX} slots, "
+                f"a whole group more than the window"
+            )
             raise ValueError(msg)
         if rings.window < 2 * enums.GROUP_SLOTS_MAX or rings.ingress < enums.GROUP_SLOTS_MAX:
             msg = f"rings.window must be at least {2 * enums.GROUP_SLOTS_MAX} and rings.ingress {enums.GROUP_SLOTS_MAX}: a group must fit"

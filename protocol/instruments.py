@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from protocol.jit import entry
 
 from protocol.fixed_point import AMOUNT_LIMIT, E8, muldiv_ceil, muldiv_floor, notional_below_limit, product_below_limit
+from protocol.jit import entry
 
 SCALE_MAX: Final = 10
 POWERS_OF_TEN: Final = np.array([10**n for n in range(19)], dtype=np.int64)

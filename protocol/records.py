@@ -1,7 +1,7 @@
 """The records of the core: commands (128 bytes), verdicts (32), events (64), outcomes (128).
 
-The matcher reads only the first cache line of a command. A command longer than a slot is a *group*: a head and later slots, all but the last
-with ``FLAG_MORE``; each slot has its own seq. Reserved bytes are zero.
+The matcher reads only the first cache line of a command. A command longer than a slot is a *group*: a head and later
+slots, all but the last with ``FLAG_MORE``; each slot has its own seq. Reserved bytes are zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _HEAD = (
     Field("instrument", "<i4", 28, "instrument, 1..instruments_max; 0 = any or none"),
     Field("order_id", "<i8", 32, "order (or withdrawal hold) that the command enters or names"),
     Field("price_ticks", "<i8", 40, "limit, protection or new price; SET_FEES: maker rate e8; SET_TIMER: period ns"),
-    Field("qty_lots", "<i8", 48, "quantity, new total, or amount in units; SET_FEES: taker rate e8; SET_TIMER: phase ns"),
+    Field(
+        "qty_lots", "<i8", 48, "quantity, new total, or amount in units; SET_FEES: taker rate e8; SET_TIMER: phase ns"
+    ),
     Field("trigger_price_ticks", "<i8", 56, "stop or take-profit price"),
     Field("source", "<u2", 64, "producer slot", wire=False),
     Field("version", "u1", 66, "schema version of this record", wire=False),
@@ -44,9 +46,21 @@ COMMAND: Final = Record(
     SLOT_BYTES,
     (
         *_HEAD,
-        Field("entry_ts_ns", "<i8", 80, "when the gateway received it, ns UTC; with a virtual clock the sequenced time", wire=False),
+        Field(
+            "entry_ts_ns",
+            "<i8",
+            80,
+            "when the gateway received it, ns UTC; with a virtual clock the sequenced time",
+            wire=False,
+        ),
         Field("sub_account", "<i4", 88, "sub-account within the account's owner"),
-        Field("stp_group", "<i4", 92, "accounts of one group do not trade with one another; 0 = the account alone", wire=False),
+        Field(
+            "stp_group",
+            "<i4",
+            92,
+            "accounts of one group do not trade with one another; 0 = the account alone",
+            wire=False,
+        ),
         Field("asset", "<i4", 96, "asset of a money command"),
         Field("timer", "<i4", 100, "SET_TIMER and TICK: the timer's row"),
         Field("display_qty_lots", "<i8", 104, "visible part of an iceberg; 0 = all"),
@@ -166,7 +180,9 @@ EVENT: Final = Record(
         Field("price_ticks", "<i8", 24, "price of the fill, new price of an amend"),
         Field("qty_lots", "<i8", 32, "lots traded, prevented or removed; new total of an amend"),
         Field("left_lots", "<i8", 40, "what the order concerned has left afterwards"),
-        Field("taker_left", "<i8", 48, "what the command's own order has left: lots, or units of a market order by amount"),
+        Field(
+            "taker_left", "<i8", 48, "what the command's own order has left: lots, or units of a market order by amount"
+        ),
         Field("hold", "<i4", 56, "hold row of the order concerned, -1 = none"),
         Field("reserved", "<u4", 60, "zero"),
     ),
@@ -253,7 +269,15 @@ VERDICT_DTYPE: Final = VERDICT.slot_dtype
 EVENT_DTYPE: Final = EVENT.slot_dtype
 OUTCOME_DTYPE: Final = OUTCOME.slot_dtype
 
-COMMAND_VIEWS: Final = (COMMAND, SYSTEM_COMMAND, MARK_SLOT, EXT_IDS_SLOT, EXT_ADMIN_SLOT, EXT_LISTING_SLOT, EXT_ASSET_SLOT)
+COMMAND_VIEWS: Final = (
+    COMMAND,
+    SYSTEM_COMMAND,
+    MARK_SLOT,
+    EXT_IDS_SLOT,
+    EXT_ADMIN_SLOT,
+    EXT_LISTING_SLOT,
+    EXT_ASSET_SLOT,
+)
 OUTCOME_VIEWS: Final = (OUTCOME, OUTCOME_POSITION, OUTCOME_IDS)
 
 COMMAND_SCHEMA: Final = schema_hash(*COMMAND_VIEWS)

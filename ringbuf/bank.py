@@ -13,7 +13,16 @@ from numba import njit
 
 from ringbuf.atomics import fence, load_acquire, load_relaxed, store_release
 from ringbuf.board import ring_bell
-from ringbuf.ring import FIRST_READER, HEADER_WORDS, PUBLISHED, READER_CURSOR, WANTS_ROOM, WRITER_BELL, Ring, private_ring
+from ringbuf.ring import (
+    FIRST_READER,
+    HEADER_WORDS,
+    PUBLISHED,
+    READER_CURSOR,
+    WANTS_ROOM,
+    WRITER_BELL,
+    Ring,
+    private_ring,
+)
 
 __all__ = ["bank_advance", "bank_cursor", "bank_published", "bank_ring", "bank_slot", "bank_spec", "init_bank"]
 
@@ -27,9 +36,7 @@ def init_bank(words: np.ndarray, slots: np.ndarray, count: int, reader_bell: int
     """Write the headers of freshly zeroed arrays; bells are lines of the board (-1: none)."""
     capacity = slots.shape[0] // count
     for k in range(count):
-        model = private_ring(
-            slots.dtype, capacity, n_readers=1, bell_lines=(reader_bell,), writer_bell=writer_bells[k]
-        )
+        model = private_ring(slots.dtype, capacity, n_readers=1, bell_lines=(reader_bell,), writer_bell=writer_bells[k])
         words[k * HEADER_WORDS : (k + 1) * HEADER_WORDS] = model.words
 
 

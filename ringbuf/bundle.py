@@ -1,16 +1,16 @@
 """A bundle: many arrays that kernels take by one pointer.
 
-A kernel over a large state would otherwise pass every array by value through every call (seven machine words each), which costs seconds of
-compile time a function and registers at run time. A bundle is one pointer to a directory of addresses and shapes; ``bundle.name`` in
-compiled code builds the array from it, without reference counting: the Python object must outlive the call and keeps its arrays alive.
-In plain Python ``bundle.name`` is the array itself.
+A kernel over a large state would otherwise pass every array by value through every call (seven machine words each),
+which costs seconds of compile time a function and registers at run time. A bundle is one pointer to a directory of
+addresses and shapes; ``bundle.name`` in compiled code builds the array from it, without reference counting: the Python
+object must outlive the call and keeps its arrays alive. In plain Python ``bundle.name`` is the array itself.
 
 Members are C-contiguous arrays, or NamedTuples of such arrays (a ``Ring``).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir
@@ -47,6 +47,11 @@ class Bundle:
         self.directory = np.array(words, dtype=np.int64)
         self.address = int(self.directory.ctypes.data)
         self.numba_type: BundleType | None = None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Members are set by name; to a type checker they may be any."""
 
     def members(self) -> dict[str, Any]:
         """The members by name."""
@@ -140,4 +145,4 @@ def _build_array(context: Any, builder: Any, directory: Any, word: int, array_ty
         itemsize=ir.Constant(intp, item_bytes),
         meminfo=None,
     )
-    return array._getvalue()
+    return array._getvalue()  # noqa: SLF001 - numba's own way to the value of a struct proxy

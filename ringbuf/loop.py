@@ -18,7 +18,12 @@ _JITTER_NS_MAX: Final = 2_000_000
 
 
 def run_loop(
-    board: np.ndarray, line: int, strategy: int, step: Callable[[], int], stop_word: int, delay: Callable[[], None] | None = None
+    board: np.ndarray,
+    line: int,
+    strategy: int,
+    step: Callable[[], int],
+    stop_word: int,
+    delay: Callable[[], None] | None = None,
 ) -> None:
     """Call ``step`` (which returns the work it did, and never blocks) until ``board[stop_word]`` is not 0.
 

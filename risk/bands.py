@@ -1,13 +1,16 @@
-"""Reference prices and circuit breakers. The reference is the mean of the last price over the latest samples, one a clock tick; nothing else
-moves it, so that reserve may read it as soon as the last tick is settled (risk specification, 14.2: the 5-minute average of spot)."""
+"""Reference prices and circuit breakers.
+
+The reference is the mean of the last price over the latest samples, one a clock tick; nothing else moves it, so that
+reserve may read it as soon as the last tick is settled (risk specification, 14.2: the 5-minute average of spot).
+"""
 
 from __future__ import annotations
 
-from protocol.jit import inner, entry
-
 from protocol import enums as e
-from protocol.fixed_point import E8, muldiv_ceil, muldiv_floor, product_below_limit
+from protocol.fixed_point import product_below_limit
+from protocol.jit import inner
 from risk import state as s
+from risk.orders import band_limits
 from risk.outbox import push_halt
 
 
@@ -25,7 +28,12 @@ def tick_references(state):
         if row["status"] == e.INSTRUMENT_NONE or not follows_trades(row):
             continue
         last = row["last_price_ticks"]
-        if last == 0 or not product_below_limit(last, row["tick_e8"] * s.REFERENCE_SAMPLES):
+        tick_e8 = row["tick_e8"]
+        if (
+            last == 0
+            or not product_below_limit(last, tick_e8)
+            or not product_below_limit(last * tick_e8, s.REFERENCE_SAMPLES)
+        ):
             continue
         state.samples_e8[instrument, row["sample_next"]] = last * row["tick_e8"]
         row["sample_next"] = (row["sample_next"] + 1) % s.REFERENCE_SAMPLES
@@ -51,9 +59,7 @@ def check_breaker(state, instrument, price_ticks, seq, index):
     breaker = row["breaker_e8"]
     if breaker == 0 or row["breaker_pending"] != 0 or row["reference_e8"] == 0:
         return
-    price_e8 = price_ticks * row["tick_e8"]
-    highest = muldiv_floor(row["reference_e8"], E8 + breaker, E8)
-    lowest = muldiv_ceil(row["reference_e8"], E8 - breaker, E8)
-    if price_e8 > highest or price_e8 < lowest:
+    lowest, highest = band_limits(row["reference_e8"], row["tick_e8"], breaker, breaker)
+    if price_ticks > highest or price_ticks < lowest:
         row["breaker_pending"] = 1
         push_halt(state, instrument, seq, index)

@@ -1,13 +1,15 @@
-"""Hashes of the settled state by named structure, and conservation of money. In-flight promises, barriers and cursors are in none of them."""
+"""Hashes of the settled state by named structure, and conservation of money.
+
+In-flight promises, barriers and cursors are in none of them.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from protocol.jit import entry, inner
-
 from protocol import enums as e
 from protocol.hashing import mix, wrapping_add
+from protocol.jit import entry, inner
 from risk import state as s
 from risk.ledger import balance_row
 
@@ -45,7 +47,9 @@ def assets_hash(state):
     for asset in range(1, state.assets.shape[0]):
         row = state.assets[asset]
         if row["status"] != 0:
-            total = wrapping_add(total, mix(mix(mix(mix(3, asset), row["scale"]), row["fee_units"]), row["net_deposits_units"]))
+            total = wrapping_add(
+                total, mix(mix(mix(mix(3, asset), row["scale"]), row["fee_units"]), row["net_deposits_units"])
+            )
     return total
 
 
@@ -92,7 +96,9 @@ def withdrawals_hash(state):
     for i in range(state.withdrawals.shape[0]):
         row = state.withdrawals[i]
         if row["hold_id"] != 0:
-            total = wrapping_add(total, mix(mix(mix(mix(6, row["hold_id"]), row["account"]), row["asset"]), row["amount_units"]))
+            total = wrapping_add(
+                total, mix(mix(mix(mix(6, row["hold_id"]), row["account"]), row["asset"]), row["amount_units"])
+            )
     return total
 
 
@@ -132,8 +138,11 @@ def state_hash(state):
 
 @entry
 def first_unbalanced_asset(state):
-    """0, or the first asset whose free + locked + fee is not its net deposits, or where ``locked`` is not what orders and withdrawal holds
-    need; -asset for a negative balance. Exact between commands; everything reserved must be settled."""
+    """0, or the first asset whose money does not add up; -asset for a negative balance.
+
+    free + locked + fee must be the net deposits, and ``locked`` what live orders and withdrawal holds need. Exact between
+    commands; everything reserved must be settled.
+    """
     for asset in range(1, state.assets.shape[0]):
         total = state.assets[asset]["fee_units"]
         locked_total = 0

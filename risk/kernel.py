@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from protocol.jit import inner, entry
-
 from protocol import board as b
 from protocol import enums as e
-from protocol import reasons as r
 from protocol.hashing import roll
-from risk import state as s
-from risk.reserve import WAIT, reserve_command
-from risk.outcomes import emit_count, emit_rejected
-from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event
+from protocol.jit import entry, inner
 from ringbuf.atomics import store_release
 from ringbuf.bank import bank_advance, bank_cursor, bank_published, bank_slot
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
+from risk import state as s
+from risk.outcomes import emit_count, emit_rejected
+from risk.reserve import WAIT, reserve_command
+from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event
 
 OUTCOMES_PER_STEP: Final = 4
 """Most outcomes that one event settles: a new order, its ids, and both sides of a trade."""
@@ -46,7 +44,14 @@ def shard_of(rings, c):
     kind = c["type"]
     if kind == e.CANCEL_ALL and c["instrument"] == 0:
         return _ALL_SHARDS
-    if kind == e.LIMIT or kind == e.MARKET or kind == e.MARKET_AMOUNT or kind == e.CANCEL or kind == e.CANCEL_ALL or kind == e.AMEND:
+    if (
+        kind == e.LIMIT
+        or kind == e.MARKET
+        or kind == e.MARKET_AMOUNT
+        or kind == e.CANCEL
+        or kind == e.CANCEL_ALL
+        or kind == e.AMEND
+    ):
         return c["instrument"] % shards
     return _NO_SHARD
 
@@ -60,9 +65,8 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
     done = False
     cancels = c["type"] == e.CANCEL or c["type"] == e.CANCEL_ALL
     while cursor < end and not done:
-        if room(rings.outcomes, OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)) < (
-            OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
-        ):
+        wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
+        if room(rings.outcomes, wanted) < wanted:
             break
         event = rings.event_slots[bank_slot(rings.event_words, rings.event_slots, shard, cursor)]
         if event["seq"] != c["seq"]:
@@ -98,7 +102,11 @@ def next_cancel_shard(state, rings, seq):
             state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
             return _NO_SHARD
         instrument = event["instrument"] if event["kind"] == e.EV_CANCELED else _LARGEST
-        if instrument < best_instrument or (instrument == best_instrument and event["order_id"] < best_order) or best == _NO_SHARD:
+        if (
+            instrument < best_instrument
+            or (instrument == best_instrument and event["order_id"] < best_order)
+            or best == _NO_SHARD
+        ):
             best = k
             best_instrument = instrument
             best_order = event["order_id"]
@@ -131,8 +139,8 @@ def settle_next(state, rings, seq, budget):
         state.meta[s.FAULT] = s.FAULT_SEQ
         return 0, False
     pending = state.pending[seq & (state.pending.shape[0] - 1)]
-    waiting = state.meta[s.OUTCOMES] - published(rings.outcomes)
-    if room(rings.outcomes, OUTCOMES_PER_STEP + waiting) < OUTCOMES_PER_STEP + waiting:
+    wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
+    if room(rings.outcomes, wanted) < wanted:
         return 0, False
     if pending["code"] != 0:
         emit_rejected(state, rings, c, pending["code"])
@@ -149,7 +157,6 @@ def settle_next(state, rings, seq, budget):
     else:
         taken, done = settle_from_shard(state, rings, c, pending, shard, budget)
     if done and c["type"] == e.CANCEL_ALL:
-        waiting = state.meta[s.OUTCOMES] - published(rings.outcomes)
         # The room was made sure of for four outcomes an event, and a cancel takes one.
         emit_count(state, rings, c, state.meta[s.REMOVED])
     return taken, done
@@ -224,7 +231,10 @@ def reserve_step(state, rings, budget):
         seq = meta[s.RESERVED] + 1
         slots = group_slots(rings, seq)
         unpublished = meta[s.RESERVED] - before
-        if meta[s.RESERVED] + slots - meta[s.SETTLED] > window or room(rings.verdicts, unpublished + slots) < unpublished + slots:
+        if (
+            meta[s.RESERVED] + slots - meta[s.SETTLED] > window
+            or room(rings.verdicts, unpublished + slots) < unpublished + slots
+        ):
             break
         pending = state.pending[seq & (window - 1)]
         code = reserve_command(state, rings, seq, pending)
@@ -236,7 +246,9 @@ def reserve_step(state, rings, budget):
         pending["code"] = code
         pending["slots"] = slots
         write_verdicts(state, rings, seq, pending)
-        if slots > 1 and pending["hold"] >= 0 and code == 0 and rings.commands.slots[(seq - 1) & (rings.commands.slots.shape[0] - 1)]["type"] != e.AMEND:
+        # An amend's pending row names the hold of the order that it amends, whose ids stay.
+        kind = rings.commands.slots[(seq - 1) & (rings.commands.slots.shape[0] - 1)]["type"]
+        if slots > 1 and code == 0 and pending["hold"] >= 0 and kind != e.AMEND:
             keep_ids(state, rings, seq, pending)
         meta[s.RESERVED] += slots
         commands += 1

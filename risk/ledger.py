@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numba import config
-from protocol.jit import inner, entry
 
 from protocol.enums import HOLD_FREE as STATE_FREE
+from protocol.jit import inner
+from ringbuf.atomics import fence_release, store_release
 from risk.state import (
     BALANCE_WORDS,
     FAULT,
@@ -20,7 +21,6 @@ from risk.state import (
     ROW_SEQ,
     ROW_VERSION,
 )
-from ringbuf.atomics import fence_release, store_release
 
 _FIBONACCI = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)

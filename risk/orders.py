@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from protocol.jit import inner, entry
-
 from protocol.enums import BUY, MARKET_AMOUNT
 from protocol.fixed_point import AMOUNT_LIMIT, E8, muldiv_ceil, muldiv_floor, product_below_limit
+from protocol.jit import inner
 
 
 @inner
@@ -42,7 +41,9 @@ def amend_difference(side, price_old, total_old, price_new, total_new, gone, mul
     """New hold minus old hold of an order of which ``gone`` lots are traded or prevented; gone < total_old, total_new."""
     left_old = total_old - gone
     left_new = total_new - gone
-    return limit_hold(side, price_new, left_new, multiplier, lot_atoms) - limit_hold(side, price_old, left_old, multiplier, lot_atoms)
+    return limit_hold(side, price_new, left_new, multiplier, lot_atoms) - limit_hold(
+        side, price_old, left_old, multiplier, lot_atoms
+    )
 
 
 @inner
@@ -57,4 +58,3 @@ def band_limits(reference_e8, tick_e8, band_up_e8, band_down_e8):
         bound = muldiv_ceil(reference_e8, E8 - band_down_e8, E8)
         lowest = -(-bound // tick_e8)
     return lowest, highest
-

@@ -1,17 +1,19 @@
-"""Risk's own commands: pushed when their cause is settled, sent to the sequencer through risk's ingress ring, ticked off when they come back.
+"""Risk's own commands: pushed when their cause is settled, sent to the sequencer, ticked off when they come back.
 
-A FIFO of fixed size, part of the state. An entry is keyed by its cause (settled seq, outcome index). On replay the journal already has the
-command: it is ticked off by content, a difference is a fault. Spot uses it for circuit breakers, which halt an instrument; at most one entry
-an instrument is pending, so it cannot overflow (``Engine.check``).
+A FIFO of fixed size, part of the state; the process sends it through risk's ingress ring. An entry is keyed by its cause
+(settled seq, outcome index). On replay the journal already has the command: it is ticked off by content, a difference is
+a fault. Spot uses it for circuit breakers, which halt an instrument; at most one entry an instrument is pending, so it
+cannot overflow (``Engine.check``).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from protocol.jit import inner, entry
+import numpy as np
 
 from protocol import enums as e
+from protocol.jit import inner
 from risk import state as s
 
 # Words of a command slot (protocol.records.SYSTEM_COMMAND).
@@ -34,7 +36,7 @@ def push_halt(state, instrument, cause_seq, cause_index):
     for word in range(_WORDS):
         state.outbox[i, word] = 0
     state.outbox[i, _TYPE_FLAGS] = e.HALT + (e.FLAG_SYSTEM << 32)
-    state.outbox[i, _ACCOUNT_INSTRUMENT] = instrument << 32
+    state.outbox[i, _ACCOUNT_INSTRUMENT] = np.int64(instrument) << 32
     state.outbox[i, _ASSET_CAUSE_INDEX] = cause_index << 32
     state.outbox[i, _CAUSE_SEQ] = cause_seq
     meta[s.OUTBOX_PUSHED] += 1

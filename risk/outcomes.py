@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from protocol.jit import inner, entry
-
 from protocol import enums as e
 from protocol.hashing import roll_words
+from protocol.jit import inner
+from ringbuf.ring import claim
 from risk import state as s
 from risk.ledger import balance_row
-from ringbuf.ring import claim
 
 
 @inner

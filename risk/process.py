@@ -89,7 +89,9 @@ def main(context: Context) -> int:
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
     engine = context.engine
-    state = s.make_state(attach_arena(context.risk_state, s.state_spec(engine.limits, engine.rings.window), COMMAND_SCHEMA))
+    state = s.make_state(
+        attach_arena(context.risk_state, s.state_spec(engine.limits, engine.rings.window), COMMAND_SCHEMA)
+    )
     commands = RingFile.attach(context.command_ring, COMMAND_DTYPE, COMMAND_SCHEMA, context.epoch, board)
     commands.adopt_reader(COMMAND_RISK, context.line)
     verdicts = RingFile.attach(context.verdict_ring, VERDICT_DTYPE, VERDICT_SCHEMA, context.epoch, board)
@@ -112,13 +114,23 @@ def main(context: Context) -> int:
         return int(work) + outbox.step()
 
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(board, context.line, STRATEGIES[engine.wait], one_step, b.STOP, jitter(context.jitter_seed and context.jitter_seed + context.line))
+    run_loop(
+        board,
+        context.line,
+        STRATEGIES[engine.wait],
+        one_step,
+        b.STOP,
+        jitter(context.jitter_seed and context.jitter_seed + context.line),
+    )
     return 0
 
 
 def warm() -> None:
     """Compile or load every kernel that the process uses."""
-    engine = Engine(limits=Limits(accounts=1, assets=1, instruments=1, orders=8, withdrawal_holds=8, outbox=8), rings=Rings(window=256))
+    engine = Engine(
+        limits=Limits(accounts=1, assets=1, instruments=1, orders=8, withdrawal_holds=8, outbox=8),
+        rings=Rings(window=256),
+    )
     state = s.make_state(private_arena(s.state_spec(engine.limits, engine.rings.window)))
     s.reset(state)
     board = private_board(b.LINES)

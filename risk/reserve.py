@@ -1,25 +1,25 @@
 """Reserve: the verdict of each command, in command order, ahead of settling.
 
-Three kinds of command (``derivatives-on-the-core``, rule 1): orders are decided here, by a bound or on exact state; what needs no action of
-the matcher is decided when it is settled, here it only raises what is promised; what the matcher must act on is decided here on exact state.
+Three kinds of command (ARCHITECTURE.md, invariant 2): orders are decided here, by a bound or on exact state; what needs
+no action of the matcher is decided when it is settled, here it only raises what is promised; what the matcher must act
+on is decided here on exact state.
 
-Accept early, refuse late: a bound that suffices accepts at once; one that does not returns ``WAIT`` until everything before the command is
-settled, and then the decision is exact. So no verdict depends on timing.
+Accept early, refuse late: a bound that suffices accepts at once; one that does not returns ``WAIT`` until everything
+before the command is settled, and then the decision is exact. So no verdict depends on timing.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from protocol.jit import inner, entry
-
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
 from protocol.instruments import bands_are_valid, fees_are_valid, listing_is_valid, listing_multiplier
+from protocol.jit import inner
 from risk import state as s
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
-from risk.orders import amend_difference, band_limits, limit_hold, order_hold
+from risk.orders import amend_difference, band_limits, order_hold
 from risk.outbox import cause_is_settled, tick_off_reserve
 
 WAIT: Final = -1
@@ -30,8 +30,10 @@ TIMER_PERIOD_MIN_NS: Final = 1_000_000
 
 @inner
 def exact_or_wait(state, seq, barrier):
-    """Whether settled fields may be read for command ``seq``: all before it is settled, or at least ``barrier``, the last command that can
-    change these fields for the worse."""
+    """Whether settled fields may be read for command ``seq``.
+
+    They may once all before it is settled, or at least ``barrier``, the last command that can change them for the worse.
+    """
     settled = state.meta[s.SETTLED]
     return settled == seq - 1 or barrier <= settled
 
@@ -116,6 +118,9 @@ def protected_price(state, instrument, row, side, price):
     if side == e.BUY:
         if reference == 0 or row["band_up_e8"] == 0:
             return price
+        if row["price_max_ticks"] > 0:
+            # A band that reaches beyond the largest price must not make every market buy out of range.
+            highest = min(highest, row["price_max_ticks"])
         return max(1, highest if price == 0 else min(price, highest))
     if reference == 0 or row["band_down_e8"] == 0:
         return price
@@ -127,7 +132,9 @@ def band_code(state, instrument, row, side, price):
     """0 or PRICE_BAND for a limit price."""
     if not has_band(row):
         return 0
-    lowest, highest = band_limits(state.instruments[instrument]["reference_e8"], row["tick_e8"], row["band_up_e8"], row["band_down_e8"])
+    lowest, highest = band_limits(
+        state.instruments[instrument]["reference_e8"], row["tick_e8"], row["band_up_e8"], row["band_down_e8"]
+    )
     if (side == e.BUY and price > highest) or (side == e.SELL and price < lowest):
         return r.PRICE_BAND
     return 0
@@ -240,7 +247,13 @@ def reserve_amend(state, c, seq, pending):
     if hold < 0:
         return 0
     h = state.holds[hold]
-    if h["account"] != account or h["instrument"] != instrument or h["type"] != e.LIMIT or h["tif"] == e.IOC or h["tif"] == e.FOK:
+    if (
+        h["account"] != account
+        or h["instrument"] != instrument
+        or h["type"] != e.LIMIT
+        or h["tif"] == e.IOC
+        or h["tif"] == e.FOK
+    ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)
     if has_band(row):
@@ -279,7 +292,9 @@ def amend_need(h, price, total, row, exact):
     need = amend_difference(h["side"], h["price_ticks"], h["total_lots"], price, total, gone, k, lot_atoms)
     if not exact:
         gone = min(h["total_lots"], total) - 1
-        need = max(need, amend_difference(h["side"], h["price_ticks"], h["total_lots"], price, total, gone, k, lot_atoms))
+        need = max(
+            need, amend_difference(h["side"], h["price_ticks"], h["total_lots"], price, total, gone, k, lot_atoms)
+        )
     return max(need, 0)
 
 
@@ -324,6 +339,9 @@ def reserve_money(state, c, pending):
             outgoing = qty
         elif kind == e.ADJUST and qty < 0:
             outgoing = -qty
+        if state.balances[pending["balance"] + s.INFLIGHT] >= AMOUNT_LIMIT - outgoing:
+            # Promises are not bounded by what is there; their sum must stay an amount. Settled state has none.
+            return WAIT
         pending["inflight_units"] = outgoing
         promise(state, pending["balance"], outgoing)
     state.accounts[account]["activity"] += 1

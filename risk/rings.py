@@ -1,17 +1,20 @@
-"""The rings that risk reads and writes, as its kernels take them: one NamedTuple, with word views where whole slots are copied or hashed."""
+"""The rings that risk reads and writes, as its kernels take them: one bundle.
+
+Word views are for what copies or hashes whole slots.
+"""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
 from protocol.records import EXT_ASSET_SLOT, EXT_LISTING_SLOT
-from ringbuf.ring import Ring
 from ringbuf.bundle import Bundle
+from ringbuf.ring import Ring
 
 
-def make_rings(commands: Ring, verdicts: Ring, outcomes: Ring, event_words: np.ndarray, event_slots: np.ndarray) -> Bundle:
+def make_rings(
+    commands: Ring, verdicts: Ring, outcomes: Ring, event_words: np.ndarray, event_slots: np.ndarray
+) -> Bundle:
     """Build the views; ``event_words`` int64[K * HEADER_WORDS], ``event_slots`` EVENT[K * capacity]."""
     return Bundle(
         commands=commands,

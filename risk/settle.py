@@ -7,17 +7,16 @@ Funds of a fill: flow format 2, section 5.
 
 from __future__ import annotations
 
-from protocol.jit import inner, entry
-
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, E8, fee_charge, muldiv_floor
+from protocol.jit import inner
 from risk import state as s
 from risk.bands import check_breaker, set_reference, tick_references
 from risk.hashes import state_hash
 from risk.ledger import add_withdrawal, balance_row, drop_hold, find_withdrawal, post, promise, remove_withdrawal
 from risk.orders import limit_hold
-from risk.outcomes import emit_balance, emit_count, emit_ids, emit_order, emit_rejected, emit_simple, emit_trade
+from risk.outcomes import emit_balance, emit_ids, emit_order, emit_rejected, emit_simple, emit_trade
 from risk.reserve import copy_listing
 
 

@@ -1,13 +1,13 @@
 """Risk's tables: accounts, balances, assets, instruments (reserve's copy and settle's copy), holds, withdrawal holds, outbox.
 
-All are preallocated arrays of fixed size; row 0 of accounts, assets and instruments stands for none. What *reserve* writes and what
-*settle* writes is told apart field by field, because reserve runs ahead: it may read a settled field early only where ``inflight`` bounds it
-or no barrier that covers it is in flight (ARCHITECTURE.md, invariant 2).
+All are preallocated arrays of fixed size; row 0 of accounts, assets and instruments stands for none. What *reserve*
+writes and what *settle* writes is told apart field by field, because reserve runs ahead: it may read a settled field
+early only where ``inflight`` bounds it or no barrier that covers it is in flight (ARCHITECTURE.md, invariant 2).
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -119,7 +119,9 @@ HOLD_HAS_IDS: Final = 1
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""
 
-WITHDRAWAL_DTYPE: Final = np.dtype([("hold_id", "<i8"), ("amount_units", "<i8"), ("account", "<i4"), ("asset", "<i4"), ("seq", "<i8")])
+WITHDRAWAL_DTYPE: Final = np.dtype(
+    [("hold_id", "<i8"), ("amount_units", "<i8"), ("account", "<i4"), ("asset", "<i4"), ("seq", "<i8")]
+)
 """Open-addressing table by hold id; ``hold_id`` 0 = empty."""
 
 PENDING_DTYPE: Final = np.dtype(
@@ -130,9 +132,11 @@ PENDING_DTYPE: Final = np.dtype(
         "itemsize": 64,
     }
 )
-"""What reserve concluded about a command and settle needs; ring of ``window`` rows by seq. ``balance`` is the row's first word, -1 = none."""
+"""What reserve concluded about a command and settle needs; ring of ``window`` rows by seq.
 
-# --- meta: int64[META_WORDS] -----------------------------------------------------------------------------------------------------------
+``balance`` is the first word of its row, -1 = none."""
+
+# --- meta: int64[META_WORDS] ------------------------------------------------------------------------------------------
 RESERVED: Final = 0  # last slot reserved
 SETTLED: Final = 1  # last slot settled
 HOLD_FREE: Final = 2  # head of the list of free hold rows, -1 = none
@@ -140,7 +144,6 @@ HOLDS_USED: Final = 3  # live and in-flight orders
 HOLDS_HIGH: Final = 4  # rows ever used
 BARRIER: Final = 5  # last command that moves settled fields which reserve reads (clock ticks, bands)
 WITHDRAWALS_USED: Final = 6
-WITHDRAWALS_INFLIGHT: Final = 7
 OUTBOX_PUSHED: Final = 8  # settle: commands ever pushed
 OUTBOX_TICKED: Final = 9  # reserve: commands that came back
 OUTBOX_SETTLED: Final = 10  # settle: commands that came back and are settled
@@ -155,7 +158,6 @@ PHASE: Final = 17
 INDEX: Final = 18
 REMOVED: Final = 19
 SHARDS_DONE: Final = 20  # bit mask
-LAST_TS: Final = 21
 CHECKPOINT_SEQ: Final = 22  # last checkpoint settled
 CHECKPOINT_VERDICT_HASH: Final = 23
 CHECKPOINT_OUTCOME_HASH: Final = 24
@@ -163,7 +165,6 @@ CHECKPOINT_STATE_HASH: Final = 25
 FAULT: Final = 26  # number of a broken invariant; the engine stops
 WAITED_SEQ: Final = 27  # last command that waited for exact state, counted once
 ACCOUNTS_HIGH: Final = 28  # settle: highest account number
-OUTBOX_SENT: Final = 29  # process: commands handed to the sequencer
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -223,7 +224,7 @@ def make_state(arrays: dict[str, np.ndarray]) -> Bundle:
 
 def reset(state: Bundle) -> None:
     """Initialise freshly zeroed arrays."""
-    from protocol.hashing import ROLL_START  # noqa: PLC0415 - numba is imported only where state is made
+    from protocol.hashing import ROLL_START
 
     state.meta[HOLD_FREE] = -1
     state.meta[VERDICT_HASH] = ROLL_START

@@ -19,7 +19,7 @@ from ringbuf.board import BoardFile, claim_line, private_board
 from ringbuf.bundle import Bundle
 from ringbuf.file import RingFile
 from ringbuf.loop import jitter, run_loop
-from ringbuf.ring import Ring, advance, private_ring
+from ringbuf.ring import Ring, advance, private_ring, publish
 from ringbuf.waiting import STRATEGIES
 from sequencer import core
 from sequencer.clock import SlewedClock
@@ -71,7 +71,9 @@ class SequencerProcess:
     time_source : gives the time to stamp with CLOCK_LIVE
     """
 
-    def __init__(self, state: Bundle, commands: Ring, lanes: list[Lane], board: np.ndarray, clock: int, time_source: SlewedClock) -> None:
+    def __init__(
+        self, state: Bundle, commands: Ring, lanes: list[Lane], board: np.ndarray, clock: int, time_source: SlewedClock
+    ) -> None:
         self._state = state
         self._commands = commands
         self._command_words = _words(commands)
@@ -93,7 +95,15 @@ class SequencerProcess:
         for lane in self._lanes:
             taken = int(
                 core.take(
-                    self._state, lane.ring, lane.words, self._commands, self._command_words, lane.source, now_ns, self._clock, TAKE_SLOTS
+                    self._state,
+                    lane.ring,
+                    lane.words,
+                    self._commands,
+                    self._command_words,
+                    lane.source,
+                    now_ns,
+                    self._clock,
+                    TAKE_SLOTS,
                 )
             )
             if taken:
@@ -113,10 +123,12 @@ class SequencerProcess:
         if self._clock != e.CLOCK_LIVE or bool(np.any(self._state.timers[:, core.PERIOD_NS])):
             return
         ring = private_ring(COMMAND_DTYPE, 8, n_readers=0, start=int(self._state.sources[e.SOURCE_SEQUENCER]))
-        from protocol.build import set_timer, stamp  # noqa: PLC0415 - only a home's first start needs it
+        from protocol.build import set_timer, stamp
 
         groups = [
-            set_timer(core.CHECKPOINT_TIMER, checkpoint_period_ns, 0, "cambist", "checkpoint interval of the configuration"),
+            set_timer(
+                core.CHECKPOINT_TIMER, checkpoint_period_ns, 0, "cambist", "checkpoint interval of the configuration"
+            ),
             set_timer(core.TICK_TIMER, TICK_PERIOD_NS, 0, "cambist", "clock tick of reference prices"),
         ]
         slots = np.concatenate([g for g in groups if g[0]["price_ticks"] > 0])
@@ -124,9 +136,19 @@ class SequencerProcess:
         stamp(slots, e.SOURCE_SEQUENCER, first)
         for k in range(len(slots)):
             ring.slots[(first + k - 1) % len(ring.slots)] = slots[k]
-        ring.words[32] = first + len(slots) - 1
+        publish(ring, first + len(slots) - 1)
         now_ns = self._time_source.now_ns()
-        core.take(self._state, ring, _words(ring), self._commands, self._command_words, e.SOURCE_SEQUENCER, now_ns, self._clock, 8)
+        core.take(
+            self._state,
+            ring,
+            _words(ring),
+            self._commands,
+            self._command_words,
+            e.SOURCE_SEQUENCER,
+            now_ns,
+            self._clock,
+            8,
+        )
         self._announce()
 
     def _announce(self) -> None:
@@ -142,15 +164,28 @@ def main(context: Context) -> int:
     state = core.make_state(attach_arena(context.sources_state, core.state_spec(engine.limits.timers), COMMAND_SCHEMA))
     commands = RingFile.attach(context.command_ring, COMMAND_DTYPE, COMMAND_SCHEMA, context.epoch, board)
     commands.take_writer(context.line)
-    files = {source: RingFile.attach(context.ingress(source), COMMAND_DTYPE, COMMAND_SCHEMA, board=board) for source in engine.sources}
+    files = {
+        source: RingFile.attach(context.ingress(source), COMMAND_DTYPE, COMMAND_SCHEMA, board=board)
+        for source in engine.sources
+    }
     for file in files.values():
         file.adopt_reader(INGRESS_SEQUENCER, context.line)
     lanes = [Lane(source, file.ring) for source, file in files.items()]
+    for lane in lanes:
+        # What recovery found is durable, whether or not the sequencer before this one came to say so.
+        advance(lane.ring, INGRESS_SEQUENCER, int(state.sources[lane.source]))
     time_source = SlewedClock(time.monotonic_ns, time.time_ns, int(state.meta[core.TS_NS]))
     process = SequencerProcess(state, commands.ring, lanes, board, engine.clock, time_source)
     process.start_timers(engine.checkpoint_interval_s * 1_000_000_000)
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(board, context.line, STRATEGIES[engine.wait], process.step, b.STOP, jitter(context.jitter_seed and context.jitter_seed + context.line))
+    run_loop(
+        board,
+        context.line,
+        STRATEGIES[engine.wait],
+        process.step,
+        b.STOP,
+        jitter(context.jitter_seed and context.jitter_seed + context.line),
+    )
     return 0
 
 

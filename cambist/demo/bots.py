@@ -32,7 +32,7 @@ from protocol.records import COMMAND_DTYPE, OUTCOME_DTYPE, command_slots
 from ringbuf import BoardFile, claim_line, private_board, private_ring, publish, published, release_line, room
 from ringbuf.atomics import load_acquire, store_release
 
-PERIOD_NS: Final = 20_000_000
+PERIOD_NS: Final = 40_000_000
 """Between batches; what a stop may wait for."""
 _SECOND_NS: Final = 1_000_000_000
 _BURST_S: Final = 0.1

@@ -9,10 +9,6 @@ QUOTE: Final = "USDT"
 SCALE: Final = 8
 """Decimals of each asset of the demo."""
 
-TICK_TIMER: Final = 1
-TICK_PERIOD_NS: Final = 10_000_000_000
-"""References are the mean over 30 ticks, which makes five minutes (risk specification, 14.2)."""
-
 
 class Listing(NamedTuple):
     """One instrument against ``QUOTE``; fees, bands and breaker are shares."""

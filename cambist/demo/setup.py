@@ -111,8 +111,6 @@ def set_up(client: Client) -> Demo:
                 client.call("create_account", {"name": funding.name}, "account of the demo")
         for funding in plan.USERS:
             _fund(client, funding)
-        timer = {"timer": plan.TICK_TIMER, "period_ns": plan.TICK_PERIOD_NS}
-        client.call("set_timer", timer, "references of the price bands")
         _list_instruments(client, plan.QUIET, listed)
         _trade_quiet(client)
     for funding in plan.HOUSE:

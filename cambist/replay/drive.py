@@ -88,16 +88,16 @@ def replay(
         driver = Driver(plan, home, settings, int(launched.summary["epoch"]), collector)
         with _bar(progress, len(plan.setup) + len(plan.commands)) as advance_bar:
             seconds = driver.play(advance_bar)
-        extra = driver.tear_down()
         hashes, ledger = driver.state()
-    report = reports.build_report(
-        plan,
-        collector,
-        ledger,
-        timing=reports.Timing(seconds, config.engine.topology),
-        state_hash=str(hashes["state"]),
-        extra={**extra, "shards": config.engine.shards, "hashes": {name: str(h) for name, h in hashes.items()}},
-    )
+        report = reports.build_report(
+            plan,
+            collector,
+            ledger,
+            timing=reports.Timing(seconds, config.engine.topology),
+            state_hash=str(hashes["state"]),
+            extra={"shards": config.engine.shards, "hashes": {name: str(h) for name, h in hashes.items()}},
+        )
+        report |= driver.tear_down()
     return report, collector
 
 
@@ -134,12 +134,13 @@ class Driver:
         shared = {path.name: path.stat().st_blocks * 512 for path in self._context.epoch_dir.glob("*.state")}
         extra: dict[str, Any] = {"state_bytes": shared}
         if len(self._plan.teardown):
-            orders = self._collector.counters()["cancels"]
+            before = self._open_orders()
             started = time.perf_counter()
             self._send(self._plan.teardown, lambda _: None)
             extra["teardown"] = {
+                "orders": before,
+                "left": self._open_orders(),
                 "seconds": round(time.perf_counter() - started, 6),
-                "cancels": self._collector.counters()["cancels"] - orders,
             }
         return extra
 
@@ -167,6 +168,11 @@ class Driver:
             lambda account, asset: balances[account, asset], lambda asset: int(fees[asset]), lambda asset: int(deposits[asset])
         )
         return hashes_of(risk, matchers), ledger
+
+    def _open_orders(self) -> int:
+        engine = self._context.engine
+        arrays = attach_arena(self._context.risk_state, risk_spec(engine), COMMAND_SCHEMA)
+        return int(arrays["meta"][risk_state.HOLDS_USED])
 
     def _send(self, slots: np.ndarray, on_progress: Callable[[int], None]) -> None:
         """Send whole groups as there is room and read outcomes, until the last of ``slots`` is settled and durable."""

@@ -221,6 +221,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     table.add_row("time", f"{report['seconds']:.3f} s, {report['messages_per_s']:,} messages/s, {report['topology']}")
     for name, value in report.get("truth", {}).items():
         table.add_row(name.replace("_", " "), f"{value:,}")
+    for name, value in report.get("state_bytes", {}).items():
+        table.add_row(f"memory {name}", f"{value / 1e6:,.1f} MB")
     for name, value in report.get("teardown", {}).items():
         table.add_row(f"teardown {name}".replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
     console.print(table)

@@ -32,7 +32,7 @@ class RiskView:
     def assets(self) -> list[AssetRow]:
         """All listed assets."""
         table = self._state.assets
-        return [AssetRow(self._asset(i), int(table[i]["seq"])) for i in np.nonzero(table["status"])[0]]
+        return [AssetRow(self._asset(int(i)), int(table[i]["seq"])) for i in np.nonzero(table["status"])[0]]
 
     def instruments(self) -> list[InstrumentRow]:
         """All listed instruments."""
@@ -57,7 +57,9 @@ class RiskView:
                 price_max_ticks=int(row["price_max_ticks"]),
                 qty_max_lots=int(row["qty_max_lots"]),
             )
-            rows.append(InstrumentRow(instrument, int(row["status"]), int(row["last_price_ticks"]), max(seq, self._settled())))
+            rows.append(
+                InstrumentRow(instrument, int(row["status"]), int(row["last_price_ticks"]), max(seq, self._settled()))
+            )
         return rows
 
     def account(self, account: int) -> AccountRow:
@@ -95,7 +97,9 @@ class RiskView:
                 qty_lots=int(h["total_lots"]),
                 cum_qty_lots=int(h["traded_lots"]),
                 leaves_qty_lots=int(h["left_lots"]),
-                client_order_id=words[:5].tobytes().rstrip(b"\0").decode(errors="replace") if h["flags"] & s.HOLD_HAS_IDS else "",
+                client_order_id=words[:5].tobytes().rstrip(b"\0").decode(errors="replace")
+                if h["flags"] & s.HOLD_HAS_IDS
+                else "",
                 entry_ts_ns=int(h["entry_ts_ns"]),
             )
             for h, words in zip(holds, ids, strict=True)

@@ -116,7 +116,9 @@ class Market:
     def _next(self) -> None:
         rng = self.random
         if self.oracle.outbox and rng.random() < 0.12:
+            halted = self.oracle.outbox[0].instrument
             self._apply(self.oracle.halt_command())
+            self.follow.append(lambda: self.office(build.resume(halted, *WHO)))
             return
         if self.follow and rng.random() < 0.3:
             self.follow.pop(rng.randrange(len(self.follow)))()
@@ -129,14 +131,14 @@ class Market:
         rng.choices(actions + more, weights + (1, 3, 1, 2, 1))[0]()
 
     def account(self) -> int:
-        return self.random.randrange(1, ACCOUNTS - 1) if self.random.random() < 0.98 else self.random.choice((0, 7, 8, 9, -1, 99))
+        return self.random.randrange(1, ACCOUNTS - 2) if self.random.random() < 0.96 else self.random.choice((0, 6, 6, 7, 8, 9, -1, 99))
 
     def instrument(self) -> int:
         return self.random.choice((1, 1, 1, 2, 2, 3, 5, 6)) if self.random.random() < 0.98 else self.random.choice((0, 4, 7, 8, -3, 99))
 
     def price(self, instrument: int, side: int, *, crosses: bool) -> int:
         rng = self.random
-        away = (1 if (side == Side.BUY) == crosses else -1) * rng.random() ** 2 * rng.choice((0.01, 0.03, 0.12))
+        away = (1 if (side == Side.BUY) == crosses else -1) * rng.random() ** 2 * rng.choice((0.002, 0.01, 0.01, 0.1))
         return max(1, int(self.mid.get(instrument, 400.0) * (1 + away)))
 
     def lots(self, account: int, instrument: int, side: int, price: int) -> int:
@@ -149,7 +151,7 @@ class Market:
         most = self.oracle.free.get(wallet, 0) // (max(1, price) * market.k if side == Side.BUY else spec.lot_atoms)
         if rng.random() < 0.25:
             return max(1, most + rng.choice((0, 0, 0, 1)))
-        return 1 + int(rng.random() ** 2 * max(1, most) * rng.choice((0.3, 0.3, 1.5)))
+        return 1 + int(rng.random() ** 2 * max(1, most) * rng.choice((0.1, 0.3, 1.5)))
 
     def side(self) -> int:
         return self.random.randrange(2)
@@ -168,7 +170,7 @@ class Market:
     def limit(self) -> None:
         rng = self.random
         account, instrument, side = self.account(), self.instrument(), self.side()
-        price = self.price(instrument, side, crosses=rng.random() < 0.35)
+        price = self.price(instrument, side, crosses=rng.random() < 0.45)
         tif = rng.choice((Tif.GTC,) * 6 + (Tif.IOC, Tif.FOK, Tif.POST_ONLY))
         lots = self.lots(account, instrument, side, price)
         self.order(
@@ -286,7 +288,7 @@ class Market:
 
     def _close(self, account: int) -> None:
         """Sometimes after everything was taken out, so that it is empty at that very moment."""
-        if self.random.random() < 0.4 and account in self.oracle.status:
+        if account > ACCOUNTS - 3 and self.random.random() < 0.4 and account in self.oracle.status:
             self.send(build.cancel_all(account=account))
             for asset in SCALES:
                 if self.oracle.free[account, asset]:

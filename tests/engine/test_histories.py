@@ -16,6 +16,8 @@ from tests.engine.campaign import History, run_seed, run_small_pools, variants
 from tests.engine.driver import TINY, Run
 from tests.flows.xflow2_gen import PROFILES
 
+# The first test may have to compile all kernels.
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
 LONG_SEEDS = range(1_000, 1_040, 8)
 LONG_MESSAGES = 4_000

@@ -1,0 +1,1 @@
+"""Real processes, real kills: `python -m tests.chaos --runs N --seed S`."""

@@ -1,0 +1,248 @@
+"""An exchange of real processes that can be shot at, the load on it, and an operator who talks to it all the while."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cambist import procfs
+from cambist.boardview import BoardView
+from cambist.home import Home
+from cambist.launch import Launched, launch, up_command
+from gateway.control.client import ControlClient, ControlError
+from protocol import board as b
+from protocol.instance import Limits
+from tests.chaos.flow import Dealt
+
+RECOVER_TIMEOUT_S = 60.0
+POLL_S = 0.002
+LIMITS = Limits(accounts=64, assets=8, instruments=16, orders=1 << 14, leaves=1 << 13, withdrawal_holds=1 << 12, outbox=64, timers=16)
+RINGS = {"ingress": 1 << 10, "command": 1 << 12, "event": 1 << 10, "outcome": 1 << 16, "window": 1 << 11}
+"""Small, so that they fill; but nobody may be lapped."""
+GROUP_KILLS = ("supervisor", "everything")
+
+
+class ChaosError(Exception):
+    """The exchange did not do what it must; the text says what."""
+
+
+class Silent:
+    """A reporter that keeps what went wrong."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def phase(self, text: str) -> None:
+        """Nothing to say."""
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Nothing to say."""
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
+
+    def ready(self, summary: dict[str, Any]) -> None:
+        """Nothing to say."""
+
+    def failed(self, reason: str) -> None:
+        """Keep it."""
+        self.notes.append(reason)
+
+    def line(self, text: str) -> None:
+        """Nothing to say."""
+
+
+class Exchange:
+    """One home with a live exchange in it."""
+
+    def __init__(self, home: Path, **engine: Any) -> None:
+        self.home = Home(home)
+        self.settings: dict[str, Any] = {f"engine.{name}": value for name, value in engine.items()}
+        self.settings |= {"engine.producers": ["replay", "bots"], "engine.checkpoint_interval_s": 1, "engine.segment_bytes": 1 << 20}
+        self.settings |= {f"tables.{name}": value for name, value in msgspec.structs.asdict(LIMITS).items()}
+        self.settings |= {f"rings.{name}": value for name, value in RINGS.items()}
+        self._launched: Launched | None = None
+
+    def up(self) -> None:
+        """Start it and wait until it is ready; LaunchError where it does not get so far."""
+        log = self.home.log / "supervisor.log"
+        self._launched = launch(up_command(self.home, self.settings), log, Silent(), detach=False)
+
+    def stop(self) -> int:
+        """Stop it orderly; the supervisor's exit status."""
+        assert self._launched is not None
+        launched, self._launched = self._launched, None
+        return launched.stop()
+
+    def end(self) -> None:
+        """Stop it if it runs, whatever came before."""
+        if self._launched is not None:
+            self.stop()
+        self.remove_shared()
+
+    def remove_shared(self) -> None:
+        """What a killed supervisor left is removed by the next start; after the last one nobody would."""
+        if self.home.shared.exists():
+            subprocess.run([sys.executable, "-m", "cambist", "down", "--home", str(self.home.path)], capture_output=True, check=False)
+
+    def word(self, word: int) -> int:
+        """A word of the board; 0 while there is none."""
+        with contextlib.suppress(OSError), BoardView(self.home.shared / "board") as view:
+            return view[word]
+        return 0
+
+    def table(self) -> dict[str, Any]:
+        """The supervisor's table of processes; empty while there is none."""
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads(self.home.table_file.read_text()))
+        return {}
+
+    def pids(self) -> dict[str, int]:
+        """Living processes by name, those that the table names and that are still the fork server's."""
+        table = self.table()
+        if not table:
+            return {}
+        found = {"supervisor": table["pid"], "forkserver": table["forkserver"]}
+        for row in table["processes"]:
+            if row["pid"] and parent(row["pid"]) == table["forkserver"]:
+                found[row["name"]] = row["pid"]
+        return {name: pid for name, pid in found.items() if procfs.start_ticks(pid)}
+
+    def kill(self, victim: str) -> str:
+        """SIGKILL it; "everything" is each process at once. Says whom it hit, nobody where the victim was just not there."""
+        pids = self.pids()
+        chosen = list(pids.values()) if victim == "everything" else [pids[victim]] if victim in pids else []
+        for pid in chosen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if victim in GROUP_KILLS and chosen:
+            assert self._launched is not None
+            self._launched.stop()
+            self._launched = None
+        return victim if chosen else "nobody"
+
+    def wait(self, what: str, condition: Callable[[], Any], timeout_s: float = RECOVER_TIMEOUT_S) -> None:
+        """Wait for something; ChaosError with the end of the supervisor's log where it does not come."""
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end_s:
+                words = {name: self.word(getattr(b, name)) for name in ("ENGINE_STATE", "EPOCH", "SEQUENCED_SEQ", "RESERVED_SEQ", "SETTLED_SEQ", "DURABLE_SEQ")}
+                log = (self.home.log / "supervisor.log").read_text().splitlines()[-5:]
+                raise ChaosError(f"{what}: not within {timeout_s:.0f} s; {words}; {self.table().get('phase')}; {log}")
+            time.sleep(POLL_S)
+
+    def is_well(self) -> bool:
+        """Whether every process runs and is ready."""
+        table = self.table()
+        if not table.get("ready") or self.word(b.ENGINE_STATE) != b.ENGINE_RUNNING or self.word(b.EPOCH) != table["epoch"]:
+            return False
+        living = self.pids()
+        return all(row["ready"] and living.get(row["name"]) == row["pid"] for row in table["processes"])
+
+    def crashes(self) -> list[str]:
+        """What the supervisor says of processes that ended by themselves."""
+        log = (self.home.log / "supervisor.log").read_text()
+        lines = [line for line in log.splitlines() if "ended with status" in line or "was ended by" in line and "SIGKILL" not in line]
+        return lines + [line for line in log.splitlines() if "recovery failed" in line or "did not stop in time" in line]
+
+
+def parent(pid: int) -> int:
+    """Parent of a process, 0 where it is gone."""
+    fields = procfs._stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+class LoadProcess:
+    """``tests.chaos.load`` as a process."""
+
+    def __init__(self, exchange: Exchange, folder: Path, rate: int, seed: int) -> None:
+        arguments = [str(exchange.home.path), str(folder), str(rate), str(seed)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.load", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def check(self) -> None:
+        """ChaosError with its words if it has ended."""
+        if self._process.poll() is not None:
+            raise ChaosError(f"the load ended: {self._process.communicate()}")
+
+    def finish(self) -> dict[str, Any]:
+        """Let it wait for its last answers; its summary."""
+        output, errors = self._process.communicate(timeout=RECOVER_TIMEOUT_S * 2)
+        if self._process.returncode:
+            raise ChaosError(f"the load failed: {output} {errors}")
+        return dict(json.loads(output))
+
+    def end(self) -> None:
+        """End it if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+class Operator:
+    """Sends operators' commands over the control socket, one after another, and keeps every reply; stays at it through restarts."""
+
+    def __init__(self, home: Path, dealt: Dealt, seed: int) -> None:
+        self.replies: list[dict[str, Any]] = []
+        self._home = home
+        self._accounts = dealt.plan.accounts
+        self._assets = [asset.symbol for asset in dealt.plan.assets]
+        self._symbols = [instrument.symbol for instrument in dealt.plan.instruments]
+        self._random = random.Random(seed)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> list[dict[str, Any]]:
+        """End; all replies."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        return self.replies
+
+    def _run(self) -> None:
+        first = [("set_bands", {"instrument": symbol, "up": "0.5", "down": "0.5", "breaker": "0.003"}) for symbol in self._symbols]
+        while not self._stop.is_set():
+            try:
+                with ControlClient(self._home, operator="chaos", timeout_s=RECOVER_TIMEOUT_S) as client:
+                    while not self._stop.wait(0.02 * self._random.random()):
+                        op, args = first[0] if first else self._next()
+                        reply = client.request(op, args, "chaos")
+                        self.replies.append(msgspec.to_builtins(reply) | {"op": op, "args": args})
+                        # Refused by the gateway, the command has no number, and may be sent again.
+                        if first and (reply.result or {}).get("seq"):
+                            first.pop(0)
+            except ControlError:
+                self._stop.wait(0.05)
+
+    def _next(self) -> tuple[str, dict[str, Any]]:
+        rng = self._random
+        account, symbol = rng.randint(1, self._accounts), rng.choice(self._symbols)
+        money = {"account": account, "asset": rng.choice(self._assets), "amount": f"0.0000{rng.randint(1, 9999):04d}"}
+        return rng.choices(
+            (
+                ("deposit", money),
+                ("withdraw_hold", money),
+                ("freeze", {"account": account}),
+                ("unfreeze", {"account": account}),
+                ("resume", {"instrument": symbol}),
+                ("tick", {}),
+                ("set_fees", {"instrument": symbol, "maker": "-0.0001", "taker": "0.0004"}),
+            ),
+            (5, 3, 0.3, 2, 6, 4, 0.3),
+        )[0]

@@ -1,0 +1,158 @@
+"""Bands, breakers, the clock, listings, accounts, client ids: every outcome byte for byte as the oracle says, in every variant."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protocol import build
+from protocol import enums as e
+from protocol import reasons as r
+from protocol.records import OUTCOME_IDS
+from risk import state as s
+from tests.engine.campaign import variants
+from tests.engine.driver import LIMITS, TINY, Run, Variant
+from tests.engine.operators import (
+    GATEWAY,
+    WHO,
+    Market,
+    MarketRun,
+    numbered,
+    run_live,
+    run_market,
+    sized,
+)
+
+# The first test may have to compile all kernels.
+pytestmark = pytest.mark.timeout(600)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_market_writes_the_oracles_outcomes_in_every_variant(seed: int) -> None:
+    result = run_market(seed, 1_000)
+    assert result["halts"] > 2
+    assert result["trades"] > 60
+    met = set(result["codes"])
+    assert {r.PRICE_BAND, r.NO_REFERENCE_PRICE, r.INSUFFICIENT_FUNDS, r.INSTRUMENT_HALTED, r.FOK_UNFILLED, r.RANGE} <= met
+
+
+@pytest.mark.parametrize("seed", [3, 7])
+def test_outbox_at_work_gives_an_order_that_every_schedule_replays(seed: int) -> None:
+    assert run_live(seed, 900)["halts"] > 0
+
+
+def test_plain_python_writes_the_oracles_outcomes_too() -> None:
+    command = [sys.executable, "-W", "error", "-m", "tests.engine.operators", "--seed", "5", "--n", "700"]
+    done = subprocess.run(
+        [*command, "--variant", "tiny-random-3"],
+        cwd=ROOT,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert 0 == done.returncode, done.stderr[-4_000:]
+    assert run_market(5, 700, "settled")["hashes"] == json.loads(done.stdout)["hashes"]
+
+
+def test_client_order_id_of_36_characters_follows_the_order_whole() -> None:
+    market = Market(6, 60)
+    text = "0123456789abcdefghijklmnopqrstuvwxyz"
+    group = build.limit(account=1, instrument=1, side=e.BUY, price_ticks=400, qty_lots=1)
+    market.office(build.deposit(1, 1, 10**9, *WHO))
+    market.send(build.with_client_order_id(group, text, link_id=(1 << 62) + 1, tag=-7))
+    done = MarketRun(market.groups, Variant("long"), parts=1)
+    ids = done.outcomes.all().view(OUTCOME_IDS.slot_dtype)
+    ids = ids[ids["kind"] == e.OUT_IDS][-1]
+    assert (text.encode(), (1 << 62) + 1, -7) == (ids["client_order_id"], ids["link_id"], ids["tag"])
+    assert market.groups[-1]["order_id"][0] == ids["order_id"]
+
+
+def test_checkpoint_publishes_the_same_hashes_in_every_schedule() -> None:
+    market = Market(7, 500)
+    market.checkpoint()
+    at = market.groups[-1]["seq"][0]
+    market.tick()
+    seen = set()
+    for variant in variants(7):
+        meta = MarketRun(market.groups, variant).run.engine.risk.meta
+        assert at == meta[s.CHECKPOINT_SEQ]
+        seen.add(tuple(meta[[s.CHECKPOINT_VERDICT_HASH, s.CHECKPOINT_OUTCOME_HASH, s.CHECKPOINT_STATE_HASH]].tolist()))
+    assert 1 == len(seen)
+
+
+def test_group_of_128_slots_passes_rings_of_the_smallest_size() -> None:
+    market = Market(8, 60)
+    slots = np.zeros(128, dtype=market.groups[0].dtype)
+    slots[:1] = build.limit(account=1, instrument=1, side=e.SELL, price_ticks=400, qty_lots=1)
+    slots["type"][1:] = e.EXT_ADMIN
+    slots["flags"][:-1] = e.FLAG_MORE
+    for _ in range(5):
+        market.send(slots.copy())
+        market.limit()
+    expected = np.concatenate(market.expected)
+    for variant in (Variant("tiny", 3, 4096, rings=TINY), Variant("random", 2, schedule=8, rings=TINY), Variant("settled", 1, 1, rings=TINY)):
+        assert expected.tobytes() == MarketRun(market.groups, variant, parts=1).outcomes.all().tobytes()
+
+
+def test_cancel_all_over_shards_is_told_in_the_order_of_instruments_and_orders() -> None:
+    market = Market(9, 400)
+    market.send(build.cancel_all(account=2))
+    for variant in variants(9):
+        outcomes = MarketRun(market.groups, variant, parts=1).outcomes.all()
+        told = outcomes[(outcomes["seq"] == market.groups[-1]["seq"][0]) & (outcomes["kind"] == e.OUT_CANCELED)]
+        keys = told[["instrument", "order_id"]].tolist()
+        assert len(keys) > 3
+        assert sorted(keys) == keys
+
+
+def test_withdrawals_of_everything_in_flight_together_promise_nothing_to_a_later_order() -> None:
+    """Three times 2^62 - 1 is negative in 64 bits: added up without bound, the promises would look like money."""
+    market = Market(10, 60)
+    market.office(build.deposit(5, 1, 1_000, *WHO))
+    for _ in range(3):
+        market.office(build.withdraw_hold(5, 1, (1 << 62) - 1, *WHO))
+    market.send(build.limit(account=5, instrument=1, side=e.BUY, price_ticks=400, qty_lots=1 << 40))
+    assert r.INSUFFICIENT_FUNDS == market.expected[-1]["reason"][0]
+    for variant in variants(10):
+        done = MarketRun(market.groups, variant, parts=1)
+        assert np.concatenate(market.expected).tobytes() == done.outcomes.all().tobytes()
+
+
+def test_halt_of_risk_that_nothing_caused_stops_the_engine() -> None:
+    from persistence.fused import EngineFault
+    from tests.engine.oracle_more import Halt, halt_slot
+
+    market = Market(11, 60)
+    run = Run(Variant("long"), sized(LIMITS))
+    run.feed(np.concatenate(market.groups))
+    with pytest.raises(EngineFault, match="a command of risk came back different"):
+        run.engine.feed(numbered(halt_slot(Halt(1, 5, 0), 1), run.engine.last_seq + 1))
+
+
+def test_source_of_new_orders_is_a_gateway() -> None:
+    assert {GATEWAY, e.SOURCE_CONTROL} <= {int(group["source"][0]) for group in Market(12, 80).groups}
+
+
+# ------------------------------------------------------------------------------------------------------------- campaigns
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(100, 150, 10))
+def test_campaign_of_random_markets(first: int) -> None:
+    for seed in range(first, first + 10):
+        run_market(seed, 4_000)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(200, 230, 10))
+def test_campaign_with_the_outbox_at_work(first: int) -> None:
+    for seed in range(first, first + 10):
+        run_live(seed, 2_500)
