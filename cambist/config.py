@@ -102,7 +102,7 @@ class DemoSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[demo]``: the bots of ``up --demo``."""
 
     seed: Natural = 1
-    orders_per_s: Positive = 1000
+    orders_per_s: Positive = 300
 
 
 class UpSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -66,6 +66,10 @@ def table(home: Home, config: Config) -> Table:
         options = {"socket": socket, "profile": config.profile}
         others.append(Process("control", "gateway.control.process", GATEWAY, board.LINE_CONTROL, 0, options, socket))
     if config.up.demo:
-        options = {"seed": str(config.demo.seed), "orders_per_s": str(config.demo.orders_per_s)}
+        options = {
+            "seed": str(config.demo.seed),
+            "orders_per_s": str(config.demo.orders_per_s),
+            "socket": str(home.socket(config)),
+        }
         others.append(Process("bots", "cambist.demo.bots", GATEWAY, board.LINE_BOTS, 0, options))
     return Table(recovery, tuple(engine), tuple(others))

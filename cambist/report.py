@@ -36,6 +36,7 @@ class ConsoleReporter:
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
+        self._last_text = ""
 
     def phase(self, text: str) -> None:
         """Say what begins now."""
@@ -45,9 +46,11 @@ class ConsoleReporter:
     def progress(self, label: str, done: int, total: int) -> None:
         """Say how far the phase is."""
         if not sys.stderr.isatty():
-            # One line in ten, so that a log of a first start stays readable.
-            if done % 10 == 1 or done == total:
-                print(f"{label} {done}/{total or '?'}", file=sys.stderr, flush=True)
+            # One line in ten, and none twice, so that a log of a first start stays readable.
+            text = f"{label} {done}/{total or '?'}"
+            if (done % 10 == 1 or done == total) and text != self._last_text:
+                print(text, file=sys.stderr, flush=True)
+                self._last_text = text
             return
         if self._bar is None:
             self._begin_bar()

@@ -9,7 +9,7 @@ from protocol.board import LINE_BOTS, LINE_WORDS
 _APP: Final = LINE_BOTS * LINE_WORDS + 8
 
 ORDERS_PER_S: Final = _APP  # commands sent in the last second: new orders, amends, cancels
-FILLS_PER_S: Final = _APP + 1  # trades that the bots took part in
+FILLS_PER_S: Final = _APP + 1  # trades that bots took part in, each counted once
 ACK_P50_NS: Final = _APP + 2  # from entry to durable outcome, over the last second; 0 = nothing was acknowledged
 ACK_P99_NS: Final = _APP + 3
 REFUSALS: Final = _APP + 4  # since the process began

@@ -68,6 +68,7 @@ class Heard(NamedTuple):
     """What the desk needs of one outcome; the names are those of ``protocol.records.OUTCOME``."""
 
     kind: int
+    flags: int
     reason: int
     account: int
     instrument: int
@@ -79,6 +80,7 @@ class Heard(NamedTuple):
     value_units: int
     fee_units: int
     fee_asset: int
+    source: int
     side: int
     type: int
 
@@ -162,6 +164,13 @@ class Desk:
     source : int
         Producer slot, for order ids.
     seed : int
+
+    Attributes
+    ----------
+    fills : int
+        Trades that a bot took part in.
+    refusals : dict of int to int
+        By reason.
     """
 
     def __init__(
@@ -308,7 +317,8 @@ class Desk:
         kind = heard.kind
         if kind == e.OUT_TRADE:
             self._hold(heard)
-            self.fills += 1
+            # The bots may have both sides of a trade; the taker's counts, or the maker's when somebody else took.
+            self.fills += heard.flags & e.OUTCOME_TAKER != 0 or heard.source != self._source
         elif kind == e.OUT_REJECTED:
             self._refused(heard)
             return

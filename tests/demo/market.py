@@ -106,6 +106,11 @@ class Exchange:
         """Orders and commands of each account that have not ended; int64[accounts + 1]."""
         return self._member("accounts")["activity"]
 
+    @property
+    def trades(self) -> int:
+        """Trades so far."""
+        return int(self._member("meta")[risk_state.TRADES])
+
     def balance(self, account: int, asset: int) -> int:
         """Free and locked units together."""
         return sum(balance(self.engine, account, asset))
@@ -141,5 +146,10 @@ class Trading:
         return intents
 
     def hear(self, outcomes: np.ndarray) -> None:
+        """Give the desk what its follower would have kept."""
+        mine = (outcomes["source"] == e.SOURCE_BOTS) | (
+            outcomes["order_id"] >> e.ORDER_ID_SOURCE_SHIFT == e.SOURCE_BOTS
+        )
+        outcomes = outcomes[mine]
         for row in outcomes[FIELDS].tolist():
             self.desk.take(Heard(*row))

@@ -45,6 +45,7 @@ def test_bots_trade_every_instrument_in_every_way_and_next_to_nothing_is_refused
     assert {market.instrument.index for market in LIVELY} == {intent.instrument for intent in traded.intents}
     assert {*MAKERS, *TAKERS} == {intent.account for intent in traded.intents}
     assert traded.exchange.engine.unbalanced_asset() == 0
+    assert traded.exchange.trades == traded.desk.fills
 
 
 def test_bots_know_what_their_accounts_have_to_the_unit(traded: Trading) -> None:
@@ -98,6 +99,7 @@ def test_person_who_sweeps_a_book_finds_it_quoted_again() -> None:
     book = LIVELY[0].instrument
     sweep = build.market(account=ACCOUNTS["alice"], instrument=book.index, side=e.BUY, qty_lots=book.qty_lots("12"))
     trading.hear(trading.exchange.apply(sweep, e.SOURCE_CONTROL, CONTROL_SEQ))
+    assert trading.exchange.trades == trading.desk.fills
     places = [quote for quote in trading.desk.quotes if quote.book.index == book.index and quote.side == e.SELL]
     assert any(quote.state is State.EMPTY for quote in places)
     for _ in range(10):

@@ -2,10 +2,12 @@
 
     python -m tests.engine.campaign --profile tight --seed 7 --n 4000 [--variant tiny-3]
 
-runs one seed and prints what was compared; a failing seed says how it is run again. With ``NUMBA_DISABLE_JIT=1`` the kernels are plain Python.
+runs one seed and prints what was compared; a failing seed says how it is run again. With ``NUMBA_DISABLE_JIT=1`` the
+kernels are plain Python.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -59,7 +61,7 @@ class History:
         slots = sequenced(np.concatenate([self.plan.setup, self.plan.commands]), 1)
         starts = np.flatnonzero(build.heads(slots))
         cuts = [0, *starts[[len(starts) * part // PARTS for part in range(1, PARTS)]].tolist(), len(slots)]
-        self.parts = [slots[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        self.parts = [slots[a:b] for a, b in itertools.pairwise(cuts)]
 
     @property
     def commands(self) -> int:
@@ -151,7 +153,9 @@ def run_seed(profile: str, seed: int, n: int, only: str | None = None) -> dict[s
 
 def _same_hashes(one: HistoryRun, other: HistoryRun) -> None:
     for part, (a, b) in enumerate(zip(one.run.hashes, other.run.hashes, strict=True), 1):
-        assert a == b, f"hashes after part {part} of {PARTS} differ from {one.run.variant.name}: {[k for k in a if a[k] != b[k]]}"
+        assert a == b, (
+            f"hashes after part {part} of {PARTS} differ from {one.run.variant.name}: {[k for k in a if a[k] != b[k]]}"
+        )
 
 
 def run_small_pools(profile: str, seed: int, n: int) -> dict[str, Any]:

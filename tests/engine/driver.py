@@ -1,7 +1,8 @@
 """Histories through the fused engine under any schedule: command slots in; verdicts, fills, money and hashes out.
 
-A *schedule* is who is stepped when, and how far: it stands for the timing of live processes. ``Variant`` names one, with the number of shards
-and the size of rings and pools; nothing that comes out may depend on it. Everything random is drawn from seeds that the variant holds.
+A *schedule* is who is stepped when, and how far: it stands for the timing of live processes. ``Variant`` names one,
+with the number of shards and the size of rings; nothing that comes out may depend on it. Everything random is drawn
+from seeds that the variant holds.
 """
 
 import random
@@ -46,7 +47,7 @@ class Variant(NamedTuple):
 
 
 class Schedule:
-    """Random steps: who comes next, and how far it goes, is drawn anew again and again, so that each stage is now far behind, now far ahead.
+    """Random steps: each stage is now far behind, now far ahead, because who comes next, and how far, is drawn anew.
 
     Parameters
     ----------
@@ -84,7 +85,9 @@ class Schedule:
             if not any(weights):
                 continue
             work = 0
-            steps = zip(rng.choices(self.actions, weights, k=self.STEPS), rng.choices(self.BUDGETS, k=self.STEPS), strict=True)
+            steps = zip(
+                rng.choices(self.actions, weights, k=self.STEPS), rng.choices(self.BUDGETS, k=self.STEPS), strict=True
+            )
             for action, budget in steps:
                 work += action(budget)
             if work == 0 and self._round() == 0 and not self.finished:
@@ -143,7 +146,10 @@ class Schedule:
 
 
 def direct(kernel: Any, *arguments: Any) -> Any:
-    """The machine code of a kernel for arguments like these: calling it spares numba's look at the types, which takes longer than a step."""
+    """The machine code of a kernel for arguments like these.
+
+    Calling it spares numba's look at the types, which takes longer than a step.
+    """
     if config.DISABLE_JIT:
         return kernel
     signature = tuple(typeof(argument) for argument in arguments)

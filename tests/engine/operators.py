@@ -2,8 +2,8 @@
 
     python -m tests.engine.operators --seed 7 --n 3000 [--variant tiny-random-3]
 
-drives the oracle while it writes, so that it knows what stands and what is owed; funds are short. Every variant of the engine must write the
-oracle's outcomes byte for byte. Risk's own halts come back at random later points of the history.
+drives the oracle while it writes, so that it knows what stands and what is owed; funds are short. Every variant of the
+engine must write the oracle's outcomes byte for byte. Risk's own halts come back at random later points of the history.
 """
 
 import argparse
@@ -12,10 +12,11 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from matcher.state import MatcherState
 from matcher.views import resting_orders
 from protocol import build
 from protocol import enums as e
@@ -25,7 +26,8 @@ from protocol.records import OUTCOME_DTYPE, OUTCOME_IDS, command_slots
 from risk import state as s
 from tests.engine.campaign import variants
 from tests.engine.driver import LIMITS, Run, Schedule, Variant, balance
-from tests.engine.oracle_more import E8, Halt, Oracle, Side, Stp, Tif, halt_slot
+from tests.engine.oracle_more import Oracle
+from tests.naive.exchange import E8, Side, Stp, Tif
 
 ACCOUNTS, ASSETS, INSTRUMENTS = 8, 5, 7
 WHO = ("op", "test")
@@ -61,8 +63,8 @@ class Market:
         self.expected: list[np.ndarray] = []
         self.next_seq = 1
         self.next_number = {GATEWAY: 1, e.SOURCE_CONTROL: 1}
-        self.mid = {instrument: 400.0 for instrument in range(1, INSTRUMENTS + 1)}
-        self.follow: list[Callable[[], object]] = []
+        self.mid = dict.fromkeys(range(1, INSTRUMENTS + 1), 400.0)
+        self.follow: list[Callable[[], None]] = []
         self._open()
         while len(self.groups) < n:
             self._next()
@@ -104,7 +106,20 @@ class Market:
         maker, taker = self.random.choice(((0, 0), (-10_000, 40_000), (100_000, 100_000), (20_000_000, 50_000_000)))
         assets = {n: Asset(n, f"A{n}", SCALES.get(n, 8)) for n in (base, quote)}
         return Instrument(
-            number, f"I{number}", assets[base], assets[quote], tick, lot, maker, taker, up, down, reference, breaker, price_max, qty_max
+            number,
+            f"I{number}",
+            assets[base],
+            assets[quote],
+            tick,
+            lot,
+            maker,
+            taker,
+            up,
+            down,
+            reference,
+            breaker,
+            price_max,
+            qty_max,
         )
 
     def _funds(self, asset: int) -> int:
@@ -125,16 +140,34 @@ class Market:
             return
         for instrument in self.mid:
             self.mid[instrument] = max(40.0, self.mid[instrument] * (1 + (rng.random() - 0.5) * 0.004))
-        actions = (self.limit, self.market, self.amount, self.cancel, self.amend, self.tick, self.money, self.bands, self.accounts)
+        actions = (
+            self.limit,
+            self.market,
+            self.amount,
+            self.cancel,
+            self.amend,
+            self.tick,
+            self.money,
+            self.bands,
+            self.accounts,
+        )
         weights = (50, 7, 7, 9, 12, 8, 6, 2, 2)
         more = (self.listing, self.status, self.cancel_all, self.odd, self.checkpoint)
-        rng.choices(actions + more, weights + (1, 3, 1, 2, 1))[0]()
+        rng.choices(actions + more, (*weights, 1, 3, 1, 2, 1))[0]()
 
     def account(self) -> int:
-        return self.random.randrange(1, ACCOUNTS - 2) if self.random.random() < 0.96 else self.random.choice((0, 6, 6, 7, 8, 9, -1, 99))
+        return (
+            self.random.randrange(1, ACCOUNTS - 2)
+            if self.random.random() < 0.96
+            else self.random.choice((0, 6, 6, 7, 8, 9, -1, 99))
+        )
 
     def instrument(self) -> int:
-        return self.random.choice((1, 1, 1, 2, 2, 3, 5, 6)) if self.random.random() < 0.98 else self.random.choice((0, 4, 7, 8, -3, 99))
+        return (
+            self.random.choice((1, 1, 1, 2, 2, 3, 5, 6))
+            if self.random.random() < 0.98
+            else self.random.choice((0, 4, 7, 8, -3, 99))
+        )
 
     def price(self, instrument: int, side: int, *, crosses: bool) -> int:
         rng = self.random
@@ -174,14 +207,26 @@ class Market:
         tif = rng.choice((Tif.GTC,) * 6 + (Tif.IOC, Tif.FOK, Tif.POST_ONLY))
         lots = self.lots(account, instrument, side, price)
         self.order(
-            build.limit(account=account, instrument=instrument, side=side, price_ticks=price, qty_lots=lots, tif=tif, stp=self.stp())
+            build.limit(
+                account=account,
+                instrument=instrument,
+                side=side,
+                price_ticks=price,
+                qty_lots=lots,
+                tif=tif,
+                stp=self.stp(),
+            )
         )
 
     def market(self) -> None:
         account, instrument, side = self.account(), self.instrument(), self.side()
         price = self.random.choice((0, 0, 0, 1, self.price(instrument, side, crosses=True)))
         lots = self.lots(account, instrument, side, price or int(self.mid.get(instrument, 400) * 1.1))
-        self.order(build.market(account=account, instrument=instrument, side=side, qty_lots=lots, price_ticks=price, stp=self.stp()))
+        self.order(
+            build.market(
+                account=account, instrument=instrument, side=side, qty_lots=lots, price_ticks=price, stp=self.stp()
+            )
+        )
 
     def amount(self) -> None:
         account, instrument, side = self.account(), self.instrument(), self.side()
@@ -204,7 +249,11 @@ class Market:
         if rng.random() < 0.5:  # what it freed is needed at once
             lots = self.lots(order.account, order.instrument, order.side, order.price)
             group = build.limit(
-                account=order.account, instrument=order.instrument, side=order.side, price_ticks=order.price, qty_lots=lots
+                account=order.account,
+                instrument=order.instrument,
+                side=order.side,
+                price_ticks=order.price,
+                qty_lots=lots,
             )
             self.order(group)
 
@@ -213,16 +262,27 @@ class Market:
         if not self.oracle.orders:
             return
         order = self.oracle.orders[rng.choice(list(self.oracle.orders))]
-        price = rng.choice((order.price, order.price, self.price(order.instrument, order.side, crosses=rng.random() < 0.3), 10_000))
-        total = max(1, rng.choice((order.total, order.total + 1, order.total - 1, order.total // 2, order.total + rng.randrange(50))))
+        price = rng.choice(
+            (order.price, order.price, self.price(order.instrument, order.side, crosses=rng.random() < 0.3), 10_000)
+        )
+        total = max(
+            1,
+            rng.choice(
+                (order.total, order.total + 1, order.total - 1, order.total // 2, order.total + rng.randrange(50))
+            ),
+        )
         if rng.random() < 0.3:
             total = order.total + self.lots(order.account, order.instrument, order.side, price)
         account = order.account if rng.random() < 0.97 else self.account()
-        group = build.amend(account=account, instrument=order.instrument, order_id=order.id, price_ticks=price, qty_lots=total)
+        group = build.amend(
+            account=account, instrument=order.instrument, order_id=order.id, price_ticks=price, qty_lots=total
+        )
         self.send(group)
 
     def cancel_all(self) -> None:
-        account, instrument = self.random.choice(((self.account(), 0), (self.account(), 0), (0, self.instrument()), (0, 0), (3, 1)))
+        account, instrument = self.random.choice(
+            ((self.account(), 0), (self.account(), 0), (0, self.instrument()), (0, 0), (3, 1))
+        )
         self.send(build.cancel_all(account=account, instrument=instrument))
 
     def tick(self) -> None:
@@ -271,15 +331,25 @@ class Market:
         )
 
     def status(self) -> None:
-        account, instrument = self.account(), self.instrument()
-        self.random.choice(
-            (
-                lambda: (self.office(build.freeze(account, *WHO)), self.follow.append(lambda: self.office(build.unfreeze(account, *WHO)))),
-                lambda: (self.office(build.halt(instrument, *WHO)), self.follow.append(lambda: self.office(build.resume(instrument, *WHO)))),
-                lambda: [self.office(build.resume(n, *WHO)) for n in (1, 2, 5)],
-                lambda: self.office(build.set_fees(instrument, *self.random.choice(((0, 10), (-5, 5), (-6, 5), (0, E8))), *WHO)),
-            )
-        )()
+        self.random.choice((self.freeze, self.halt, self.resume_all, self.set_fees))()
+
+    def freeze(self) -> None:
+        account = self.account()
+        self.office(build.freeze(account, *WHO))
+        self.follow.append(lambda: self.office(build.unfreeze(account, *WHO)))
+
+    def halt(self) -> None:
+        instrument = self.instrument()
+        self.office(build.halt(instrument, *WHO))
+        self.follow.append(lambda: self.office(build.resume(instrument, *WHO)))
+
+    def resume_all(self) -> None:
+        for instrument in (1, 2, 5):
+            self.office(build.resume(instrument, *WHO))
+
+    def set_fees(self) -> None:
+        maker, taker = self.random.choice(((0, 10), (-5, 5), (-6, 5), (0, E8)))
+        self.office(build.set_fees(self.instrument(), maker, taker, *WHO))
 
     def accounts(self) -> None:
         rng = self.random
@@ -318,8 +388,16 @@ class Market:
         group["type"] = rng.choice((0, 7, 15, 21, 43, 47, 50, 64, 65, 96, 105, 127, 255))
         group["account"], group["instrument"], group["qty_lots"] = self.account(), self.instrument(), 1
         if rng.random() < 0.5:
-            group = build.limit(account=self.account(), instrument=1, side=self.side(), price_ticks=self.price(1, 0, crosses=False), qty_lots=1)
-            field, value = rng.choice((("side", 2), ("side", 255), ("tif", 4), ("stp", 5), ("price_ticks", 0), ("qty_lots", -1)))
+            group = build.limit(
+                account=self.account(),
+                instrument=1,
+                side=self.side(),
+                price_ticks=self.price(1, 0, crosses=False),
+                qty_lots=1,
+            )
+            field, value = rng.choice(
+                (("side", 2), ("side", 255), ("tif", 4), ("stp", 5), ("price_ticks", 0), ("qty_lots", -1))
+            )
             group[field] = value
         elif rng.random() < 0.3:
             group = build.set_timer(1, rng.choice((0, 1, 999_999, 1_000_000, -1)), 0, *WHO)
@@ -350,13 +428,19 @@ def compare(expected: np.ndarray, actual: np.ndarray, groups: list[np.ndarray]) 
         a, b = (x.reshape(1).view(dtype)[0] for x in (one, other))
         fields = {name: (a[name], b[name]) for name in dtype.names or () if a[name] != b[name]}
         command = next(group[0] for group in groups if group["seq"][0] == min(int(one["seq"]), int(other["seq"])))
-        raise AssertionError(f"outcome {one['index']} of {describe(command)}: expected and actual differ in {fields}; expected {a}")
+        raise AssertionError(
+            f"outcome {one['index']} of {describe(command)}: expected and actual differ in {fields}; expected {a}"
+        )
     raise AssertionError(f"expected {len(expected)} outcomes, got {len(actual)}")
 
 
 def describe(command: np.void) -> str:
     """A command in one line."""
-    fields = {name: command[name].item() for name in command.dtype.names or () if command[name] and name not in ("ts_ns", "version")}
+    fields = {
+        name: command[name].item()
+        for name in command.dtype.names or ()
+        if command[name] and name not in ("ts_ns", "version")
+    }
     return f"{e.COMMAND_NAMES.get(int(command['type']), '?')} {fields}"
 
 
@@ -397,12 +481,17 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
     for number, market in oracle.markets.items():
         row, bands = risk.instruments[number], oracle.bands[number]
         assert (bands.reference_e8, bands.last_ticks) == (row["reference_e8"], row["last_price_ticks"])
-        assert (bands.breaker_pending, market.halted) == (bool(row["breaker_pending"]), row["status"] == e.INSTRUMENT_HALTED)
-        matcher = engine.matchers[number % run.variant.shards]
+        assert (bands.breaker_pending, market.halted) == (
+            bool(row["breaker_pending"]),
+            row["status"] == e.INSTRUMENT_HALTED,
+        )
+        matcher = cast("MatcherState", engine.matchers[number % run.variant.shards])
         for side in (Side.BUY, Side.SELL):
             names = ["order_id", "price_ticks", "left_lots", "total_lots"]
             actual = resting_orders(matcher, number, side)[names].tolist()
-            assert [(o.id, o.price, o.left, o.total) for o in market.by_priority(side)] == actual, f"book {number}, side {side}"
+            assert [(o.id, o.price, o.left, o.total) for o in market.by_priority(side)] == actual, (
+                f"book {number}, side {side}"
+            )
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
     assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)
 
@@ -429,14 +518,23 @@ def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
                 f"run it again: python -m tests.engine.operators {market.name} --variant {variant.name}"
             ) from error
         commands += len(market.groups)
-    return {"commands": commands, "codes": market.oracle.codes, "halts": market.oracle.sent, "trades": market.oracle.trades, "hashes": hashes}
+    return {
+        "commands": commands,
+        "codes": market.oracle.codes,
+        "halts": market.oracle.sent,
+        "trades": market.oracle.trades,
+        "hashes": hashes,
+    }
 
 
 # ------------------------------------------------------------------------------------------------------- live outbox
 
 
 class LiveSchedule(Schedule):
-    """Random steps with the outbox at work: what risk pushes is put between the other commands some time later; ``order`` is what came out."""
+    """Random steps with the outbox at work.
+
+    What risk pushes is put between the other commands some time later; ``order`` is the order that came out.
+    """
 
     def __init__(self, run: Run, seed: int) -> None:
         super().__init__(run.engine, seed)
@@ -475,8 +573,10 @@ class LiveSchedule(Schedule):
 
 
 def run_live(seed: int, n: int) -> dict[str, Any]:
-    """The engine's own outbox puts halts between the commands wherever timing lets them fall; the order that comes out is then replayed by the
-    oracle and by every variant, and all agree with the live run."""
+    """The engine's own outbox puts halts between the commands wherever timing lets them fall.
+
+    The order that comes out is replayed by the oracle and by every variant, and all agree with the live run.
+    """
     base = [group for group in Market(seed, n).groups if group["source"][0] != e.SOURCE_RISK]
     variant = Variant("live", 3, schedule=seed)
     outcomes = Outcomes()
@@ -498,7 +598,9 @@ def run_live(seed: int, n: int) -> dict[str, Any]:
             compare(np.concatenate(expected), replay.outcomes.all(), schedule.order)
             assert live.hashes[-1] == replay.run.hashes[-1], other.name
     except Exception as error:
-        raise AssertionError(f"live, {error}\nrun it again: python -m tests.engine.operators --seed {seed} --n {n} --live") from error
+        raise AssertionError(
+            f"live, {error}\nrun it again: python -m tests.engine.operators --seed {seed} --n {n} --live"
+        ) from error
     return {"commands": len(schedule.order) * (1 + len(variants(seed))), "halts": schedule.sent}
 
 
@@ -517,8 +619,6 @@ def main() -> int:
         print(json.dumps({"seed": seed} | result), flush=True)
     return 0
 
-
-__all__ = ["Halt", "LiveSchedule", "Market", "MarketRun", "compare", "halt_slot", "run_live", "run_market"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,8 @@
 """The naive exchange with what whole spot histories leave out, and every outcome record that the engine must write.
 
-Price bands and circuit breakers with the sequenced clock, adjustments, accounts that open and close, listings, client order ids, checkpoints.
-``Oracle.apply`` takes a command group as the engine takes it and returns its outcomes as ``OUTCOME_DTYPE`` records, byte for byte.
+Price bands and circuit breakers with the sequenced clock, adjustments, accounts that open and close, listings, client
+order ids, checkpoints. ``Oracle.apply`` takes a command group as the engine takes it and returns its outcomes as
+``OUTCOME_DTYPE`` records, byte for byte.
 """
 
 from collections.abc import Callable
@@ -30,8 +31,6 @@ from tests.naive.exchange import (
     NaiveExchange,
     Order,
     Side,
-    Stp,
-    Tif,
     Verdict,
 )
 
@@ -116,7 +115,6 @@ class Oracle(NaiveExchange):
         self.outbox: list[Halt] = []
         self.sent = 0
         self.amounts: dict[int, int] = {}
-        self.types: dict[int, int] = {}
         self.charges: list[tuple[tuple[int, int], int]] = []
         self.ids: np.ndarray | None = None
         self.head: Any = None
@@ -134,7 +132,9 @@ class Oracle(NaiveExchange):
         ids = ids[ids["type"] == e.EXT_IDS]
         self.ids = ids[-1] if len(ids) else None
         kind = int(self.head["type"])
-        handler: Callable[[np.ndarray], object] = getattr(self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown)
+        handler: Callable[[np.ndarray], object] = getattr(
+            self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown
+        )
         handler(group)
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
         return np.array(self.outcomes, dtype=OUTCOME_DTYPE)
@@ -143,12 +143,11 @@ class Oracle(NaiveExchange):
         h = self.head
         names = ("order_id", "account", "instrument", "side", "price_ticks", "qty_lots", "stp")
         order_id, account, instrument, side, price, qty, stp = (int(h[name]) for name in names)
-        self.types[order_id] = int(h["type"])
         return order_id, account, instrument, side, price, qty, stp
 
     def _on_limit(self, _group: np.ndarray) -> None:
-        *arguments, stp = self._order_arguments()
-        self.limit(*arguments, int(self.head["tif"]), stp)
+        order_id, account, instrument, side, price, qty, stp = self._order_arguments()
+        self.limit(order_id, account, instrument, side, price, qty, int(self.head["tif"]), stp)
 
     def _on_market(self, _group: np.ndarray) -> None:
         order_id, account, instrument, side, price, qty, stp = self._order_arguments()
@@ -157,7 +156,9 @@ class Oracle(NaiveExchange):
     def _on_market_amount(self, _group: np.ndarray) -> None:
         order_id, account, instrument, side, price, amount, stp = self._order_arguments()
         self.amounts[order_id] = amount
-        self.market_by_amount(order_id, account, instrument, side, self._effective(instrument, side, price), amount, stp)
+        self.market_by_amount(
+            order_id, account, instrument, side, self._effective(instrument, side, price), amount, stp
+        )
 
     def _effective(self, instrument: int, side: int, price: int) -> int:
         bands = self.bands.get(instrument)
@@ -180,7 +181,9 @@ class Oracle(NaiveExchange):
 
     def _on_amend(self, _group: np.ndarray) -> None:
         h = self.head
-        self.amend(int(h["order_id"]), int(h["account"]), int(h["instrument"]), int(h["price_ticks"]), int(h["qty_lots"]))
+        self.amend(
+            int(h["order_id"]), int(h["account"]), int(h["instrument"]), int(h["price_ticks"]), int(h["qty_lots"])
+        )
 
     def amend(self, order_id: int, account: int, instrument: int, price: int, total: int) -> Verdict:
         """The price band is looked at as soon as it is known which order it is."""
@@ -318,17 +321,32 @@ class Oracle(NaiveExchange):
             return r.UNKNOWN_ASSET, None, None
         k = Fraction(v["tick_e8"] * v["lot_atoms"] * 10 ** self.scales[v["quote"]], E8 * 10 ** self.scales[v["base"]])
         price_max, qty_max = v["price_max_ticks"], v["qty_max_lots"]
-        sound = v["base"] != v["quote"] and min(v["tick_e8"], v["lot_atoms"]) > 0 and k.denominator == 1 and 0 < k < AMOUNT_LIMIT
-        sound = sound and v["reference_ticks"] * v["tick_e8"] < AMOUNT_LIMIT and min(price_max, qty_max, v["reference_ticks"]) >= 0
+        sound = (
+            v["base"] != v["quote"]
+            and min(v["tick_e8"], v["lot_atoms"]) > 0
+            and k.denominator == 1
+            and 0 < k < AMOUNT_LIMIT
+        )
+        sound = (
+            sound
+            and v["reference_ticks"] * v["tick_e8"] < AMOUNT_LIMIT
+            and min(price_max, qty_max, v["reference_ticks"]) >= 0
+        )
         sound = sound and (price_max == 0 or v["reference_ticks"] <= price_max)
         maker, taker = v["maker_rate_e8"], v["taker_rate_e8"]
         if not sound:
             return r.BAD_LISTING, None, None
         if not (0 <= taker < E8 and maker < E8 and maker + taker >= 0):
             return r.BAD_FEE, None, None
-        if not _shares_are_sound(v) or price_max * qty_max * int(k) >= AMOUNT_LIMIT or qty_max * v["lot_atoms"] >= AMOUNT_LIMIT:
+        if (
+            not _shares_are_sound(v)
+            or price_max * qty_max * int(k) >= AMOUNT_LIMIT
+            or qty_max * v["lot_atoms"] >= AMOUNT_LIMIT
+        ):
             return r.BAD_LISTING, None, None
-        spec = InstrumentSpec(ext["symbol"].decode(), v["base"], v["quote"], v["tick_e8"], v["lot_atoms"], maker, taker, int(k))
+        spec = InstrumentSpec(
+            ext["symbol"].decode(), v["base"], v["quote"], v["tick_e8"], v["lot_atoms"], maker, taker, int(k)
+        )
         bands = Bands(v["tick_e8"], v["band_up_e8"], v["band_down_e8"], v["breaker_e8"], v["reference_ticks"])
         bands.price_max_ticks, bands.qty_max_lots = price_max, qty_max
         return r.ACCEPTED, spec, bands
@@ -409,14 +427,16 @@ class Oracle(NaiveExchange):
         self.codes[int(code)] = self.codes.get(int(code), 0) + 1
         if code != r.ACCEPTED:
             h = self.head
-            self._emit(e.OUT_REJECTED, reason=code, side=h["side"], price_ticks=h["price_ticks"], qty_lots=h["qty_lots"])
+            self._emit(
+                e.OUT_REJECTED, reason=code, side=h["side"], price_ticks=h["price_ticks"], qty_lots=h["qty_lots"]
+            )
         return Verdict(code, x, y)  # type: ignore[arg-type]
 
     def _take_then_rest_or_drop(self, taker: Order, *, may_rest: bool) -> Verdict:
         amends = self.head["type"] == e.AMEND
         self._own(e.OUT_REPLACED if amends else e.OUT_NEW, taker, 0, self._total(taker), self._left(taker))
         if self.ids is not None and not amends:
-            self._emit_ids(taker)
+            self._emit_ids()
         said = len(self.outcomes)
         expired = self._match(taker)
         left = self._left(taker)
@@ -494,7 +514,7 @@ class Oracle(NaiveExchange):
             out[name] = value
         self.outcomes.append(out)
 
-    def _emit_ids(self, order: Order) -> None:
+    def _emit_ids(self) -> None:
         assert self.ids is not None
         self._emit(e.OUT_IDS)
         ids = self.outcomes[-1].reshape(1).view(IDS_DTYPE)[0]
@@ -502,7 +522,9 @@ class Oracle(NaiveExchange):
             ids[name] = self.ids[name]
 
     def _own(self, kind: int, order: Order, reason: int, qty: int, left: int, flags: int = 0) -> None:
-        self._order_outcome(kind, order, self._paid_with(order)[1], reason=reason, qty_lots=qty, leaves_qty_lots=left, flags=flags)
+        self._order_outcome(
+            kind, order, self._paid_with(order)[1], reason=reason, qty_lots=qty, leaves_qty_lots=left, flags=flags
+        )
 
     def _order_outcome(self, kind: int, order: Order, asset: int, **fields: Any) -> None:
         about = {"account": order.account, "instrument": order.instrument, "order_id": order.id, "side": order.side}
@@ -542,5 +564,3 @@ def _second(group: np.ndarray, dtype: np.dtype) -> Any:
 
 def _shares_are_sound(v: dict[str, int]) -> bool:
     return 0 <= v["band_up_e8"] <= E8 and 0 <= v["band_down_e8"] < E8 and 0 <= v["breaker_e8"] <= E8
-
-

@@ -64,14 +64,32 @@ def test_smallest_rings_are_the_smallest_that_are_admitted() -> None:
         if variant.rings == TINY:
             run = Run(variant)
             assert (512, 4, 8, 256) == tuple(
-                len(a) for a in (run.engine.commands.slots, run.engine.events[0].slots, run.engine.outcomes.slots, run.engine.risk.pending)
+                len(a)
+                for a in (
+                    run.engine.commands.slots,
+                    run.engine.events[0].slots,
+                    run.engine.outcomes.slots,
+                    run.engine.risk.pending,
+                )
             )
             run.feed(history.parts[0])
 
 
 def plain_python(profile: str, seed: int, n: int, only: str) -> dict[str, Any]:
     """Run a seed in an interpreter without compiler."""
-    command = [sys.executable, "-W", "error", "-m", "tests.engine.campaign", "--profile", profile, "--seed", str(seed), "--n", str(n)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "tests.engine.campaign",
+        "--profile",
+        profile,
+        "--seed",
+        str(seed),
+        "--n",
+        str(n),
+    ]
     done = subprocess.run(
         [*command, "--variant", only],
         cwd=ROOT,

@@ -36,9 +36,16 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_random_market_writes_the_oracles_outcomes_in_every_variant(seed: int) -> None:
     result = run_market(seed, 1_000)
     assert result["halts"] > 2
-    assert result["trades"] > 60
+    assert result["trades"] > 40
     met = set(result["codes"])
-    assert {r.PRICE_BAND, r.NO_REFERENCE_PRICE, r.INSUFFICIENT_FUNDS, r.INSTRUMENT_HALTED, r.FOK_UNFILLED, r.RANGE} <= met
+    assert {
+        r.PRICE_BAND,
+        r.NO_REFERENCE_PRICE,
+        r.INSUFFICIENT_FUNDS,
+        r.INSTRUMENT_HALTED,
+        r.FOK_UNFILLED,
+        r.RANGE,
+    } <= met
 
 
 @pytest.mark.parametrize("seed", [3, 7])
@@ -96,18 +103,23 @@ def test_group_of_128_slots_passes_rings_of_the_smallest_size() -> None:
         market.send(slots.copy())
         market.limit()
     expected = np.concatenate(market.expected)
-    for variant in (Variant("tiny", 3, 4096, rings=TINY), Variant("random", 2, schedule=8, rings=TINY), Variant("settled", 1, 1, rings=TINY)):
+    for variant in (
+        Variant("tiny", 3, 4096, rings=TINY),
+        Variant("random", 2, schedule=8, rings=TINY),
+        Variant("settled", 1, 1, rings=TINY),
+    ):
         assert expected.tobytes() == MarketRun(market.groups, variant, parts=1).outcomes.all().tobytes()
 
 
 def test_cancel_all_over_shards_is_told_in_the_order_of_instruments_and_orders() -> None:
     market = Market(9, 400)
-    market.send(build.cancel_all(account=2))
+    owners = [order.account for order in market.oracle.orders.values()]
+    market.send(build.cancel_all(account=max(owners, key=owners.count)))
     for variant in variants(9):
         outcomes = MarketRun(market.groups, variant, parts=1).outcomes.all()
         told = outcomes[(outcomes["seq"] == market.groups[-1]["seq"][0]) & (outcomes["kind"] == e.OUT_CANCELED)]
         keys = told[["instrument", "order_id"]].tolist()
-        assert len(keys) > 3
+        assert len({instrument for instrument, _ in keys}) > 1
         assert sorted(keys) == keys
 
 

@@ -8,7 +8,7 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.instance import Engine, Limits
 from protocol.instruments import Asset, Instrument
-from protocol.records import command_slots
+from protocol.records import OUTCOME_DTYPE, command_slots
 from tests.engine.driver import ROOMY, Variant, balance, check_settled
 from tests.engine.operators import numbered
 
@@ -32,7 +32,8 @@ class Desk:
         shards = 1 if variant is None else variant.shards
         self.engine = FusedEngine(Engine(shards=shards, limits=limits, rings=ROOMY), budget=budget)
         self.number = 1
-        self.outcomes = np.zeros(0)
+        self.outcomes: np.ndarray = np.zeros(0, dtype=OUTCOME_DTYPE)
+        self.order_id = 0
         for asset in (QUOTE, BASE, OTHER):
             self.do(build.list_asset(asset, *WHO))
         self.do(build.list_instrument(listing(**fields), *WHO))

@@ -9,6 +9,7 @@ from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.instance import Limits
+from risk import state as s
 from tests.engine.driver import ROOMY, Run, Variant
 from tests.engine.operators import Outcomes, compare, numbered
 from tests.engine.oracle_more import Oracle
@@ -20,15 +21,18 @@ LOT = 100
 
 
 class Bound:
-    """One order, what happens to it, and its amend. What is free then is the amend's need at some number of lots gone, and ``slack`` units."""
+    """One order, what happens to it, and its amend.
+
+    What is free then is the amend's need at some number of lots gone, and ``slack`` units.
+    """
 
     def __init__(self, rng: random.Random, slack: int) -> None:
         self.oracle = Oracle(4, 3, 2)
         self.groups: list[np.ndarray] = []
         self.expected: list[np.ndarray] = []
         self.next_seq = 1
-        for asset in (QUOTE, BASE):
-            self.send(build.list_asset(asset, *WHO))
+        for listed in (QUOTE, BASE):
+            self.send(build.list_asset(listed, *WHO))
         self.send(build.list_instrument(listing(), *WHO))
         for account in (1, 2):
             self.send(build.create_account(account, *WHO))
@@ -70,18 +74,32 @@ class Bound:
         group = build.amend(account=1, instrument=1, order_id=order_id, price_ticks=new_price, qty_lots=new_total)
         reason = self.send(group)
         if rng.random() < 0.5:  # again at once, while the first one is in flight
-            self.send(build.amend(account=1, instrument=1, order_id=order_id, price_ticks=price, qty_lots=new_total + rng.randrange(-1, 3)))
+            self.send(
+                build.amend(
+                    account=1,
+                    instrument=1,
+                    order_id=order_id,
+                    price_ticks=price,
+                    qty_lots=new_total + rng.randrange(-1, 3),
+                )
+            )
         self.send(build.cancel(account=1, instrument=1, order_id=order_id))
         return reason
 
 
-VARIANTS = (Variant("settled", 1, 1), Variant("long", 1, 4096), Variant("steps", 1, 3), Variant("random", 2, schedule=5, rings=ROOMY))
+VARIANTS = (
+    Variant("settled", 1, 1),
+    Variant("long", 1, 4096),
+    Variant("steps", 1, 3),
+    Variant("random", 2, schedule=5, rings=ROOMY),
+)
 
 
 @pytest.mark.parametrize("slack", [-1, 0, 1, 2, 3])
 def test_amend_with_money_to_the_unit_is_decided_early_as_it_is_exactly(slack: int) -> None:
     met: dict[int, int] = {}
-    for seed in range(60):
+    waits = 0
+    for seed in range(40):
         bound = Bound(random.Random(f"{seed} {slack}"), slack)
         met[bound.reason] = met.get(bound.reason, 0) + 1
         for variant in VARIANTS:
@@ -89,6 +107,8 @@ def test_amend_with_money_to_the_unit_is_decided_early_as_it_is_exactly(slack: i
             run = Run(variant, LIMITS, outcomes)
             run.feed(np.concatenate(bound.groups))
             compare(np.concatenate(bound.expected), outcomes.all(), bound.groups)
+            waits += int(run.engine.risk.meta[s.EXACT_WAITS])
     assert met[r.ACCEPTED] > 5
-    if slack <= 0:
+    assert waits > 5
+    if slack < 0:
         assert met[r.INSUFFICIENT_FUNDS] > 2

@@ -29,7 +29,9 @@ def band_limits(reference, tick, up, down):
     return orders.band_limits(reference, tick, up, down)
 
 
-NUMBER = st.one_of(st.integers(1, 1000), st.integers(1, AMOUNT_LIMIT - 1), st.sampled_from([(1 << n) - 1 for n in range(1, 63)]))
+NUMBER = st.one_of(
+    st.integers(1, 1000), st.integers(1, AMOUNT_LIMIT - 1), st.sampled_from([(1 << n) - 1 for n in range(1, 63)])
+)
 SIDE = st.sampled_from((e.BUY, e.SELL))
 SHARE = st.one_of(st.integers(0, 5), st.integers(0, E8 - 1), st.just(E8 - 1))
 

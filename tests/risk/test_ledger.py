@@ -17,7 +17,9 @@ FIND, TAKE, DROP = 0, 1, 2
 
 
 def empty_state() -> Bundle:
-    limits = Limits(accounts=4, assets=3, instruments=2, orders=ROWS, leaves=4, withdrawal_holds=ROWS, outbox=4, timers=1)
+    limits = Limits(
+        accounts=4, assets=3, instruments=2, orders=ROWS, leaves=4, withdrawal_holds=ROWS, outbox=4, timers=1
+    )
     state = s.make_state(private_arena(s.state_spec(limits, 256)))
     s.reset(state)
     return state
@@ -25,7 +27,7 @@ def empty_state() -> Bundle:
 
 @njit
 def do_holds(state, operations, out):
-    """operations int64[n, 2]: what, order id."""
+    """Operations int64[n, 2]: what, order id."""
     for n in range(len(operations)):
         what = operations[n, 0]
         key = operations[n, 1]
@@ -42,7 +44,10 @@ def do_holds(state, operations, out):
 
 @njit
 def do_withdrawals(state, operations, out):
-    """operations int64[n, 2]; account, asset, amount and seq follow from the id. FIND gives the amount."""
+    """Operations int64[n, 2]; account, asset, amount and seq follow from the id.
+
+    FIND gives the amount, -2 where the row is not the id's.
+    """
     for n in range(len(operations)):
         key = operations[n, 1]
         position = ledger.find_withdrawal(state, key)
@@ -53,10 +58,8 @@ def do_withdrawals(state, operations, out):
             ledger.remove_withdrawal(state, position)
         elif position >= 0:
             row = state.withdrawals[position]
-            assert row["account"] == key % 4
-            assert row["asset"] == key % 3
-            assert row["seq"] == key + 1
-            out[n] = row["amount_units"]
+            whole = row["account"] == key % 4 and row["asset"] == key % 3 and row["seq"] == key + 1
+            out[n] = row["amount_units"] if whole else -2
 
 
 @njit
@@ -140,7 +143,10 @@ def test_withdrawal_table_finds_what_a_dict_finds(seed: int) -> None:
 
 def test_full_table_of_holds_gives_no_row_and_freed_rows_come_first() -> None:
     state = empty_state()
-    ops = np.array([(TAKE, n) for n in range(1, ROWS + 2)] + [(DROP, 3), (DROP, 5), (TAKE, 100), (TAKE, 101), (TAKE, 102)], dtype=np.int64)
+    ops = np.array(
+        [(TAKE, n) for n in range(1, ROWS + 2)] + [(DROP, 3), (DROP, 5), (TAKE, 100), (TAKE, 101), (TAKE, 102)],
+        dtype=np.int64,
+    )
     out = np.zeros(len(ops), dtype=np.int64)
     do_holds(state, ops, out)
     assert [*range(ROWS), -2, 2, 4, 4, 2, -2] == out.tolist()

@@ -37,13 +37,20 @@ def test_buyer_with_a_better_price_gets_the_difference_back() -> None:
         (1, 1, e.BUY, ((1, 2), (1, 1))),  # any part of a unit is a unit
         (10_000_000, 20_000_000, e.BUY, ((200, 2), (99, 1))),
         (10_000_000, 20_000_000, e.SELL, ((198, 1), (100, 2))),
-        (-10_000_000, 20_000_000, e.BUY, ((200, 2), (-100, 2))),  # a rebate is paid out of the taker's fee, in its asset
+        (
+            -10_000_000,
+            20_000_000,
+            e.BUY,
+            ((200, 2), (-100, 2)),
+        ),  # a rebate is paid out of the taker's fee, in its asset
         (-10_000_000, 20_000_000, e.SELL, ((198, 1), (-99, 1))),
         (-10_500_000, 10_500_000, e.SELL, ((104, 1), (-103, 1))),  # rounded down, the fee up
         (E8 - 1, E8 - 1, e.BUY, ((1_000, 2), (990, 1))),
     ],
 )
-def test_fees_are_in_the_asset_received_and_rounded_up(maker: int, taker: int, side: int, fees: tuple[tuple[int, int], ...]) -> None:
+def test_fees_are_in_the_asset_received_and_rounded_up(
+    maker: int, taker: int, side: int, fees: tuple[tuple[int, int], ...]
+) -> None:
     desk = Desk(maker_rate_e8=maker, taker_rate_e8=taker)
     desk.fund(1, quote=10_000, base=10_000)
     desk.fund(2, quote=10_000, base=10_000)
@@ -91,7 +98,9 @@ def test_seller_by_amount_holds_the_most_lots_that_could_go_and_gets_the_rest_ba
     desk.fund(1, quote=1_000)
     desk.fund(2, base=1_000)
     desk.do(desk.limit(1, e.BUY, 100, 10))
-    assert r.INSUFFICIENT_FUNDS == desk.send(build.market_amount(account=2, instrument=1, side=e.SELL, amount_units=550, price_ticks=50))
+    assert r.INSUFFICIENT_FUNDS == desk.send(
+        build.market_amount(account=2, instrument=1, side=e.SELL, amount_units=550, price_ticks=50)
+    )
     desk.do(build.market_amount(account=2, instrument=1, side=e.SELL, amount_units=549, price_ticks=50))
     assert [(500, 0), (500, 0)] == desk.money(2)
 
@@ -124,7 +133,9 @@ def test_amend_moves_exactly_the_difference_of_the_holds() -> None:
     for price, total, locked in ((60, 10, 600), (60, 4, 240), (100, 10, 1_000), (1, 1, 1)):
         desk.do(build.amend(account=1, instrument=1, order_id=resting, price_ticks=price, qty_lots=total))
         assert (1_000 - locked, locked) == desk.money(1)[0]
-    assert r.INSUFFICIENT_FUNDS == desk.send(build.amend(account=1, instrument=1, order_id=resting, price_ticks=1, qty_lots=1_001))
+    assert r.INSUFFICIENT_FUNDS == desk.send(
+        build.amend(account=1, instrument=1, order_id=resting, price_ticks=1, qty_lots=1_001)
+    )
 
 
 # ------------------------------------------------------------------------------------------------ bands and breakers
@@ -196,7 +207,9 @@ def test_breaker_is_exact_for_prices_whose_value_in_e8_is_beyond_64_bits() -> No
         pushed.append(int(desk.engine.risk.meta[s.OUTBOX_PUSHED]))
     assert [0, 0, 1] == pushed
     desk.tick()
-    assert 40_000 * 10**14 == desk.engine.risk.instruments[2]["reference_e8"], "what is too large to average is no sample"
+    assert 40_000 * 10**14 == desk.engine.risk.instruments[2]["reference_e8"], (
+        "what is too large to average is no sample"
+    )
 
 
 @pytest.mark.parametrize(
