@@ -7,7 +7,8 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BENCH ?= ring matcher engine pipeline latency
+BENCH ?= all
+BENCH_ARGS ?= --runs 3
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -38,8 +39,8 @@ format: $(INSTALLED) ## Format the sources and mend what ruff can
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Run the benchmarks (BENCH='ring matcher' chooses them)
-	@$(BIN)/cambist bench $(BENCH)
+bench: $(INSTALLED) ## Run the benchmarks (BENCH='ring matcher' chooses them, BENCH_ARGS='--runs 5' how)
+	@$(BIN)/cambist bench $(BENCH_ARGS) $(BENCH)
 
 venv: $(INSTALLED) ## Create or update the virtual environment only
 

@@ -54,8 +54,9 @@ def run(seconds: float = 1.0, runs: int = 3, directory: Path | str | None = None
     Returns
     -------
     dict
-        ``results``: rows with ``case``, ``unit``, median, min and max. ``durable_<n>`` rows have the median time of a
-        batch, ``batch_us``, and as ``limit`` the same for bare writes and syncs.
+        ``results``: one row a case with median, min and max of ``slots_per_s`` and the median CPU seconds.
+        ``durable_<n>`` rows have the median time of a batch, ``batch_us``, and as ``limit`` the same for bare writes
+        and syncs.
 
     Raises RuntimeError if what was written does not read back.
     """
@@ -69,21 +70,29 @@ def run(seconds: float = 1.0, runs: int = 3, directory: Path | str | None = None
 
 
 def _durable(folder: Path, gathered: int, seconds: float, runs: int) -> dict[str, Any]:
-    rates, limits, batch_us, limit_us = [], [], [], []
+    rates, limits, batch_us, limit_us, cpu_s = [], [], [], [], []
     for number in range(runs):
-        times, bare_times = _measure(folder / str(number), gathered, seconds)
+        times, bare_times, used_s = _measure(folder / str(number), gathered, seconds)
+        cpu_s.append(used_s)
         rates.append(gathered * len(times) / sum(times))
         limits.append(gathered * len(times) / sum(bare_times))
         batch_us.append(statistics.median(times) * 1e6)
         limit_us.append(statistics.median(bare_times) * 1e6)
-    row = _row(f"durable_{gathered}", "slots/s", rates)
+    row = _row(f"durable_{gathered}", rates, cpu_s)
     row["batch_us"] = round(statistics.median(batch_us), 1)
-    row["limit"] = {"value": statistics.median(limits), "batch_us": round(statistics.median(limit_us), 1)}
+    row["limit"] = {
+        "what": "bare pwrite and fdatasync of the same sizes, in turn with it",
+        "value": statistics.median(limits),
+        "batch_us": round(statistics.median(limit_us), 1),
+    }
     return row
 
 
-def _measure(folder: Path, gathered: int, seconds: float) -> tuple[list[float], list[float]]:
-    """Seconds of each turn: the journal makes durable what has gathered, the bare file writes and syncs as much."""
+def _measure(folder: Path, gathered: int, seconds: float) -> tuple[list[float], list[float], float]:
+    """Seconds of each turn: the journal makes durable what has gathered, the bare file writes and syncs as much.
+
+    Last the CPU seconds of the journal's turns.
+    """
     store = DirectoryStore(folder)
     position = start_new_segment_after_recovery(store, scan(store), 1, 1, SEGMENT_BYTES)
     writer = JournalWriter(store, position, SEGMENT_BYTES)
@@ -96,6 +105,7 @@ def _measure(folder: Path, gathered: int, seconds: float) -> tuple[list[float], 
         process.step()
     bare = _BareFile(folder.with_name("bare"))
     times, bare_times = [], []
+    used_s = 0.0
     seq = 0
     end_s = time.perf_counter() + seconds
     while time.perf_counter() < end_s:
@@ -103,17 +113,19 @@ def _measure(folder: Path, gathered: int, seconds: float) -> tuple[list[float], 
         seq += gathered
         publish(ring, seq)
         before_bytes = writer.written_bytes
+        start_cpu_s = time.process_time()
         start_s = time.perf_counter()
         while writer.last_seq < seq:
             process.step()
         times.append(time.perf_counter() - start_s)
+        used_s += time.process_time() - start_cpu_s
         bare_times.append(bare.write(writer.written_bytes - before_bytes))
     bare.close()
     writer.close()
     found = sum(len(slots) for slots in JournalReader(store))
     if found != seq:
         raise RuntimeError(f"bench journal: {found} of {seq} slots read back")
-    return times, bare_times
+    return times, bare_times, used_s
 
 
 class _BareFile:
@@ -184,16 +196,28 @@ def _write(folder: Path, ring: Ring, slots: int) -> None:
 
 
 def _rate(case: str, runs: int, call: Callable[[], int], times: int) -> dict[str, Any]:
-    rates = []
+    rates, cpu_s = [], []
     for _ in range(runs):
+        start_cpu_s = time.process_time()
         start_s = time.perf_counter()
         slots = sum(call() for _ in range(times))
         rates.append(slots / (time.perf_counter() - start_s))
-    return _row(case, "slots/s", rates)
+        cpu_s.append(time.process_time() - start_cpu_s)
+    return _row(case, rates, cpu_s)
 
 
-def _row(case: str, unit: str, values: list[float]) -> dict[str, Any]:
-    return {"case": case, "unit": unit, "median": statistics.median(values), "min": min(values), "max": max(values)}
+def _row(case: str, rates: list[float], cpu_s: list[float]) -> dict[str, Any]:
+    return {
+        "bench": "journal",
+        "case": case,
+        "metric": "slots_per_s",
+        "unit": "1/s",
+        "median": statistics.median(rates),
+        "min": min(rates),
+        "max": max(rates),
+        "runs": len(rates),
+        "cpu_median": statistics.median(cpu_s),
+    }
 
 
 def _fill(ring: Ring) -> None:

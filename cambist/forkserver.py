@@ -26,6 +26,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _NAME_BYTES_MAX: Final = 15
 _LOG_BYTES_MAX: Final = 8 << 20
 _RECEIVE_BYTES: Final = 1 << 16
+_THREAD_ENDS_S: Final = 1.0
 
 # Each would start threads at import, and a process with threads must not fork.
 _ONE_THREAD: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -75,12 +77,19 @@ def _load(connection: socket.socket, modules: Sequence[str]) -> dict[str, Any]:
         modules,
         lambda done, total, name: _send(connection, {"event": "progress", "done": done, "total": total, "name": name}),
     )
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    assert threads == 1, f"the fork server has {threads} threads; an imported module starts one, find it and stop it"
+    _await_single_thread()
     # What is loaded now stays shared with every child: the collector does not touch, and so copy, its pages.
     gc.collect()
     gc.freeze()
     return {"event": "ready", **compiled._asdict()}
+
+
+def _await_single_thread() -> None:
+    """A thread that was joined is gone for Python a little before it is gone for the system."""
+    end_s = time.monotonic() + _THREAD_ENDS_S
+    while (threads := len(list(Path("/proc/self/task").iterdir()))) > 1 and time.monotonic() < end_s:
+        time.sleep(0.001)
+    assert threads == 1, f"the fork server has {threads} threads; an imported module starts one, find it and stop it"
 
 
 class ForkServer:

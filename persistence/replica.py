@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from persistence.fused import FusedEngine
 from persistence.journal.reader import JournalReader
@@ -21,6 +24,7 @@ from protocol.records import COMMAND_SCHEMA
 from ringbuf.arena import attach_arena
 from ringbuf.atomics import load_acquire, store_release
 from ringbuf.board import BoardFile, claim_line
+from ringbuf.errors import RingError
 from ringbuf.loop import run_loop
 from ringbuf.waiting import ADAPTIVE
 from risk import state as s
@@ -42,13 +46,30 @@ def checkpoint_of(meta: Any) -> dict[str, int]:
     return found
 
 
-class Replica:
-    """Applies the journal up to the durable cursor and compares checkpoints with ``live_meta`` (risk's meta of the live engine)."""
+def live_checkpoint(meta: Any) -> dict[str, int] | None:
+    """The same of an engine that runs; None while it is just publishing one."""
+    before = int(load_acquire(meta, s.CHECKPOINT_SEQ))
+    found = {"seq": before}
+    found.update({name: int(load_acquire(meta, word)) for name, word in HASHES})
+    return found if before and before == int(load_acquire(meta, s.CHECKPOINT_SEQ)) else None
 
-    def __init__(self, context: Context, live_meta: Any, board: Any) -> None:
+
+class Replica:
+    """Applies the journal up to the durable cursor and compares checkpoints with the live engine of the epoch that wrote them.
+
+    Parameters
+    ----------
+    context : of the process; its epoch is the one in which the replica starts
+    attach : gives risk's meta (int64) of the live engine of an epoch; RingError where that epoch is over
+    board : the instance's board
+    """
+
+    def __init__(self, context: Context, attach: Callable[[int], Any], board: Any) -> None:
         self._reader = JournalReader(context.journal_dir)
         self._engine = FusedEngine(context.engine)
-        self._live = live_meta
+        self._attach = attach
+        self._epoch = 0
+        self._live: Any = None
         self._board = board
         self._compared = 0
         self._file = Path(context.home) / CHECKPOINTS_FILE
@@ -63,16 +84,34 @@ class Replica:
         self._compare()
         return len(slots)
 
+    def _follow_epoch(self) -> None:
+        """Look at the engine that runs now: a dead one may have published a checkpoint that never became durable.
+
+        The journal knows a new epoch before the board does, because the engine works before all of it is ready.
+        """
+        epoch = max(int(load_acquire(self._board, b.EPOCH)), self._reader.epoch)
+        if epoch == self._epoch:
+            return
+        try:
+            self._live = self._attach(epoch)
+        except RingError:
+            self._live = None
+        else:
+            self._epoch = epoch
+
     def _compare(self) -> int:
         own = checkpoint_of(self._engine.risk.meta)
         if own["seq"] <= self._compared:
             return 0
-        live = checkpoint_of(self._live)
+        self._follow_epoch()
+        if self._live is None:
+            return 0
+        live = live_checkpoint(self._live)
+        if live is None or live["seq"] < own["seq"]:
+            return 0
         if live["seq"] > own["seq"]:
             # The live engine has settled a later checkpoint already: that one is compared when it is reached here.
             self._compared = own["seq"]
-            return 0
-        if live["seq"] < own["seq"]:
             return 0
         self._compared = own["seq"]
         different = [name for name, _ in HASHES if own[name] != live[name]]
@@ -93,8 +132,11 @@ def main(context: Context) -> int:
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
     spec = s.state_spec(context.engine.limits, context.engine.rings.window)
-    live = attach_arena(context.risk_state, spec, COMMAND_SCHEMA)["meta"]
-    replica = Replica(context, live, board)
+
+    def attach(epoch: int) -> Any:
+        return attach_arena(msgspec.structs.replace(context, epoch=epoch).risk_state, spec, COMMAND_SCHEMA)["meta"]
+
+    replica = Replica(context, attach, board)
     store_release(board, ready_word(context.line), os.getpid())
     run_loop(board, context.line, ADAPTIVE, replica.step, b.STOP)
     return 0

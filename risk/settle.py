@@ -11,6 +11,7 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, E8, fee_charge, muldiv_floor
 from protocol.jit import inner
+from ringbuf.atomics import store_release
 from risk import state as s
 from risk.bands import check_breaker, set_reference, tick_references
 from risk.hashes import state_hash
@@ -423,10 +424,15 @@ def settle_bands(row, listing):
 
 @inner
 def settle_checkpoint(state, rings, c, pending):
-    """Publish the hashes as of this command: verdicts before it, outcomes before it, and the settled state."""
+    """Publish the hashes as of this command: verdicts before it, outcomes before it, and the settled state.
+
+    The replica reads them at any moment: each store is seen after the one before it, and there is no seq while the hashes change.
+    """
     meta = state.meta
-    meta[s.CHECKPOINT_VERDICT_HASH] = pending["qty_lots"]
-    meta[s.CHECKPOINT_OUTCOME_HASH] = meta[s.OUTCOME_HASH]
-    meta[s.CHECKPOINT_STATE_HASH] = state_hash(state)
+    state_now = state_hash(state)
+    store_release(meta, s.CHECKPOINT_SEQ, 0)
+    store_release(meta, s.CHECKPOINT_VERDICT_HASH, pending["qty_lots"])
+    store_release(meta, s.CHECKPOINT_OUTCOME_HASH, meta[s.OUTCOME_HASH])
+    store_release(meta, s.CHECKPOINT_STATE_HASH, state_now)
+    store_release(meta, s.CHECKPOINT_SEQ, c["seq"])
     emit_simple(state, rings, c, e.OUT_CHECKPOINT, e.OUTCOME_LAST)
-    meta[s.CHECKPOINT_SEQ] = c["seq"]

@@ -198,7 +198,10 @@ def observe(state, slots):
     """Bring the state to where it was after the command ``slots`` (COMMAND[n], whole groups, in order) were sequenced; for recovery."""
     i = 0
     while i < slots.shape[0]:
-        length = group_length(slots, i + 1) if (slots[i]["flags"] & e.FLAG_MORE) != 0 else 1
+        # Not group_length: that one goes round a ring, and these slots are none.
+        length = 1
+        while i + length < slots.shape[0] and (slots[i + length - 1]["flags"] & e.FLAG_MORE) != 0:
+            length += 1
         head = slots[i]
         source = head["source"]
         state.sources[source] = max(state.sources[source], head["source_seq"] + length - 1)

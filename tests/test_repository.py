@@ -1,5 +1,6 @@
 """What a newcomer and the acceptance rely on: files, targets, pins and licences."""
 
+import importlib
 import importlib.metadata
 import os
 import re
@@ -12,8 +13,16 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
+from cambist import cli
+from cambist.config import Config
+from protocol import reasons
+
 ROOT = Path(__file__).resolve().parent.parent
-REQUIRED_FILES = ("Makefile", "CHANGELOG.md", "THIRD_PARTY.md", "constraints.txt", "pyproject.toml", ".ci/run")
+REQUIRED_FILES = (
+    *("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "THIRD_PARTY.md"),
+    *("docs/operations.md", "docs/control.md", "docs/risk.md", "docs/rings.md"),
+    *("Makefile", "constraints.txt", "pyproject.toml", ".ci/run"),
+)
 REQUIRED_TARGETS = ("help", "run", "test", "test-long", "check", "bench", "clean", "venv")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -110,12 +119,42 @@ def test_third_party_lists_exactly_what_is_pinned() -> None:
     assert pins().keys() == third_party_names()
 
 
-def relative_links() -> Iterator[tuple[str, str]]:
-    for path in sorted(ROOT.glob("*.md")):
+def documents() -> list[Path]:
+    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def relative_links() -> Iterator[tuple[Path, str]]:
+    for path in documents():
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
             if not re.match(r"[a-z]+:", target):
-                yield path.name, target
+                yield path, target
 
 
 def test_relative_links_of_the_documents_lead_somewhere() -> None:
-    assert [] == [(name, target) for name, target in relative_links() if not (ROOT / target).exists()]
+    assert [] == [(path.name, target) for path, target in relative_links() if not (path.parent / target).exists()]
+
+
+def test_commands_in_the_documents_are_those_of_the_program() -> None:
+    known = {
+        *cli.COMMANDS,
+        *(name for provider in cli.PROVIDERS for name in importlib.import_module(provider).COMMANDS),
+    }
+    written = {
+        name
+        for path in documents()
+        for name in re.findall(r"(?:^ +|`|\$ |/)cambist ([a-z-]+)", path.read_text(), re.MULTILINE)
+    }
+    assert set() == written - known
+
+
+def test_keys_of_the_configuration_are_in_the_operators_page() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    sections = {"engine", "tables", "rings", "control", "replica", "demo", "limits"}
+    keys = {f"{section}.{key}" for section in sections for key in getattr(Config(), section).__struct_fields__}
+    assert set() == {key for key in keys if not re.search(rf"`({key}|{key.split('.')[1]})`", page)}
+
+
+def test_every_reason_of_refusal_is_in_the_page_of_risk() -> None:
+    page = (ROOT / "docs/risk.md").read_text()
+    refusals = {name for code, name in reasons.NAME.items() if 0 < code < reasons.BY_USER}
+    assert set() == {name for name in refusals if f"`{name}`" not in page}

@@ -143,6 +143,9 @@ class Load:
             worked = sum([producer.follow() for producer in self._producers])
             if stopping_s:
                 if all(producer.answered for producer in self._producers):
+                    # What one's last command did to the other's orders is told to the other too.
+                    while any([producer.follow() for producer in self._producers]):
+                        pass
                     return self._summary()
                 if time.monotonic() - stopping_s > ANSWER_TIMEOUT_S:
                     raise LoadFailed(f"no answer for {ANSWER_TIMEOUT_S:.0f} s: {self._summary()}")

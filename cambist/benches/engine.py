@@ -1,0 +1,114 @@
+"""Messages per second of reserve, match and settle in one thread: the fused engine on private rings.
+
+The commands lie in the command ring before the clock runs; accounts are funded by deposits. The first run is not
+timed: its outcomes are read and compared with the expected results; later ones must give its state and outcomes again.
+The limit is the matcher's kernel on the same messages in the same run. Not measured: sequencer, journal, hand-off.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Final
+
+import numpy as np
+
+from cambist.benches import flows, matcher
+from cambist.benches.rows import BenchFailedError, Row, Task, row
+from cambist.replay import report, truth
+from cambist.replay.collect import Collector
+from cambist.replay.plan import Plan
+from persistence.fused import FusedEngine
+from protocol.instance import Engine
+from protocol.records import COMMAND_DTYPE
+from ringbuf.ring import private_ring, publish
+from risk.views import copy_balance
+
+_READERS: Final = 2
+"""Of the command ring: risk and one matcher."""
+
+
+def run(task: Task) -> list[Row]:
+    """A row for w1, or for the flow."""
+    return [_case(task, name, flows.plan_of(file)) for name, file in flows.files(task, "w1").items()]
+
+
+def _case(task: Task, name: str, plan: Plan) -> Row:
+    slots = flows.sequenced(plan)
+    prefill = flows.prefill_slots(plan)
+    messages = flows.timed_messages(plan, prefill)
+    task.progress(f"engine {name}: {messages:,} messages, {task.runs} runs")
+    right, compared = _check(plan, slots)
+    alone_slots = matcher.numbered(plan) if plan.format == "xflow001" else None
+    rates, cpu_rates, cpu_s, limits = [], [], [], []
+    for _ in range(task.runs):
+        if alone_slots is not None:
+            limits.append(messages / matcher.measure(plan, alone_slots, prefill + 1)[0])
+        took_s, used_s, hashes = _measure(plan, slots, len(plan.setup) + prefill)
+        if hashes != right:
+            wrong = ", ".join(key for key in right if hashes[key] != right[key])
+            raise BenchFailedError(f"{name}: a run gave other results than the one that was checked: {wrong}")
+        rates.append(messages / took_s)
+        cpu_rates.append(messages / used_s)
+        cpu_s.append(used_s)
+    limit = ("the matcher's kernel alone, in turn with it", statistics.median(limits)) if limits else None
+    return row(
+        "engine",
+        name,
+        "messages_per_s",
+        "1/s",
+        rates,
+        cpu_s,
+        limit,
+        messages=messages,
+        messages_per_cpu_s=statistics.median(cpu_rates),
+        result_hash=str(right["state"]),
+        compared=compared,
+    )
+
+
+def _measure(plan: Plan, slots: np.ndarray, untimed: int) -> tuple[float, float, dict[str, int]]:
+    """Seconds, CPU seconds and hashes; the first ``untimed`` slots are done before the clock runs."""
+    commands = private_ring(COMMAND_DTYPE, flows.power_of_two(len(slots)), n_readers=_READERS)
+    commands.slots[: len(slots)] = slots
+    engine = FusedEngine(Engine(limits=plan.limits), commands=commands)
+    _advance_to(engine, untimed)
+    began_cpu_ns, began_ns = time.thread_time_ns(), time.perf_counter_ns()
+    _advance_to(engine, len(slots))
+    took_ns, used_ns = time.perf_counter_ns() - began_ns, time.thread_time_ns() - began_cpu_ns
+    return took_ns / 1e9, used_ns / 1e9, engine.hashes()
+
+
+def _advance_to(engine: FusedEngine, seq: int) -> None:
+    engine.last_seq = seq
+    publish(engine.commands, seq)
+    engine.step_until_settled()
+
+
+def _check(plan: Plan, slots: np.ndarray) -> tuple[dict[str, int], str]:
+    """Hashes of a run whose outcomes were read and found right, and with what they were compared."""
+    probes, depth = truth.probes_for(plan)
+    collector = Collector(plan, probes=probes, depth=depth)
+    engine = FusedEngine(Engine(limits=plan.limits))
+    engine.feed(slots, collector.feed)
+    collector.finish()
+    found = report.build_report(
+        plan, collector, ledger_of(engine), timing=report.Timing(0.0, "fused"), state_hash=str(engine.hashes()["state"])
+    )
+    if found["differences"]:
+        raise BenchFailedError(f"{plan.path}: {found['differences'][0]}")
+    return engine.hashes(), found.get("expected", "nothing: there are no expected results beside the flow")
+
+
+def ledger_of(engine: FusedEngine) -> report.Ledger:
+    """Balances, fees and deposits of a fused engine."""
+    out = np.zeros(3, dtype=np.int64)
+
+    def balance(account: int, asset: int) -> tuple[int, int]:
+        copy_balance(engine.risk, account, asset, out)
+        return int(out[0]), int(out[1])
+
+    assets = engine.risk.assets  # type: ignore[attr-defined] # a bundle's members are named by the specification
+    return report.Ledger(
+        balance, lambda asset: int(assets[asset]["fee_units"]), lambda asset: int(assets[asset]["net_deposits_units"])
+    )

@@ -1,0 +1,172 @@
+"""An exchange of its own for a bench, and the client in this process that sends and reads on its rings."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from cambist import procfs
+from cambist.benches.rows import BenchFailedError
+from cambist.home import Home
+from cambist.launch import Launched, LaunchError, running
+from cambist.replay.plan import Plan
+from matcher.process import shard_spec, shard_state
+from persistence.fused import hashes_of, risk_spec
+from protocol import board as b
+from protocol import enums as e
+from protocol.instance import Context, Engine, Limits, Rings, instance_name
+from protocol.readers import OUTCOME_COLLECTOR
+from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
+from ringbuf.arena import attach_arena
+from ringbuf.atomics import load_acquire
+from ringbuf.board import BoardFile, claim_line
+from ringbuf.file import RingFile
+from ringbuf.ring import advance, publish, published, room
+from risk import state as risk_state
+
+_PATIENCE_S = 60.0
+_POLL_S = 0.0005
+
+
+class Quiet:
+    """A reporter for starts that nobody watches; it keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def phase(self, text: str) -> None:
+        """Say nothing."""
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
+
+    def ready(self, summary: dict[str, Any]) -> None:
+        """Say nothing."""
+
+    def failed(self, reason: str) -> None:
+        """Keep it."""
+        self.notes.append(reason)
+
+    def line(self, text: str) -> None:
+        """Say nothing."""
+
+
+def settings(plan: Plan, topology: str, shards: int) -> dict[str, Any]:
+    """Configuration of an exchange that takes a plan: as for a replay, without gateways and replica."""
+    found: dict[str, Any] = {
+        "engine.topology": topology,
+        "engine.shards": shards,
+        "engine.clock": plan.clock,
+        "engine.producers": ["replay"],
+        "engine.gating_outcome_reader": True,
+        "control.enabled": False,
+        "replica.enabled": False,
+    }
+    found |= {f"tables.{name}": value for name, value in msgspec.structs.asdict(plan.limits).items()}
+    return found | {f"rings.{name}": value for name, value in msgspec.structs.asdict(Rings()).items()}
+
+
+@contextlib.contextmanager
+def exchange(home: Path, configured: dict[str, Any]) -> Iterator[Launched]:
+    """Run an exchange while the context is open. Raises BenchFailedError where it does not start."""
+    home.mkdir(mode=0o700, parents=True)
+    try:
+        with running(Home(home), configured, Quiet()) as launched:
+            yield launched
+    except LaunchError as error:
+        raise BenchFailedError(f"the exchange did not start: {error}") from error
+
+
+def cpu_ns_of(launched: Launched) -> dict[str, int]:
+    """CPU time so far by process, and of this one as ``client``."""
+    found = {p["name"]: procfs.cpu_ns(p["pid"]) for p in launched.summary["processes"]}
+    return found | {"client": time.process_time_ns()}
+
+
+def spent(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """What each process took between two calls of ``cpu_ns_of``."""
+    return {name: after[name] - before[name] for name in after}
+
+
+class Client:
+    """The one producer of an exchange started with ``settings``, and the reader of its outcomes."""
+
+    def __init__(self, home: Path, epoch: int, engine: Engine) -> None:
+        self._engine = engine
+        self._context = Context(str(home), instance_name(home), epoch, b.LINE_REPLAY, engine)
+        self.board = BoardFile.attach(self._context.shared).board
+        claim_line(self.board, b.LINE_REPLAY)
+        self._ingress = RingFile.attach(
+            self._context.ingress(e.SOURCE_REPLAY), COMMAND_DTYPE, COMMAND_SCHEMA, board=self.board
+        )
+        self._ingress.take_writer(b.LINE_REPLAY)
+        self._outcomes = RingFile.attach(self._context.outcome_ring, OUTCOME_DTYPE, OUTCOME_SCHEMA, epoch, self.board)
+        self._outcomes.adopt_reader(OUTCOME_COLLECTOR, b.LINE_REPLAY)
+        self.ingress = self._ingress.ring
+        self.outcomes = self._outcomes.ring
+
+    def send(self, slots: np.ndarray) -> None:
+        """Send numbered slots and skip their outcomes; returns when all are settled and durable."""
+        ring = self.ingress
+        mask = len(ring.slots) - 1
+        at = 0
+        while at < len(slots):
+            # A quarter of the ring holds any group whole; ``_pause`` until the journal has freed that much.
+            free = int(room(ring, len(ring.slots) // 4))
+            end = min(len(slots), at + free)
+            while at < end < len(slots) and slots["flags"][end - 1] & e.FLAG_MORE:
+                end -= 1
+            if end == at:
+                self._pause()
+                continue
+            ring.slots[(slots["seq"][at:end] - 1) & mask] = slots[at:end]
+            publish(ring, int(slots["seq"][end - 1]))
+            at = end
+        self.wait_for(int(slots["seq"][-1]) if len(slots) else 0)
+
+    def wait_for(self, seq: int) -> None:
+        """Wait until a command is settled and durable.
+
+        Raises BenchFailedError where the engine stops or stands still.
+        """
+        end_s = time.monotonic() + _PATIENCE_S
+        while min(int(load_acquire(self.board, word)) for word in (b.SETTLED_SEQ, b.DURABLE_SEQ)) < seq:
+            self._pause()
+            if time.monotonic() > end_s:
+                raise BenchFailedError(f"the engine did not settle command {seq} within {_PATIENCE_S:.0f} s")
+        self._skip_outcomes()
+
+    def hashes(self) -> dict[str, int]:
+        """Hashes of the state; the engine stands still."""
+        context, engine = self._context, self._engine
+        risk = risk_state.make_state(attach_arena(context.risk_state, risk_spec(engine), COMMAND_SCHEMA))
+        spec = shard_spec(engine)
+        matchers = [
+            shard_state(attach_arena(context.matcher_state(k), spec, COMMAND_SCHEMA)) for k in range(engine.shards)
+        ]
+        return hashes_of(risk, matchers)
+
+    def _skip_outcomes(self) -> None:
+        advance(self.outcomes, OUTCOME_COLLECTOR, int(published(self.outcomes)))
+
+    def _pause(self) -> None:
+        if int(load_acquire(self.board, b.ENGINE_STATE)) != b.ENGINE_RUNNING:
+            raise BenchFailedError(f"the engine stopped; it ran in {self._context.home}")
+        self._skip_outcomes()
+        time.sleep(_POLL_S)
+
+
+def engine_of(plan: Plan, topology: str = "split", shards: int = 1) -> Engine:
+    """Sizes of the exchange that ``settings`` describes."""
+    limits = Limits(**msgspec.structs.asdict(plan.limits))
+    return Engine(topology=topology, shards=shards, limits=limits)

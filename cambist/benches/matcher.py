@@ -1,0 +1,231 @@
+"""Messages per second of the matcher's kernel alone, on the rings that it has in the exchange.
+
+Commands and verdicts lie in their rings before the clock runs; events are skipped after each step. The limit is the
+same flow through a bare book in C, run in turn with it. Not measured: risk, sequencing, hand-off between processes, the
+journal.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from cambist.benches import flows
+from cambist.benches.machine import ROOT
+from cambist.benches.rows import BenchFailedError, Row, Task, row
+from cambist.replay.collect import HASH_START, fold
+from cambist.replay.plan import Plan
+from cambist.replay.report import expected_file
+from matcher.events import join_events
+from matcher.hashes import books_hash
+from matcher.kernel import step
+from matcher.process import shard_spec, shard_state
+from matcher.state import EVENT_HASH, MatcherState, reset
+from matcher.state import make_state as make_tuple
+from matcher.views import book_summary
+from protocol import enums as e
+from protocol.instance import Engine
+from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
+from ringbuf.arena import private_arena
+from ringbuf.bundle import Bundle
+from ringbuf.ring import Ring, advance, private_ring, publish, published, reader_cursor
+
+_STEP_SLOTS: Final = 1 << 10
+"""So many that the call from Python, some ten microseconds, does not count."""
+_EVENT_SLOTS: Final = 1 << 12
+_MASK: Final = (1 << 64) - 1
+_PEER: Final = ROOT / "bench" / "peers" / "book_limit.c"
+_PEER_CANNOT: Final = 3
+"""Exit status of the peer for a flow that its ladder is too small for."""
+
+
+def run(task: Task) -> list[Row]:
+    """A row a workload."""
+    peer = _build_peer(task.directory)
+    return [_case(task, name, file, peer) for name, file in flows.files(task, *flows.WORKLOADS).items()]
+
+
+class Shard(NamedTuple):
+    """A fresh shard and its rings."""
+
+    arrays: MatcherState
+    state: Bundle
+    commands: Ring
+    verdicts: Ring
+    events: Ring
+
+
+class Results(NamedTuple):
+    """What a run gave: hashes of all events and of the books."""
+
+    events_hash: int
+    books_hash: int
+
+
+def _case(task: Task, name: str, file: Path, peer: Path | None) -> Row:
+    plan = flows.plan_of(file)
+    if plan.format != "xflow001":
+        raise BenchFailedError(f"{file}: is {plan.format}; this bench takes XFLOW001 files, one book without accounts")
+    prefill = flows.prefill_slots(plan) + 1
+    slots = numbered(plan)
+    messages = flows.timed_messages(plan, prefill - 1)
+    task.progress(f"matcher {name}: {messages:,} messages, {task.runs} runs")
+    right, trade_hash, compared = _check(plan, slots)
+    rates, cpu_rates, cpu_s, limits, limits_cpu = [], [], [], [], []
+    for _ in range(task.runs):
+        if peer is not None and (found := _measure_peer(peer, file, task.directory, messages, trade_hash)):
+            limits.append(found[0])
+            limits_cpu.append(found[1])
+        took_s, used_s, results = measure(plan, slots, prefill)
+        if results != right:
+            raise BenchFailedError(f"{name}: two runs over the same messages gave different events or books")
+        rates.append(messages / took_s)
+        cpu_rates.append(messages / used_s)
+        cpu_s.append(used_s)
+    limit = None
+    if limits:
+        limit = ("the same flow through a bare tick ladder in C, in turn with it", statistics.median(limits))
+    result = row("matcher", name, "messages_per_s", "1/s", rates, cpu_s, limit)
+    result |= {"messages": messages, "messages_per_cpu_s": statistics.median(cpu_rates)}
+    if limits_cpu:
+        result["limit"]["per_cpu_s"] = statistics.median(limits_cpu)
+    return result | {"result_hash": str(trade_hash), "compared": compared}
+
+
+def numbered(plan: Plan) -> np.ndarray:
+    """The listing of the one instrument, then the commands, numbered from 1."""
+    slots = np.zeros(len(plan.commands) + 1, dtype=COMMAND_DTYPE)
+    slots[1:] = plan.commands
+    slots[0]["type"] = e.LIST_INSTRUMENT
+    slots[0]["instrument"] = 1
+    slots[0]["price_ticks"] = plan.instruments[0].multiplier
+    slots[0]["qty_lots"] = plan.instruments[0].lot_atoms
+    slots["seq"] = np.arange(1, len(slots) + 1)
+    return slots
+
+
+def _fresh(plan: Plan, slots: np.ndarray) -> Shard:
+    arrays = private_arena(shard_spec(Engine(limits=plan.limits)))
+    capacity = flows.power_of_two(len(slots))
+    commands = private_ring(COMMAND_DTYPE, capacity)
+    verdicts = private_ring(VERDICT_DTYPE, capacity)
+    events = private_ring(EVENT_DTYPE, _EVENT_SLOTS)
+    commands.slots[: len(slots)] = slots
+    # Everything is accepted as it stands; holds are risk's, and mean nothing to a book.
+    for name in ("seq", "price_ticks", "qty_lots"):
+        verdicts.slots[name][: len(slots)] = slots[name]
+    verdicts.slots["code"] = e.VERDICT_OK
+    shard = Shard(make_tuple(arrays), shard_state(arrays), commands, verdicts, events)
+    reset(shard.arrays)
+    join_events(shard.state, events)
+    publish(commands, len(slots))
+    return shard
+
+
+def _drive(shard: Shard, until: int, taken: list[np.ndarray] | None = None) -> None:
+    """Step until slot ``until`` is done; ``taken`` gets copies of the events."""
+    state, commands, verdicts, events = shard.state, shard.commands, shard.verdicts, shard.events
+    publish(verdicts, until)
+    done = int(reader_cursor(events, 0))
+    while reader_cursor(verdicts, 0) < until or done != published(events):
+        worked = step(state, commands, verdicts, events, 0, 0, _STEP_SLOTS)
+        last = int(published(events))
+        if not worked and last == done:
+            raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(verdicts, 0)}")
+        if taken is not None:
+            taken.append(events.slots[np.arange(done, last) & (_EVENT_SLOTS - 1)])
+        advance(events, 0, last)
+        done = last
+
+
+def measure(plan: Plan, slots: np.ndarray, prefill: int) -> tuple[float, float, Results]:
+    """Seconds and CPU seconds of what comes after the prefill."""
+    shard = _fresh(plan, slots)
+    _drive(shard, prefill)
+    began_cpu_ns, began_ns = time.thread_time_ns(), time.perf_counter_ns()
+    _drive(shard, len(slots))
+    took_ns, used_ns = time.perf_counter_ns() - began_ns, time.thread_time_ns() - began_cpu_ns
+    return took_ns / 1e9, used_ns / 1e9, _results(shard)
+
+
+def _results(shard: Shard) -> Results:
+    return Results(int(shard.arrays.meta[EVENT_HASH]), int(books_hash(shard.state)))
+
+
+def _check(plan: Plan, slots: np.ndarray) -> tuple[Results, int, str]:
+    """A run whose trades and book are compared with the expected results; what it gave, in hashes."""
+    shard = _fresh(plan, slots)
+    taken: list[np.ndarray] = []
+    _drive(shard, len(slots), taken)
+    events = np.concatenate(taken)
+    if (events["kind"] == e.EV_REJECTED).any():
+        refused = events[events["kind"] == e.EV_REJECTED][0]
+        raise BenchFailedError(f"{plan.path}: the book refused slot {refused['seq']} with reason {refused['reason']}")
+    fills = events[events["kind"] == e.EV_FILL]
+    maker = _recorded(plan, fills["order_id"])
+    taker = _recorded(plan, slots["order_id"][fills["seq"] - 1])
+    price, qty = (fills[name].astype(np.uint64) for name in ("price_ticks", "qty_lots"))
+    terms = maker * np.uint64(31) + taker * np.uint64(17) + price * np.uint64(7) + qty
+    trade_hash = fold(HASH_START, terms)
+    actual: dict[str, Any] = {
+        "trades": len(fills),
+        "volume": int(fills["qty_lots"].sum()),
+        "turnover": int(fills["qty_lots"].astype(object) @ fills["price_ticks"].astype(object)) if len(fills) else 0,
+        "hash": str(trade_hash),
+        **book_summary(shard.state, 1)._asdict(),  # type: ignore[arg-type] # a bundle has the same members
+    }
+    return _results(shard), trade_hash, _compare(plan, actual)
+
+
+def _recorded(plan: Plan, order_ids: np.ndarray) -> np.ndarray:
+    return plan.recorded_ids[np.searchsorted(plan.order_ids, order_ids)]
+
+
+def _compare(plan: Plan, actual: dict[str, Any]) -> str:
+    file = expected_file(plan.path)
+    if not file.exists():
+        return f"nothing: there is no {file.name} beside the flow"
+    wanted = json.loads(file.read_text(encoding="utf-8"))["checkpoints"].get(str(plan.messages))
+    if wanted is None:
+        return f"nothing: {file.name} has no checkpoint at {plan.messages} messages"
+    for key, value in wanted.items():
+        if actual[key] != value:
+            raise BenchFailedError(f"{plan.path}: {key} should be {value}, the matcher gave {actual[key]}")
+    return f"checkpoint at {plan.messages} messages"
+
+
+def _build_peer(directory: Path) -> Path | None:
+    compiler = shutil.which("gcc")
+    if compiler is None or not _PEER.exists():
+        return None
+    program = directory / "book_limit"
+    subprocess.run([compiler, "-O3", "-march=native", "-o", str(program), str(_PEER)], check=True)
+    return program
+
+
+def _measure_peer(
+    program: Path, file: Path, directory: Path, messages: int, trade_hash: int
+) -> tuple[float, float] | None:
+    """Messages a second and a CPU second of the C book; None for a flow that it cannot hold."""
+    plain = file
+    if file.suffix == ".gz":
+        plain = directory / file.stem
+        if not plain.exists():
+            plain.write_bytes(gzip.decompress(file.read_bytes()))
+    done = subprocess.run([str(program), str(plain), "1"], capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode == _PEER_CANNOT:
+        return None
+    if done.returncode:
+        raise BenchFailedError(done.stderr.strip())
+    took_ns, used_ns, _, found = (int(word) for word in done.stdout.split())
+    if found != trade_hash & _MASK:
+        raise BenchFailedError(f"{file}: the C book has trade hash {found}, the matcher {trade_hash}")
+    return messages * 1e9 / took_ns, messages * 1e9 / used_ns

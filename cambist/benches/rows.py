@@ -1,0 +1,98 @@
+"""What a bench is given and what it gives."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from hdrh.histogram import HdrHistogram
+
+Row = dict[str, Any]
+"""A result: the contract's keys, all of them, and further ones of the bench's own."""
+
+PERCENTILES: Final = (50.0, 99.0, 99.9, 99.99)
+_NS_MAX: Final = 60_000_000_000
+_DIGITS: Final = 3
+
+
+class BenchFailedError(Exception):
+    """The bench gave wrong results, or cannot be run here; the message says which and why."""
+
+
+class Sizes(NamedTuple):
+    """How much the benches do."""
+
+    ring_messages: int = 2_000_000
+    flow_messages: int = 300_000
+    """Timed messages of a generated workload."""
+    pipeline_shards: int = 3
+    latency_settled: int = 20_000
+    """Orders sent one at a time that wait for their outcome, a run …"""
+    latency_durable: int = 4_000
+    """… and for the journal too."""
+    latency_s: float = 5.0
+    """After so many seconds a run of either kind sends no more."""
+    pings: int = 100_000
+    journal_s: float = 1.0
+    compile_modules: tuple[str, ...] = ()
+    """Modules whose kernels are compiled anew; empty: those of ``cambist up --demo``."""
+    demo: bool = True
+    """Measure the start of the demo too."""
+
+
+FULL: Final = Sizes()
+
+
+class Task(NamedTuple):
+    """One bench to run."""
+
+    flow: Path | None
+    """A recorded flow instead of the generated workloads."""
+    runs: int
+    sizes: Sizes
+    directory: Path
+    """An empty folder on the disk that is measured; it is removed afterwards."""
+    progress: Callable[[str], None]
+
+
+def row(
+    bench: str,
+    case: str,
+    metric: str,
+    unit: str,
+    values: Sequence[float],
+    cpu_s: Sequence[float],
+    limit: tuple[str, float] | None = None,
+    percentiles_ns: dict[str, int] | None = None,
+    **more: Any,
+) -> Row:
+    """A result of ``values``, one a run; ``cpu_s`` are the CPU seconds of all processes that took part."""
+    return {
+        "bench": bench,
+        "case": case,
+        "metric": metric,
+        "unit": unit,
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "runs": len(values),
+        "cpu_median": statistics.median(cpu_s),
+        "limit": None if limit is None else {"what": limit[0], "value": limit[1]},
+        "percentiles_ns": percentiles_ns,
+        **more,
+    }
+
+
+def histogram(times_ns: Iterable[int]) -> HdrHistogram:
+    """Times in ns, with three digits."""
+    found = HdrHistogram(1, _NS_MAX, _DIGITS)
+    for time_ns in times_ns:
+        found.record_value(max(1, int(time_ns)))
+    return found
+
+
+def percentiles_of(times: HdrHistogram) -> dict[str, int]:
+    """The contract's percentiles, and the longest time as ``100``."""
+    return {f"{p:g}": int(times.get_value_at_percentile(p)) for p in PERCENTILES} | {"100": int(times.get_max_value())}

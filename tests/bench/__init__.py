@@ -1,0 +1,1 @@
+"""Tests of the benches at smoke size: their form and their results, not their speed."""
