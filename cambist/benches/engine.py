@@ -108,7 +108,7 @@ def ledger_of(engine: FusedEngine) -> report.Ledger:
         copy_balance(engine.risk, account, asset, out)
         return int(out[0]), int(out[1])
 
-    assets = engine.risk.assets  # type: ignore[attr-defined] # a bundle's members are named by the specification
+    assets = engine.risk.assets
     return report.Ledger(
         balance, lambda asset: int(assets[asset]["fee_units"]), lambda asset: int(assets[asset]["net_deposits_units"])
     )

@@ -64,8 +64,9 @@ def page(document: dict[str, Any]) -> str:
 
 def _title(document: dict[str, Any]) -> str:
     machine = document["machine"]
-    commit = document["commit"] or "no commit"
-    return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_1min']}; {commit[:12]}"
+    commit, _, dirty = (document["commit"] or "no commit").partition("-")
+    state = f"{commit[:12]} with changes" if dirty else commit[:12]
+    return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_1min']}; {state}"
 
 
 def _cells(result: Row) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -40,7 +42,7 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "asset": (
         "create and list assets",
-        ('cambist asset create USDT --scale 6 --reason "new asset"', "cambist asset list"),
+        ('cambist asset create USDT --reason "new asset"', "cambist asset list"),
     ),
     "instrument": (
         "create, halt and list instruments, set fees and bands",
@@ -56,6 +58,8 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "adjust": ("correct a balance, signed", ('cambist adjust -5 USDT --account alice --reason "double credit"',)),
 }
+
+_WIDE_COLUMNS: Final = 240
 
 
 class _Request(NamedTuple):
@@ -526,7 +530,9 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
         table.add_column(column.replace("_", " "), justify="right" if column in _NUMBERS else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    # A pipe or file has no width: nothing is to be cut there.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE_COLUMNS
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {

@@ -36,4 +36,4 @@ def run(name: str, call: Call) -> int:
     configure_kernel_cache()
     from cambist.replay import drive
 
-    return int(drive.run(recording, call.config, call.home if call.home_given else None))
+    return int(drive.run(recording, call.config, call.home.path if call.home_given else None))

@@ -41,6 +41,7 @@ def run(name: str, call: Call) -> int:
     """Run the exchange in this process, or start one that stays behind (``--detach``)."""
     if call.config.up.detach and call.arguments.ready_fd < 0:
         settings = {**call.overrides, "up.detach": False}
+        call.home.make()
         command = up_command(call.home, settings, call.arguments.config)
         reporter = ConsoleReporter()
         launched = launch(command, call.home.log / "supervisor.log", reporter, detach=True)

@@ -104,16 +104,24 @@ def replay(
 class Driver:
     """One replay in a running home: a producer with an ingress ring of its own, and the reader for whom outcomes are kept."""
 
-    def __init__(self, plan: plans.Plan, home: Path, settings: dict[str, Any], epoch: int, collector: Collector) -> None:
+    def __init__(
+        self, plan: plans.Plan, home: Path, settings: dict[str, Any], epoch: int, collector: Collector
+    ) -> None:
         self._plan = plan
         self._collector = collector
-        limits = Limits(**{key.removeprefix("tables."): value for key, value in settings.items() if key.startswith("tables.")})
-        rings = Rings(**{key.removeprefix("rings."): value for key, value in settings.items() if key.startswith("rings.")})
+        limits = Limits(
+            **{key.removeprefix("tables."): value for key, value in settings.items() if key.startswith("tables.")}
+        )
+        rings = Rings(
+            **{key.removeprefix("rings."): value for key, value in settings.items() if key.startswith("rings.")}
+        )
         engine = Engine(shards=settings["engine.shards"], limits=limits, rings=rings)
         self._context = Context(str(home), instance_name(home), epoch, b.LINE_REPLAY, engine)
         self._board = BoardFile.attach(self._context.shared).board
         claim_line(self._board, b.LINE_REPLAY)
-        self._ingress = RingFile.attach(self._context.ingress(e.SOURCE_REPLAY), COMMAND_DTYPE, COMMAND_SCHEMA, board=self._board)
+        self._ingress = RingFile.attach(
+            self._context.ingress(e.SOURCE_REPLAY), COMMAND_DTYPE, COMMAND_SCHEMA, board=self._board
+        )
         self._ingress.take_writer(b.LINE_REPLAY)
         self._outcomes = RingFile.attach(self._context.outcome_ring, OUTCOME_DTYPE, OUTCOME_SCHEMA, epoch, self._board)
         self._outcomes.adopt_reader(OUTCOME_COLLECTOR, b.LINE_REPLAY)
@@ -149,7 +157,8 @@ class Driver:
         engine = self._context.engine
         risk = risk_state.make_state(attach_arena(self._context.risk_state, risk_spec(engine), COMMAND_SCHEMA))
         matchers = [
-            shard_state(attach_arena(self._context.matcher_state(k), shard_spec(engine), COMMAND_SCHEMA)) for k in range(engine.shards)
+            shard_state(attach_arena(self._context.matcher_state(k), shard_spec(engine), COMMAND_SCHEMA))
+            for k in range(engine.shards)
         ]
         out = np.zeros(3, dtype=np.int64)
 
@@ -165,7 +174,9 @@ class Driver:
             for asset in self._plan.assets
         }
         ledger = reports.Ledger(
-            lambda account, asset: balances[account, asset], lambda asset: int(fees[asset]), lambda asset: int(deposits[asset])
+            lambda account, asset: balances[account, asset],
+            lambda asset: int(fees[asset]),
+            lambda asset: int(deposits[asset]),
         )
         return hashes_of(risk, matchers), ledger
 
@@ -229,7 +240,15 @@ class Driver:
             msg = f"the engine stopped; its logs are in {self._context.home}/log (--keep keeps a temporary home)"
             raise ReplayFailed(msg)
         if time.monotonic() - quiet_since > _STALL_S:
-            seqs = {name: int(load_acquire(self._board, word)) for name, word in (("sequenced", b.SEQUENCED_SEQ), ("reserved", b.RESERVED_SEQ), ("settled", b.SETTLED_SEQ), ("durable", b.DURABLE_SEQ))}
+            seqs = {
+                name: int(load_acquire(self._board, word))
+                for name, word in (
+                    ("sequenced", b.SEQUENCED_SEQ),
+                    ("reserved", b.RESERVED_SEQ),
+                    ("settled", b.SETTLED_SEQ),
+                    ("durable", b.DURABLE_SEQ),
+                )
+            }
             msg = f"nothing has moved for {_STALL_S:.0f} s: {seqs}"
             raise ReplayFailed(msg)
 

@@ -256,7 +256,9 @@ class Drafter:
         for number in range(1, largest + 1):
             if number not in taken and (kind, number) not in self._promised:
                 return number
-        raise Refused(code, f"all {largest} {kind} numbers are taken; raise limits.{kind}s in the configuration")
+        raise Refused(
+            code, f"all {largest} {kind} numbers are taken; raise tables.{kind}s in the configuration of a new home"
+        )
 
     def _of_account(self, builder: Callable[[int, str, str], np.ndarray]) -> Callable[[Any, str, str], Draft]:
         def make(args: m.OfAccount, operator: str, reason: str) -> Draft:

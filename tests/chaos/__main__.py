@@ -8,7 +8,10 @@ from tests.chaos.campaign import rounds, run_round
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Kill real processes of an exchange under load and check what is left.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description="Kill real processes of an exchange under load and check what is left.",
+    )
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="kills (default 50)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="who is killed when, and the load (default 1)")
     options = parser.parse_args()

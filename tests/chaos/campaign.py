@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 from cambist.launch import LaunchError
 from protocol import board as b
+from protocol import enums as e
 from tests.chaos import check
 from tests.chaos.exchange import GROUP_KILLS, ChaosError, Exchange, LoadProcess, Operator
 from tests.chaos.flow import deal
 
 KILLS_A_ROUND = 8
-RATE = 3_000
+RATE = 2_500
 """Slots a second of the load, on average."""
-MESSAGES_A_KILL = 4_500
+MESSAGES_A_KILL = 6_000
 IN_FLIGHT_TIMEOUT_S = 1.0
 
 
@@ -95,7 +96,7 @@ def run_round(name: str, setting: Setting, kills: Sequence[Kill], seed: int) -> 
         try:
             exchange.up()
             operator.start()
-            exchange.wait("the load begins", lambda: load.check() or exchange.word(b.DURABLE_SEQ) > dealt.setup + 200)
+            exchange.wait("the load begins", lambda: load.runs() and exchange.word(b.DURABLE_SEQ) > dealt.setup + 200)
             for kill in kills:
                 result.kills.append(_shoot(exchange, load, kill))
             time.sleep(0.3)
@@ -129,7 +130,7 @@ def _folder(result: Round) -> Iterator[Path]:
 def _shoot(exchange: Exchange, load: LoadProcess, kill: Kill) -> str:
     """Kill, wait until all is well again and something new is durable; a sentence that says what happened."""
     time.sleep(kill.after_s)
-    load.check()
+    load.runs()
     end_s = time.monotonic() + IN_FLIGHT_TIMEOUT_S
     while kill.aimed and time.monotonic() < end_s and exchange.word(b.SEQUENCED_SEQ) <= exchange.word(b.DURABLE_SEQ):
         pass
@@ -143,10 +144,11 @@ def _shoot(exchange: Exchange, load: LoadProcess, kill: Kill) -> str:
         hit.append(exchange.kill(kill.second))
     if set(hit) & set(GROUP_KILLS):
         exchange.up()
-    time.sleep(0.05)  # until the supervisor has heard of it
-    exchange.wait(f"all is well after killing {hit}", lambda: load.check() or exchange.is_well())
+    exchange.wait(f"all is well after killing {hit}", lambda: load.runs() and exchange.is_well())
     durable = max(exchange.word(b.RECOVERED_SEQ), exchange.word(b.DURABLE_SEQ))
-    exchange.wait(f"trading goes on after killing {hit}", lambda: load.check() or exchange.word(b.DURABLE_SEQ) > durable + 20)
+    exchange.wait(
+        f"trading goes on after killing {hit}", lambda: load.runs() and exchange.word(b.DURABLE_SEQ) > durable + 20
+    )
     back_s = time.monotonic() - killed_s
     about = f"{flying} not durable, {unsettled} not settled"
     return f"killed {' and '.join(hit)} ({about}): back after {back_s:.2f} s, epoch {epoch} to {exchange.word(b.EPOCH)}"
@@ -172,9 +174,9 @@ def facts(rebuilt: check.Rebuilt, summary: dict[str, Any], told: list[dict[str, 
     return {
         "commands": len(rebuilt.heads),
         "outcomes": len(outcomes),
-        "trades": int((outcomes["kind"] == check.e.OUT_TRADE).sum()) // 2,
-        "refusals": int((outcomes["kind"] == check.e.OUT_REJECTED).sum()),
-        "halts of risk": int((rebuilt.heads["source"] == check.e.SOURCE_RISK).sum()),
+        "trades": int((outcomes["kind"] == e.OUT_TRADE).sum()) // 2,
+        "refusals": int((outcomes["kind"] == e.OUT_REJECTED).sum()),
+        "halts of risk": int((rebuilt.heads["source"] == e.SOURCE_RISK).sum()),
         "ring full": sum(source["full"] for source in sources),
         "left to send": sum(source["left"] for source in sources),
         "operator's commands": sum(bool((reply["result"] or {}).get("seq")) for reply in told),

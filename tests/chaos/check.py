@@ -60,7 +60,9 @@ def numbers(rebuilt: Rebuilt) -> list[str]:
         due = np.cumsum(lengths[own]) - lengths[own] + 1
         if not np.array_equal(first, due):
             at = int(np.argmax(first != due))
-            wrong.append(f"source {source}: its command after number {due[at] - 1} has number {first[at]}, seq {slots['seq'][starts[own][at]]}")
+            wrong.append(
+                f"source {source}: its command after number {due[at] - 1} has number {first[at]}, seq {slots['seq'][starts[own][at]]}"
+            )
     return wrong
 
 
@@ -75,7 +77,9 @@ def content(rebuilt: Rebuilt, folder: Path) -> list[str]:
         sent = np.load(folder / f"flow-{source}.npy")[: len(found)].view(np.int64).reshape(-1, 16)
         different = np.flatnonzero((found[:, SENT_WORDS] != sent[:, SENT_WORDS]).any(axis=1))
         if len(different):
-            wrong.append(f"source {source}: number {different[0] + 1} stands in the journal as something else than was sent")
+            wrong.append(
+                f"source {source}: number {different[0] + 1} stands in the journal as something else than was sent"
+            )
     return wrong
 
 
@@ -106,7 +110,9 @@ def differences(acked: np.ndarray, due: np.ndarray) -> list[str]:
         if number not in rebuilt:
             return [f"outcome {number} was acknowledged and is lost"]
         if rebuilt[number] != outcome.tobytes():
-            return [f"outcome {number} was acknowledged otherwise than it is now: {outcome} / {due[list(rebuilt).index(number)]}"]
+            return [
+                f"outcome {number} was acknowledged otherwise than it is now: {outcome} / {due[list(rebuilt).index(number)]}"
+            ]
     missing = next((number for number in rebuilt if number not in seen), None)
     return [f"outcome {missing} was never told"] if missing else ["outcomes were told in another order"]
 
@@ -148,7 +154,9 @@ def oracle(rebuilt: Rebuilt) -> list[str]:
 
 def verify(home: Path, rebuilt: Rebuilt) -> list[str]:
     """``cambist verify`` agrees with the live engine's checkpoints and with what was rebuilt here."""
-    done = subprocess.run([sys.executable, "-m", "cambist", "verify", "--home", str(home), "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "cambist", "verify", "--home", str(home), "--json"], capture_output=True, text=True
+    )
     result = json.loads(done.stdout) if done.stdout else {}
     if done.returncode or not result.get("ok"):
         return [f"cambist verify: {done.stderr.strip()}"]

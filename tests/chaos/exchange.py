@@ -26,7 +26,16 @@ from tests.chaos.flow import Dealt
 
 RECOVER_TIMEOUT_S = 60.0
 POLL_S = 0.002
-LIMITS = Limits(accounts=64, assets=8, instruments=16, orders=1 << 14, leaves=1 << 13, withdrawal_holds=1 << 12, outbox=64, timers=16)
+LIMITS = Limits(
+    accounts=64,
+    assets=8,
+    instruments=16,
+    orders=1 << 14,
+    leaves=1 << 13,
+    withdrawal_holds=1 << 12,
+    outbox=64,
+    timers=16,
+)
 RINGS = {"ingress": 1 << 10, "command": 1 << 12, "event": 1 << 10, "outcome": 1 << 16, "window": 1 << 11}
 """Small, so that they fill; but nobody may be lapped."""
 GROUP_KILLS = ("supervisor", "everything")
@@ -69,7 +78,11 @@ class Exchange:
     def __init__(self, home: Path, **engine: Any) -> None:
         self.home = Home(home)
         self.settings: dict[str, Any] = {f"engine.{name}": value for name, value in engine.items()}
-        self.settings |= {"engine.producers": ["replay", "bots"], "engine.checkpoint_interval_s": 1, "engine.segment_bytes": 1 << 20}
+        self.settings |= {
+            "engine.producers": ["replay", "bots"],
+            "engine.checkpoint_interval_s": 1,
+            "engine.segment_bytes": 1 << 20,
+        }
         self.settings |= {f"tables.{name}": value for name, value in msgspec.structs.asdict(LIMITS).items()}
         self.settings |= {f"rings.{name}": value for name, value in RINGS.items()}
         self._launched: Launched | None = None
@@ -94,7 +107,11 @@ class Exchange:
     def remove_shared(self) -> None:
         """What a killed supervisor left is removed by the next start; after the last one nobody would."""
         if self.home.shared.exists():
-            subprocess.run([sys.executable, "-m", "cambist", "down", "--home", str(self.home.path)], capture_output=True, check=False)
+            subprocess.run(
+                [sys.executable, "-m", "cambist", "down", "--home", str(self.home.path)],
+                capture_output=True,
+                check=False,
+            )
 
     def word(self, word: int) -> int:
         """A word of the board; 0 while there is none."""
@@ -126,6 +143,8 @@ class Exchange:
         for pid in chosen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        # One that is just syncing a file dies when that is done.
+        self.wait(f"{victim} is dead", lambda: not any(procfs.start_ticks(pid) for pid in chosen))
         if victim in GROUP_KILLS and chosen:
             assert self._launched is not None
             self._launched.stop()
@@ -137,7 +156,10 @@ class Exchange:
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
-                words = {name: self.word(getattr(b, name)) for name in ("ENGINE_STATE", "EPOCH", "SEQUENCED_SEQ", "RESERVED_SEQ", "SETTLED_SEQ", "DURABLE_SEQ")}
+                words = {
+                    name: self.word(getattr(b, name))
+                    for name in ("ENGINE_STATE", "EPOCH", "SEQUENCED_SEQ", "RESERVED_SEQ", "SETTLED_SEQ", "DURABLE_SEQ")
+                }
                 log = (self.home.log / "supervisor.log").read_text().splitlines()[-5:]
                 raise ChaosError(f"{what}: not within {timeout_s:.0f} s; {words}; {self.table().get('phase')}; {log}")
             time.sleep(POLL_S)
@@ -145,7 +167,11 @@ class Exchange:
     def is_well(self) -> bool:
         """Whether every process runs and is ready."""
         table = self.table()
-        if not table.get("ready") or self.word(b.ENGINE_STATE) != b.ENGINE_RUNNING or self.word(b.EPOCH) != table["epoch"]:
+        if (
+            not table.get("ready")
+            or self.word(b.ENGINE_STATE) != b.ENGINE_RUNNING
+            or self.word(b.EPOCH) != table["epoch"]
+        ):
             return False
         living = self.pids()
         return all(row["ready"] and living.get(row["name"]) == row["pid"] for row in table["processes"])
@@ -153,8 +179,14 @@ class Exchange:
     def crashes(self) -> list[str]:
         """What the supervisor says of processes that ended by themselves."""
         log = (self.home.log / "supervisor.log").read_text()
-        lines = [line for line in log.splitlines() if "ended with status" in line or "was ended by" in line and "SIGKILL" not in line]
-        return lines + [line for line in log.splitlines() if "recovery failed" in line or "did not stop in time" in line]
+        lines = [
+            line
+            for line in log.splitlines()
+            if "ended with status" in line or ("was ended by" in line and "SIGKILL" not in line)
+        ]
+        return lines + [
+            line for line in log.splitlines() if "recovery failed" in line or "did not stop in time" in line
+        ]
 
 
 def parent(pid: int) -> int:
@@ -169,13 +201,18 @@ class LoadProcess:
     def __init__(self, exchange: Exchange, folder: Path, rate: int, seed: int) -> None:
         arguments = [str(exchange.home.path), str(folder), str(rate), str(seed)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.load", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.chaos.load", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
-    def check(self) -> None:
-        """ChaosError with its words if it has ended."""
+    def runs(self) -> bool:
+        """True; ChaosError with its words if it has ended."""
         if self._process.poll() is not None:
             raise ChaosError(f"the load ended: {self._process.communicate()}")
+        return True
 
     def finish(self) -> dict[str, Any]:
         """Let it wait for its last answers; its summary."""
@@ -216,7 +253,10 @@ class Operator:
         return self.replies
 
     def _run(self) -> None:
-        first = [("set_bands", {"instrument": symbol, "up": "0.5", "down": "0.5", "breaker": "0.003"}) for symbol in self._symbols]
+        first = [
+            ("set_bands", {"instrument": symbol, "up": "0.5", "down": "0.5", "breaker": "0.006"})
+            for symbol in self._symbols
+        ]
         while not self._stop.is_set():
             try:
                 with ControlClient(self._home, operator="chaos", timeout_s=RECOVER_TIMEOUT_S) as client:
@@ -244,5 +284,5 @@ class Operator:
                 ("tick", {}),
                 ("set_fees", {"instrument": symbol, "maker": "-0.0001", "taker": "0.0004"}),
             ),
-            (5, 3, 0.3, 2, 6, 4, 0.3),
+            (5, 3, 0.2, 3, 12, 4, 0.3),
         )[0]

@@ -66,7 +66,9 @@ class Producer:
         claim_line(board, SOURCE_LINES[self.source])
         recovered = int(published(self._file.ring))
         if recovered < self.acked:
-            raise LoadFailed(f"source {self.source}: {self.acked} was acknowledged, and the journal ends at {recovered}")
+            raise LoadFailed(
+                f"source {self.source}: {self.acked} was acknowledged, and the journal ends at {recovered}"
+            )
         self.sent = recovered
 
     def enter(self, ring: Ring, board: np.ndarray, epoch: int) -> None:
@@ -117,7 +119,9 @@ class Producer:
 
     def summary(self) -> dict[str, int]:
         """How far it is."""
-        return {name: getattr(self, name) for name in ("sent", "acked", "acked_seq", "lapped", "full")} | {"left": len(self.slots) - self.sent}
+        return {name: getattr(self, name) for name in ("sent", "acked", "acked_seq", "lapped", "full")} | {
+            "left": len(self.slots) - self.sent
+        }
 
 
 class Load:
@@ -140,11 +144,11 @@ class Load:
         stopping_s = 0.0
         while True:
             self._attach()
-            worked = sum([producer.follow() for producer in self._producers])
+            worked = sum(producer.follow() for producer in self._producers)
             if stopping_s:
                 if all(producer.answered for producer in self._producers):
                     # What one's last command did to the other's orders is told to the other too.
-                    while any([producer.follow() for producer in self._producers]):
+                    while sum(producer.follow() for producer in self._producers):
                         pass
                     return self._summary()
                 if time.monotonic() - stopping_s > ANSWER_TIMEOUT_S:

@@ -35,7 +35,9 @@ class Bench:
 
     def take(self, now_ns: int = 1, clock: int = e.CLOCK_LIVE, limit: int = 128) -> int:
         words = self.ingress.slots.view(np.int64).reshape(-1, 16)
-        return int(core.take(self.state, self.ingress, words, self.commands, self._words(), SOURCE, now_ns, clock, limit))
+        return int(
+            core.take(self.state, self.ingress, words, self.commands, self._words(), SOURCE, now_ns, clock, limit)
+        )
 
     def tick(self, now_ns: int) -> int:
         return int(core.tick(self.state, self.commands, self._words(), now_ns))
@@ -170,7 +172,10 @@ def test_observing_the_commands_rebuilds_the_state_that_wrote_them() -> None:
     now_ns = 0
     for _ in range(60):
         now_ns += int(rng.integers(0, 2_000_000))
-        bench.send(*[cancel() for _ in range(int(rng.integers(0, 3)))], timer(int(rng.integers(0, 4)), int(rng.integers(0, 3)) * 2_000_000))
+        bench.send(
+            *[cancel() for _ in range(int(rng.integers(0, 3)))],
+            timer(int(rng.integers(0, 4)), int(rng.integers(0, 3)) * 2_000_000),
+        )
         bench.take(now_ns=now_ns)
         bench.tick(now_ns)
     rebuilt = core.make_state(private_arena(core.state_spec(4)))
