@@ -20,7 +20,7 @@ from tests.chaos.flow import deal
 KILLS_A_ROUND = 8
 RATE = 2_500
 """Slots a second of the load, on average."""
-MESSAGES_A_KILL = 6_000
+MESSAGES_A_KILL = 5_000
 IN_FLIGHT_TIMEOUT_S = 1.0
 
 
@@ -53,11 +53,11 @@ def victims(setting: Setting) -> list[str]:
 
 
 class Kill(NamedTuple):
-    """One planned kill. With ``aimed`` it waits until something is sequenced that is not durable; ``second`` follows after ``pause_s``."""
+    """One planned kill. It waits until ``aimed`` slots are sequenced and not durable, or not settled; ``second`` follows after ``pause_s``."""
 
     victim: str
     after_s: float
-    aimed: bool
+    aimed: int
     second: str
     pause_s: float
 
@@ -79,8 +79,17 @@ def planned(setting: Setting, count: int, rng: random.Random, only: Sequence[str
     chosen += rng.choices(pool, k=count - len(chosen))
     kills = []
     for victim in chosen:
-        second = rng.choice(pool) if rng.random() < 0.3 and victim not in GROUP_KILLS else ""
-        kills.append(Kill(victim, 0.1 + 0.7 * rng.random(), rng.random() < 0.7, second, 0.4 * rng.random() ** 2))
+        second = rng.choice([*pool, *["recovery"] * 4]) if rng.random() < 0.35 and victim not in GROUP_KILLS else ""
+        aimed = rng.choice((0, 1, 50, 200, 500))
+        kills.append(
+            Kill(
+                victim,
+                0.1 + 0.7 * rng.random(),
+                aimed,
+                second,
+                0.0 if second == "recovery" else 0.4 * rng.random() ** 2,
+            )
+        )
     return kills
 
 
@@ -132,10 +141,10 @@ def _shoot(exchange: Exchange, load: LoadProcess, kill: Kill) -> str:
     time.sleep(kill.after_s)
     load.runs()
     end_s = time.monotonic() + IN_FLIGHT_TIMEOUT_S
-    while kill.aimed and time.monotonic() < end_s and exchange.word(b.SEQUENCED_SEQ) <= exchange.word(b.DURABLE_SEQ):
-        pass
-    flying = exchange.word(b.SEQUENCED_SEQ) - exchange.word(b.DURABLE_SEQ)
-    unsettled = exchange.word(b.SEQUENCED_SEQ) - exchange.word(b.SETTLED_SEQ)
+    while True:
+        sequenced, durable, settled = (exchange.word(word) for word in (b.SEQUENCED_SEQ, b.DURABLE_SEQ, b.SETTLED_SEQ))
+        if sequenced - min(durable, settled) >= kill.aimed or time.monotonic() > end_s:
+            break
     epoch = exchange.word(b.EPOCH)
     hit = [exchange.kill(kill.victim)]
     killed_s = time.monotonic()
@@ -150,7 +159,7 @@ def _shoot(exchange: Exchange, load: LoadProcess, kill: Kill) -> str:
         f"trading goes on after killing {hit}", lambda: load.runs() and exchange.word(b.DURABLE_SEQ) > durable + 20
     )
     back_s = time.monotonic() - killed_s
-    about = f"{flying} not durable, {unsettled} not settled"
+    about = f"{sequenced - durable} not durable, {sequenced - settled} not settled"
     return f"killed {' and '.join(hit)} ({about}): back after {back_s:.2f} s, epoch {epoch} to {exchange.word(b.EPOCH)}"
 
 

@@ -138,8 +138,8 @@ class Exchange:
 
     def kill(self, victim: str) -> str:
         """SIGKILL it; "everything" is each process at once. Says whom it hit, nobody where the victim was just not there."""
-        pids = self.pids()
-        chosen = list(pids.values()) if victim == "everything" else [pids[victim]] if victim in pids else []
+        pids = {"recovery": self._recovery()} if victim == "recovery" else self.pids()
+        chosen = list(pids.values()) if victim == "everything" else [pids[victim]] if pids.get(victim) else []
         for pid in chosen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -150,6 +150,18 @@ class Exchange:
             self._launched.stop()
             self._launched = None
         return victim if chosen else "nobody"
+
+    def _recovery(self) -> int:
+        """Process of the one-shot recovery, waited for a little: it lives for a fraction of a second after each death of the engine."""
+        end_s = time.monotonic() + 1.0
+        while time.monotonic() < end_s:
+            server = int(self.table().get("forkserver", 0))
+            with contextlib.suppress(OSError):
+                children = Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
+                for pid in map(int, children):
+                    if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == "cb:recovery":
+                        return pid
+        return 0
 
     def wait(self, what: str, condition: Callable[[], Any], timeout_s: float = RECOVER_TIMEOUT_S) -> None:
         """Wait for something; ChaosError with the end of the supervisor's log where it does not come."""

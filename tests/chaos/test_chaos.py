@@ -15,10 +15,10 @@ from tests.chaos.flow import SOURCES, deal
 @pytest.mark.timeout(240)
 def test_four_kills_under_load_lose_nothing_and_apply_nothing_twice() -> None:
     kills = [
-        Kill("matcher-1", 0.3, aimed=True, second="risk", pause_s=0.1),
-        Kill("journal", 0.3, aimed=True, second="", pause_s=0.0),
-        Kill("everything", 0.3, aimed=True, second="", pause_s=0.0),
-        Kill("sequencer", 0.3, aimed=True, second="control", pause_s=0.0),
+        Kill("matcher-1", 0.3, aimed=200, second="risk", pause_s=0.1),
+        Kill("journal", 0.3, aimed=200, second="recovery", pause_s=0.0),
+        Kill("everything", 0.3, aimed=50, second="", pause_s=0.0),
+        Kill("sequencer", 0.3, aimed=50, second="control", pause_s=0.0),
     ]
     result = run_round("sample", Setting("split", 3, 0, "mixed"), kills, 5)
     assert [] == result.wrong, "\n".join(result.kills)
