@@ -1,7 +1,7 @@
 """The hook of settling over the scopes that a command touched: positions whose margin may now fall short.
 
-It runs after a command's events and before the command counts as settled, in scope order, resumable by budget, and what it concludes goes to
-the outbox under (seq, index). Spot touches no scopes, so the list is empty; margin and perpetuals fill it.
+It runs after a command's events and before the command counts as settled, in scope order, resumable by budget, and what it
+concludes goes to the outbox under (seq, index). Spot touches no scopes, so the list is empty; margin and perpetuals fill it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,16 @@ from cambist.home import Home
 from gateway.control.client import ControlClient
 from tests.live.support import cambist, settings_file, up
 
-TABLES = {"accounts": 32, "assets": 4, "instruments": 4, "orders": 24, "leaves": 4, "withdrawal_holds": 8, "outbox": 4, "timers": 4}
+TABLES = {
+    "accounts": 32,
+    "assets": 4,
+    "instruments": 4,
+    "orders": 24,
+    "leaves": 4,
+    "withdrawal_holds": 8,
+    "outbox": 4,
+    "timers": 4,
+}
 POLICE = "test"
 LARGEST = "9223372036854775807"
 
@@ -29,7 +38,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         with ControlClient(folder, operator=POLICE) as client:
             for asset, scale in (("USD", 6), ("ORE", 8)):
                 client.call("list_asset", {"symbol": asset, "scale": scale}, POLICE)
-            market = {"symbol": "OREUSD", "base": "ORE", "quote": "USD", "tick_size": "0.01", "lot_size": "0.0001", "taker": "0.001"}
+            market = {
+                "symbol": "OREUSD",
+                "base": "ORE",
+                "quote": "USD",
+                "tick_size": "0.01",
+                "lot_size": "0.0001",
+                "taker": "0.001",
+            }
             client.call("list_instrument", market, POLICE)
             client.call("list_instrument", market | {"symbol": "HALTED"}, POLICE)
             client.call("halt", {"instrument": "HALTED"}, POLICE)
@@ -56,7 +72,10 @@ def client(home: Home) -> Iterator[ControlClient]:
 def processes(home: Home) -> dict[str, tuple[int, int]]:
     """Pid and start of every process by name."""
     table = json.loads(home.table_file.read_text())
-    rows = {row["name"]: row["pid"] for row in table["processes"]} | {"supervisor": table["pid"], "forkserver": table["forkserver"]}
+    rows = {row["name"]: row["pid"] for row in table["processes"]} | {
+        "supervisor": table["pid"],
+        "forkserver": table["forkserver"],
+    }
     found = {name: (pid, procfs.start_ticks(pid)) for name, pid in rows.items()}
     assert all(start for _, start in found.values()), found
     return found
@@ -149,20 +168,26 @@ def test_an_order_too_many_is_refused_by_name_and_cancels_still_pass(client: Con
 
 
 def test_a_price_range_too_many_is_refused_by_name(client: ControlClient) -> None:
-    placed = [client.request("order", order(qty="0.0001", price=f"{10 * n}.00")) for n in range(1, TABLES["leaves"] + 4)]
+    placed = [
+        client.request("order", order(qty="0.0001", price=f"{10 * n}.00")) for n in range(1, TABLES["leaves"] + 4)
+    ]
     names = [reply.error.name if reply.error else "" for reply in placed]
     assert "" == names[0]
     assert "BOOK_FULL" == names[-1]
     assert {"", "BOOK_FULL"} == set(names)
     balance = client.call("balance", {"account": "alice"})["balances"]["USD"]
     resting = client.call("orders", {"account": "alice"})["orders"]
-    assert sum(float(row["price"]) * float(row["leaves_qty"]) for row in resting) == pytest.approx(float(balance["locked"]))
+    assert sum(float(row["price"]) * float(row["leaves_qty"]) for row in resting) == pytest.approx(
+        float(balance["locked"])
+    )
 
 
 def test_a_hold_too_many_and_a_hold_that_is_not_there_are_refused_by_name(client: ControlClient) -> None:
     args = {"account": "bob", "asset": "USD", "amount": "1"}
     placed = [client.request("withdraw_hold", args, POLICE) for _ in range(TABLES["withdrawal_holds"] + 1)]
-    assert [None] * TABLES["withdrawal_holds"] + ["HOLD_TABLE_FULL"] == [reply.error and reply.error.name for reply in placed]
+    assert [None] * TABLES["withdrawal_holds"] + ["HOLD_TABLE_FULL"] == [
+        reply.error and reply.error.name for reply in placed
+    ]
     for reply in placed[:-1]:
         assert reply.result is not None
         client.call("withdraw_release", {"account": "bob", "hold_id": reply.result["hold_id"]}, POLICE)
@@ -184,7 +209,9 @@ def test_a_hold_too_many_and_a_hold_that_is_not_there_are_refused_by_name(client
         ("set_fees", {"instrument": "OREUSD", "maker": "-0.002", "taker": "0.001"}, "BAD_FEE"),
     ],
 )
-def test_a_bad_operators_command_gets_its_named_refusal(client: ControlClient, op: str, args: dict[str, Any], reason: str) -> None:
+def test_a_bad_operators_command_gets_its_named_refusal(
+    client: ControlClient, op: str, args: dict[str, Any], reason: str
+) -> None:
     reply = client.request(op, args, POLICE)
     assert reply.error is not None, reply
     assert reason == reply.error.name
@@ -253,7 +280,14 @@ def test_everything_is_there_again_after_a_stop_and_a_start(tmp_path: Path) -> N
 
 
 def test_a_request_of_any_shape_is_answered(client: ControlClient) -> None:
-    for text in ("{", "[]", '{"id": 1, "op": "order", "args": {"qty": [[[]]]}}', '{"op": 5}', "\x00\x01", '{"id": 1, "op": "fly"}'):
+    for text in (
+        "{",
+        "[]",
+        '{"id": 1, "op": "order", "args": {"qty": [[[]]]}}',
+        '{"op": 5}',
+        "\x00\x01",
+        '{"id": 1, "op": "fly"}',
+    ):
         client._socket.sendall(text.encode() + b"\n")
         reply = msgspec.json.decode(client._line())
         assert "MALFORMED" == reply["error"]["name"], text

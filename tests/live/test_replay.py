@@ -114,7 +114,19 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Home of a replay on the command line, limited to a checkpoint of the history."""
     folder = tmp_path_factory.mktemp("kept")
     file = history(folder, "mixed", 23, 5_000)
-    done = cambist("replay", file, "--limit", "1500", "--home", folder / "home", "--shards", "2", "--json", "--fills", folder / "fills.csv")
+    done = cambist(
+        "replay",
+        file,
+        "--limit",
+        "1500",
+        "--home",
+        folder / "home",
+        "--shards",
+        "2",
+        "--json",
+        "--fills",
+        folder / "fills.csv",
+    )
     assert 0 == done.status, done.err
     (folder / "report.json").write_text(done.out)
     tables = json.loads((folder / "home" / "limits.json").read_text())
@@ -124,7 +136,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_limit_gives_the_checkpoint_at_it(kept: Path) -> None:
     report = json.loads((kept / "report.json").read_text())
-    assert (1_500, "checkpoint at 1500 messages", []) == (report["messages"], report["expected"].split(" and")[0], report["differences"])
+    assert (1_500, "checkpoint at 1500 messages", []) == (
+        report["messages"],
+        report["expected"].split(" and")[0],
+        report["differences"],
+    )
     assert report["trades"] == len((kept / "fills.csv").read_text().splitlines()) - 1
 
 
