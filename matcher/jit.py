@@ -21,12 +21,12 @@ def njit_inlined(function: _Function) -> Any:
 
     Not callable from Python.
     """
-    return njit(cache=True, forceinline=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return njit(forceinline=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def njit_called(function: _Function) -> Any:
     """A part of a kernel that is called: what is rare. Not callable from Python."""
-    return njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def njit_kernel(function: _Function) -> Any:

@@ -24,7 +24,7 @@ from ringbuf.loop import jitter, run_loop
 from ringbuf.ring import private_ring
 from ringbuf.waiting import STRATEGIES
 
-STEP_SLOTS = 256
+STEP_SLOTS = 1024
 
 
 def shard_spec(engine: Engine) -> list[tuple[str, Any, int]]:

@@ -104,8 +104,13 @@ class FusedEngine:
         """
         done = 0
         while done < len(slots):
-            done += self._put(slots[done:])
-            self.step_until_settled(on_outcomes) if self.budget == 1 else self.step(on_outcomes)
+            put = self._put(slots[done:])
+            done += put
+            work = self.step(on_outcomes)
+            if self.budget == 1:
+                self.step_until_settled(on_outcomes)
+            elif put + work == 0:
+                raise EngineFault(self._standstill())
         self.step_until_settled(on_outcomes)
 
     def _put(self, slots: np.ndarray) -> int:
@@ -146,8 +151,10 @@ class FusedEngine:
         """Step until every command fed is settled; a step without work before that is a fault."""
         while self.settled_seq < self.last_seq:
             if self.step(on_outcomes) == 0 and self.settled_seq < self.last_seq:
-                msg = f"the engine stands still after command {self.settled_seq} of {self.last_seq}"
-                raise EngineFault(msg)
+                raise EngineFault(self._standstill())
+
+    def _standstill(self) -> str:
+        return f"the engine stands still after command {self.settled_seq} of {self.last_seq}"
 
     def _drain(self, on_outcomes: Callable[[np.ndarray], None] | None) -> None:
         cursor = int(reader_cursor(self.outcomes, 0))

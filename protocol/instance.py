@@ -20,7 +20,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     assets: int = 32
     instruments: int = 256
     orders: int = 1 << 20
-    leaves: int = 1 << 17
+    leaves: int = 1 << 20
     withdrawal_holds: int = 1 << 16
     outbox: int = 4096
     timers: int = 64

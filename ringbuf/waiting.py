@@ -48,9 +48,10 @@ YIELD = 1
 ADAPTIVE = 2
 STRATEGIES = {"spin": SPIN, "yield": YIELD, "adaptive": ADAPTIVE}
 
-# Rounds of pause (2-5 us with a short step between) and of sched_yield (about 50 us) before an adaptive loop sleeps.
-_SPIN_ROUNDS = 64
-_YIELD_ROUNDS = 128
+# Rounds of pause and of sched_yield, each with a step between, before an adaptive loop sleeps: where the loop around
+# the compiled step is Python, some 20 and 100 us.
+_SPIN_ROUNDS = 4
+_YIELD_ROUNDS = 12
 # The sleep grows only after this many time-outs without work: an exchange at rest must cost next to nothing.
 _PATIENT_TIMEOUTS = 64
 SHORTEST_SLEEP_NS = 1_000_000

@@ -13,7 +13,7 @@ from protocol.jit import entry, inner
 from risk import state as s
 from risk.ledger import balance_row
 
-STRUCTURES: Final = ("accounts", "balances", "assets", "instruments", "holds", "withdrawals", "outbox")
+STRUCTURES: Final = ("accounts", "balances", "assets", "instruments", "holds", "withdrawals", "outbox", "timers")
 
 
 @inner
@@ -112,6 +112,16 @@ def outbox_hash(state):
     return h
 
 
+@inner
+def timers_hash(state):
+    """Periods of the timers that run."""
+    total = 0
+    for row in range(state.timer_periods_ns.shape[0]):
+        if state.timer_periods_ns[row] != 0:
+            total = wrapping_add(total, mix(mix(8, row), state.timer_periods_ns[row]))
+    return total
+
+
 @entry
 def named_hashes(state, out):
     """Fill ``out`` int64[len(STRUCTURES)] in the order of STRUCTURES."""
@@ -122,6 +132,7 @@ def named_hashes(state, out):
     out[4] = holds_hash(state)
     out[5] = withdrawals_hash(state)
     out[6] = outbox_hash(state)
+    out[7] = timers_hash(state)
 
 
 @entry
@@ -133,7 +144,7 @@ def state_hash(state):
     h = mix(h, instruments_hash(state))
     h = mix(h, holds_hash(state))
     h = mix(h, withdrawals_hash(state))
-    return mix(h, outbox_hash(state))
+    return mix(mix(h, outbox_hash(state)), timers_hash(state))
 
 
 @entry

@@ -18,6 +18,7 @@ from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
 from risk.outcomes import emit_count, emit_rejected
 from risk.reserve import WAIT, reserve_command
+from risk.scopes import examine_touched_scopes
 from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event
 
 OUTCOMES_PER_STEP: Final = 4
@@ -172,7 +173,7 @@ def settle_step(state, rings, budget):
         seq = meta[s.SETTLED] + 1
         taken, done = settle_next(state, rings, seq, budget - work)
         work += taken
-        if not done:
+        if not done or not examine_touched_scopes(state):
             break
         meta[s.SETTLED] += state.pending[seq & (state.pending.shape[0] - 1)]["slots"]
         meta[s.PHASE] = s.PHASE_NONE
@@ -180,7 +181,6 @@ def settle_step(state, rings, budget):
         meta[s.REMOVED] = 0
         meta[s.SHARDS_DONE] = 0
         commands += 1
-        # Hook over the scopes that the command touched, in order; spot has none. What they conclude goes to the outbox.
     if meta[s.OUTCOMES] > published(rings.outcomes):
         publish(rings.outcomes, meta[s.OUTCOMES])
     if commands > 0:

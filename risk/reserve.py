@@ -517,6 +517,8 @@ def reserve_clock(state, c, seq, pending):
         pending["qty_lots"] = state.meta[s.VERDICT_HASH]
     elif c["price_ticks"] != 0 and c["price_ticks"] < TIMER_PERIOD_MIN_NS:
         return r.BAD_FIELD
+    elif c["timer"] < 0 or c["timer"] >= state.timer_periods_ns.shape[0]:
+        return r.TIMER_TABLE_FULL
     return 0
 
 

@@ -406,6 +406,8 @@ def settle_admin(state, rings, c, pending):
         settle_bands(state.instruments[c["instrument"]], rings.listing_slots[seq & mask])
     elif kind == e.TICK:
         tick_references(state)
+    elif kind == e.SET_TIMER:
+        state.timer_periods_ns[c["timer"]] = c["price_ticks"]
     if kind == e.CHECKPOINT:
         settle_checkpoint(state, rings, c, pending)
     else:

@@ -165,6 +165,7 @@ CHECKPOINT_STATE_HASH: Final = 25
 FAULT: Final = 26  # number of a broken invariant; the engine stops
 WAITED_SEQ: Final = 27  # last command that waited for exact state, counted once
 ACCOUNTS_HIGH: Final = 28  # settle: highest account number
+TOUCHED_SCOPES: Final = 29  # settle: scopes that the command touched and that are not examined yet
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -213,6 +214,7 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("order_index", np.dtype("<i4"), (table_capacity(limits.orders),)),
         ("withdrawals", WITHDRAWAL_DTYPE, (table_capacity(limits.withdrawal_holds),)),
         ("pending", PENDING_DTYPE, (window,)),
+        ("timer_periods_ns", i8, (limits.timers,)),
         ("outbox", i8, (limits.outbox, SLOT_BYTES // 8)),
     ]
 

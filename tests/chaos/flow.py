@@ -33,8 +33,8 @@ class Dealt(NamedTuple):
 def deal(profile: str, seed: int, n: int) -> Dealt:
     """Deal a generated history of ``n`` messages out to the producers, each message to one of them by chance.
 
-    An order keeps its place in the history, but which producer's commands come first is decided by the exchange: some cancels come before the
-    order that they name, and are refused.
+    An order keeps its place in the history, but which producer's commands come first is decided by the exchange: some
+    cancels come before the order that they name, and are refused.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "history.bin"

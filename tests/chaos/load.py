@@ -1,8 +1,9 @@
 """The load: ``python -m tests.chaos.load HOME FOLDER RATE SEED``, a gateway of two producers that nobody kills.
 
-It sends the slots of FOLDER/flow-*.npy in bursts, follows the outcome ring as every gateway does, and appends what it may tell its clients, which is
-what is *acknowledged*, to FOLDER/acked-SOURCE.bin. When the engine is restarted it goes on; when all of the exchange was killed it attaches anew and
-goes on after the number that was recovered. At the end of its standard input it waits until everything sent is acknowledged and prints a summary.
+It sends the slots of FOLDER/flow-*.npy in bursts, follows the outcome ring as every gateway does, and appends what it may
+tell its clients, which is what is *acknowledged*, to FOLDER/acked-SOURCE.bin. When the engine is restarted it goes on;
+when all of the exchange was killed it attaches anew and goes on after the number that was recovered. At the end of its
+standard input it waits until everything sent is acknowledged and prints a summary.
 """
 
 import json

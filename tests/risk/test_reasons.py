@@ -113,6 +113,7 @@ CASES: list[Case] = [
     ("LIMIT tif 4", lambda: order(tif=4), r.BAD_FIELD),
     ("SET_TIMER too fast", lambda: build.set_timer(1, 999_999, 0, *WHO), r.BAD_FIELD),
     ("SET_TIMER backwards", lambda: build.set_timer(1, -1, 0, *WHO), r.BAD_FIELD),
+    ("SET_TIMER beyond the table", lambda: build.set_timer(64, 1_000_000_000, 0, *WHO), r.TIMER_TABLE_FULL),
     ("CREATE_ACCOUNT again", lambda: build.create_account(1, *WHO), r.ACCOUNT_EXISTS),
     ("LIST_ASSET again", lambda: build.list_asset(QUOTE, *WHO), r.ASSET_EXISTS),
     ("LIST_INSTRUMENT again", lambda: build.list_instrument(listing(), *WHO), r.INSTRUMENT_EXISTS),
