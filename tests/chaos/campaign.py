@@ -53,7 +53,7 @@ def victims(setting: Setting) -> list[str]:
 
 
 class Kill(NamedTuple):
-    """One planned kill. It waits until ``aimed`` slots are sequenced and not durable, or not settled; ``second`` follows after ``pause_s``."""
+    """One planned kill, when ``aimed`` slots are sequenced and not durable, or not settled; ``second`` follows after ``pause_s``."""
 
     victim: str
     after_s: float
