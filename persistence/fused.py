@@ -30,8 +30,8 @@ from risk.kernel import step as risk_step
 from risk.rings import make_rings
 
 NO_BELL = -1
-_RISK_READER = 0
-_FIRST_MATCHER_READER = 1
+PRIVATE_FIRST_MATCHER = 1
+"""Number of the first matcher's reader on a private command ring; a live one has the journal there."""
 
 
 class EngineFault(RuntimeError):
@@ -51,6 +51,8 @@ class FusedEngine:
     engine : sizes; ``engine.shards`` matchers
     risk_arrays, matcher_arrays : state to go on with (one mapping a matcher), or None for a fresh private state
     commands, outcomes : rings to work on; None for private ones, which ``feed`` fills and empties
+    first_matcher : reader number of the first matcher on ``commands``, where risk is reader 0. All of them gate: a matcher whom a command does
+        not concern may come after the command is settled.
     last_seq : last command that the given state has settled
     budget : commands taken by one step; 1 settles each command before the next is reserved
     """
@@ -65,11 +67,13 @@ class FusedEngine:
         budget: int = 4096,
         commands: Ring | None = None,
         outcomes: Ring | None = None,
+        first_matcher: int = PRIVATE_FIRST_MATCHER,
     ) -> None:
         engine.check()
         shards = engine.shards
         self.engine = engine
         self.budget = budget
+        self.first_matcher = first_matcher
         if risk_arrays is None:
             risk_arrays = private_arena(risk_spec(engine))
             risk_state.reset(risk_state.make_state(risk_arrays))
@@ -137,7 +141,7 @@ class FusedEngine:
         work = int(risk_step(self.risk, self.rings, self.budget))
         for k, (matcher, ring) in enumerate(zip(self.matchers, self.events, strict=True)):
             work += int(
-                matcher_step(matcher, self.commands, self.verdicts, ring, _FIRST_MATCHER_READER + k, k, self.budget)
+                matcher_step(matcher, self.commands, self.verdicts, ring, self.first_matcher + k, k, self.budget)
             )
         if self._drains:
             self._drain(on_outcomes)

@@ -10,7 +10,7 @@ from persistence.recovery import warm
 from protocol import board as b
 from protocol import enums as e
 from protocol.instance import Context
-from protocol.readers import COMMAND_RISK, ready_word
+from protocol.readers import COMMAND_FIRST_MATCHER, COMMAND_RISK, ready_word
 from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
 from ringbuf.arena import attach_arena
 from ringbuf.atomics import store_release
@@ -38,14 +38,19 @@ def main(context: Context) -> int:
     ingress = RingFile.attach(context.ingress(e.SOURCE_RISK), COMMAND_DTYPE, COMMAND_SCHEMA, board=board)
     ingress.take_writer(context.line)
     risk_arrays = attach_arena(context.risk_state, risk_spec(config), COMMAND_SCHEMA)
+    last_seq = int(risk_arrays["meta"][s.SETTLED])
+    for k in range(config.shards):
+        # Risk's reader is still where recovery ended, so that all from there on is in the ring.
+        commands.add_reader(True, at=last_seq, reader=COMMAND_FIRST_MATCHER + k)
     engine = FusedEngine(
         config,
         risk_arrays,
         [attach_arena(context.matcher_state(k), shard_spec(config), COMMAND_SCHEMA) for k in range(config.shards)],
-        last_seq=int(risk_arrays["meta"][s.SETTLED]),
+        last_seq=last_seq,
         budget=STEP_COMMANDS,
         commands=commands.ring,
         outcomes=outcomes.ring,
+        first_matcher=COMMAND_FIRST_MATCHER,
     )
     outbox = OutboxSender(engine.risk, ingress.ring)
     store_release(board, b.RESERVED_SEQ, engine.settled_seq)

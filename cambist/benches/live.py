@@ -94,8 +94,8 @@ def cpu_ns_of(launched: Launched) -> dict[str, int]:
 
 
 def spent(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    """What each process took between two calls of ``cpu_ns_of``."""
-    return {name: after[name] - before[name] for name in after}
+    """What each process took between two calls of ``cpu_ns_of``; a thread that ended between takes its share along, so never below 0."""
+    return {name: max(0, after[name] - before[name]) for name in after}
 
 
 class Client:

@@ -142,7 +142,7 @@ def _shoot(exchange: Exchange, load: LoadProcess, kill: Kill) -> str:
     load.runs()
     end_s = time.monotonic() + IN_FLIGHT_TIMEOUT_S
     while True:
-        sequenced, durable, settled = (exchange.word(word) for word in (b.SEQUENCED_SEQ, b.DURABLE_SEQ, b.SETTLED_SEQ))
+        durable, settled, sequenced = exchange.words(b.DURABLE_SEQ, b.SETTLED_SEQ, b.SEQUENCED_SEQ)
         if sequenced - min(durable, settled) >= kill.aimed or time.monotonic() > end_s:
             break
     epoch = exchange.word(b.EPOCH)

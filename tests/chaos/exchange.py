@@ -113,11 +113,15 @@ class Exchange:
                 check=False,
             )
 
-    def word(self, word: int) -> int:
-        """A word of the board; 0 while there is none."""
+    def words(self, *words: int) -> list[int]:
+        """Words of the board, read one after another; 0 while there is none."""
         with contextlib.suppress(OSError), BoardView(self.home.shared / "board") as view:
-            return view[word]
-        return 0
+            return [view[word] for word in words]
+        return [0] * len(words)
+
+    def word(self, word: int) -> int:
+        """One word."""
+        return self.words(word)[0]
 
     def table(self) -> dict[str, Any]:
         """The supervisor's table of processes; empty while there is none."""
