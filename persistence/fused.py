@@ -51,8 +51,8 @@ class FusedEngine:
     engine : sizes; ``engine.shards`` matchers
     risk_arrays, matcher_arrays : state to go on with (one mapping a matcher), or None for a fresh private state
     commands, outcomes : rings to work on; None for private ones, which ``feed`` fills and empties
-    first_matcher : reader number of the first matcher on ``commands``, where risk is reader 0. All of them gate: a matcher whom a command does
-        not concern may come after the command is settled.
+    first_matcher : reader number of the first matcher on ``commands``, where risk is reader 0. All of them gate: a matcher
+        whom a command does not concern may come after the command is settled.
     last_seq : last command that the given state has settled
     budget : commands taken by one step; 1 settles each command before the next is reserved
     """

@@ -94,7 +94,10 @@ def cpu_ns_of(launched: Launched) -> dict[str, int]:
 
 
 def spent(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    """What each process took between two calls of ``cpu_ns_of``; a thread that ended between takes its share along, so never below 0."""
+    """What each process took between two calls of ``cpu_ns_of``.
+
+    Never below 0: a thread that ended between them takes its share out of the second sum.
+    """
     return {name: max(0, after[name] - before[name]) for name in after}
 
 

@@ -154,9 +154,9 @@ def _shoot(exchange: Exchange, load: LoadProcess, kill: Kill) -> str:
     if set(hit) & set(GROUP_KILLS):
         exchange.up()
     exchange.wait(f"all is well after killing {hit}", lambda: load.runs() and exchange.is_well())
-    durable = max(exchange.word(b.RECOVERED_SEQ), exchange.word(b.DURABLE_SEQ))
+    there = max(exchange.word(b.RECOVERED_SEQ), exchange.word(b.DURABLE_SEQ))
     exchange.wait(
-        f"trading goes on after killing {hit}", lambda: load.runs() and exchange.word(b.DURABLE_SEQ) > durable + 20
+        f"trading goes on after killing {hit}", lambda: load.runs() and exchange.word(b.DURABLE_SEQ) > there + 20
     )
     back_s = time.monotonic() - killed_s
     about = f"{sequenced - durable} not durable, {sequenced - settled} not settled"

@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 
+from persistence.fused import FusedEngine
+from protocol import build
 from protocol import enums as e
-from protocol.records import OUTCOME_DTYPE, command_slots
+from protocol.instance import Engine, Limits
+from protocol.readers import COMMAND_FIRST_MATCHER
+from protocol.records import COMMAND_DTYPE, OUTCOME_DTYPE, command_slots
 from ringbuf.arena import private_arena
+from ringbuf.ring import private_ring, reader_cursor
 from sequencer import core
 from tests.chaos.campaign import Kill, Setting, rounds, run_round
 from tests.chaos.check import differences
@@ -47,6 +52,20 @@ def test_recovery_counts_groups_of_batches_of_any_length() -> None:
     slots["source"][1::3] = slots["source"][2::3] = 11
     core.observe(state, slots)
     assert (300, 0, 300) == (state.sources[e.SOURCE_BOTS], state.sources[11], state.meta[core.SEQ])
+
+
+def test_a_fused_engine_moves_its_own_readers_of_a_live_ring_and_not_the_journals() -> None:
+    engine = Engine(
+        shards=2, limits=Limits(accounts=2, assets=1, instruments=1, orders=8, leaves=8, withdrawal_holds=8)
+    )
+    ring = private_ring(COMMAND_DTYPE, engine.rings.command, n_readers=COMMAND_FIRST_MATCHER + engine.shards)
+    fused = FusedEngine(engine, commands=ring, first_matcher=COMMAND_FIRST_MATCHER)
+    slots = build.create_account(1, "test", "test")
+    slots["seq"] = [1, 2]
+    fused.feed(slots)
+    fused.step()
+    readers = [int(reader_cursor(ring, reader)) for reader in range(4)]
+    assert [2, 0, 2, 2] == readers, "risk, journal, two matchers"
 
 
 def test_the_load_is_dealt_out_with_ids_of_its_producers() -> None:
