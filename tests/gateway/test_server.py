@@ -65,9 +65,7 @@ class Service:
         for thread in self._threads:
             thread.start()
         assert self._started.wait(20)
-        deadline = time.monotonic() + 20
-        while not (self.home / "run" / "control.sock").exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
+        self._wait_until_it_listens()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,6 +74,16 @@ class Service:
         self._end.set()
         self._threads[1].join(20)
         assert self._error is None
+
+    def _wait_until_it_listens(self) -> None:
+        # The socket's file is there before anybody listens on it.
+        deadline = time.monotonic() + 20
+        while True:
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(self.home / "run" / "control.sock")) == 0:
+                    return
+            assert time.monotonic() < deadline, f"no control socket after 20 s: {self._error!r}"
+            time.sleep(0.005)
 
     def next_epoch(self) -> None:
         """The engine dies and comes back."""
