@@ -16,6 +16,7 @@ import msgspec
 
 from persistence.fused import FusedEngine
 from persistence.journal.reader import JournalReader
+from persistence.journal.store import JournalStore
 from persistence.recovery import warm
 from protocol import board as b
 from protocol.instance import Context
@@ -62,10 +63,13 @@ class Replica:
     context : of the process; its epoch is the one in which the replica starts
     attach : gives risk's meta (int64) of the live engine of an epoch; RingError where that epoch is over
     board : the instance's board
+    journal : the store, where it is not the context's directory
     """
 
-    def __init__(self, context: Context, attach: Callable[[int], Any], board: Any) -> None:
-        self._reader = JournalReader(context.journal_dir)
+    def __init__(
+        self, context: Context, attach: Callable[[int], Any], board: Any, journal: JournalStore | None = None
+    ) -> None:
+        self._reader = JournalReader(context.journal_dir if journal is None else journal)
         self._engine = FusedEngine(context.engine)
         self._attach = attach
         self._epoch = 0
