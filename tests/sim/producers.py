@@ -152,15 +152,15 @@ class Gateway(Producer):
                 self.world.walk("gateway: refused, the engine is down")
                 return sent
             group = self.clients.next()
-            self.quota -= 1
             kind = int(group[0]["type"])
             if kind not in _CANCELS and load_acquire(self.world.board, b.JOURNAL_SPACE):
                 self.world.walk("gateway: refused, no space for the journal")
-                continue
+                break
             wanted = len(group) + (0 if kind in _URGENT else len(self.ring.slots) // 4)
             if room(self.ring, wanted) < wanted:
                 self.world.walk("gateway: refused, ingress ring full")
-                continue
+                break
+            self.quota -= 1
             if kind in _CANCELS and load_acquire(self.world.board, b.JOURNAL_SPACE):
                 self.world.walk("gateway: cancel passes while the journal has no space")
             number = int(published(self.ring)) + 1

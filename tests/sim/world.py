@@ -41,6 +41,7 @@ WEIGHTS = (0, 0, 1, 1, 4, 20)
 BUDGETS = (1, 1, 2, 3, 8, 50, 1000)
 PICKS_AT_ONCE = 40
 _CALM_ROUNDS_MAX = 3_000
+_SPACE_AGAIN = 0.02
 _NAPS_NS = (0, 1_000, 100_000, 5_000_000, 200_000_000)
 
 
@@ -403,7 +404,7 @@ class World:
                 self._step(name, self.random.choice(BUDGETS))
         finally:
             self._nested = False
-        if self.chance(self.rates.crash_in_disk):
+        if self.chance(self.rates.crash_in_disk * (4 if operation == "sync" else 1)):
             raise Crash(operation)
 
     def _disasters(self) -> None:
@@ -422,8 +423,10 @@ class World:
             self._everything_dies()
         if self.chance(rates.power_loss):
             self._power_loss()
-        if self.chance(rates.disk_full):
-            self.disk.full = not self.disk.full
+        if self.disk.full:
+            self.disk.full = rng.random() > _SPACE_AGAIN
+        elif self.chance(rates.disk_full):
+            self.disk.full = True
         if self.chance(rates.clock_step):
             self.clocks.realtime_now_ns += rng.choice((-5_000_000_000, -1, 3_000_000, 40_000_000_000))
             self.walk("clock: UTC was set")
