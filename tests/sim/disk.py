@@ -48,17 +48,19 @@ class SimDisk(FakeDisk):
         New files cannot be made.
     during : callable
         Called before each operation takes effect, with its name: other processes go on meanwhile, and it may raise Crash.
+    failed : callable
+        Told of each failure.
     """
 
-    def __init__(self, rng: random.Random, during: Callable[[str], None]) -> None:
+    def __init__(self, rng: random.Random, during: Callable[[str], None], failed: Callable[[str], None]) -> None:
         super().__init__()
         self.random = rng
         self.during = during
+        self._failed = failed
         self.failure_rate = 0.0
         self.full = False
-        self.failed: dict[str, int] = {}
 
-    def operation(self, what: str, name: str = "") -> None:
+    def operation(self, what: str, name: str = "") -> None:  # noqa: ARG002 - FakeDisk logs the name
         """Let time pass, then fail or not."""
         self.operations += 1
         self.during(what)
@@ -115,6 +117,5 @@ class SimDisk(FakeDisk):
         return unsynced
 
     def _fail(self, what: str, number: int) -> None:
-        key = "no space" if number == errno.ENOSPC else what
-        self.failed[key] = self.failed.get(key, 0) + 1
+        self._failed("disk: no space" if number == errno.ENOSPC else f"disk: a {what} failed")
         raise OSError(number, errno.errorcode[number])

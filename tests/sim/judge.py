@@ -88,7 +88,11 @@ class Judge:
             return
         durable = int(load_acquire(self.world.board, b.DURABLE_SEQ))
         sequenced, reserved, settled = parts.sequenced_seq, parts.reserved_seq, parts.settled_seq
-        if not settled <= reserved <= sequenced or reserved - settled > parts.config.rings.window or durable > sequenced:
+        if (
+            not settled <= reserved <= sequenced
+            or reserved - settled > parts.config.rings.window
+            or durable > sequenced
+        ):
             raise Wrong(
                 f"cursors: durable {durable}, settled {settled}, reserved {reserved}, sequenced {sequenced}, "
                 f"window {parts.config.rings.window}"
@@ -182,7 +186,9 @@ class Judge:
         told_of = {life: Counter(seq for seq, _ in numbers_told) for life, numbers_told in self._lives.items()}
         for source, life, seq in self._answered:
             if told_of[source, life][seq] != counts[seq]:
-                wrong.append(f"source {source}: only {told_of[source, life][seq]} of {counts[seq]} outcomes of seq {seq} were told")
+                wrong.append(
+                    f"source {source}: only {told_of[source, life][seq]} of {counts[seq]} outcomes of seq {seq} were told"
+                )
         for producer in self.world.producers:
             if producer.pending:
                 wrong.append(f"source {producer.source}: no answer to commands {sorted(producer.pending)[:5]}")
@@ -190,9 +196,13 @@ class Judge:
             if not (producer.whole and producer.thorough) or not told:
                 continue
             mine = rebuilt.outcomes
-            mine = mine[(mine["source"] == producer.source) | (mine["order_id"] >> e.ORDER_ID_SOURCE_SHIFT == producer.source)]
+            mine = mine[
+                (mine["source"] == producer.source) | (mine["order_id"] >> e.ORDER_ID_SOURCE_SHIFT == producer.source)
+            ]
             concerns = list(zip(mine["seq"].tolist(), mine["index"].tolist(), strict=True))
             if told != [number for number in concerns if number >= told[0]]:
                 missing = sorted(set(concerns) - set(told) - {n for n in concerns if n < told[0]})
-                wrong.append(f"source {producer.source}: outcomes {missing[:5]} were never told, and none was said to be missed")
+                wrong.append(
+                    f"source {producer.source}: outcomes {missing[:5]} were never told, and none was said to be missed"
+                )
         return wrong[:5]

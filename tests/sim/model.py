@@ -30,5 +30,3 @@ class SmallOracle(Oracle):
         if fits or refusal or account in self.frozen or amount > self.free[account, asset]:
             return super().withdrawal_hold(hold_id, account, asset, amount)
         return self._verdict(r.HOLD_TABLE_FULL)
-
-

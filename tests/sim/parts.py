@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from matcher.events import join_events
+from matcher.kernel import make_stage
 from matcher.kernel import step as matcher_step
 from matcher.process import shard_state
 from persistence.fused import FusedEngine, hashes_of
@@ -24,15 +25,18 @@ from ringbuf.arena import ArenaSpec
 from ringbuf.atomics import store_release
 from ringbuf.bank import bank_ring, bank_spec, init_bank
 from ringbuf.board import NO_BELL
+from ringbuf.bundle import Bundle
+from ringbuf.loop import STOPPED
 from ringbuf.ring import ACTIVE_MASK, GATING_MASK, WANTS_ROOM, Ring, advance, private_ring, published
 from risk import hashes as risk_hashes
+from risk import outbox
 from risk import state as s
 from risk.kernel import step as risk_step
-from risk.process import OutboxSender, check_fault, publish_counters
+from risk.process import check_fault
 from risk.rings import make_rings
+from sequencer import clock as k
 from sequencer import core
-from sequencer.clock import SlewedClock
-from sequencer.process import Lane, SequencerProcess
+from sequencer.process import announce, start_timers
 from tests.engine.driver import direct
 
 
@@ -98,6 +102,20 @@ class Clocks:
         self.realtime_now_ns += nanoseconds
 
 
+_machine_code: dict[Any, Any] = {}
+
+
+def compiled(kernel: Any, stage: Bundle) -> Callable[[int], int]:
+    """A step over its stage as a function of the budget.
+
+    It is called as machine code: numba's look at the types takes longer than a step. All stages of a kernel are of one type.
+    """
+    if kernel not in _machine_code:
+        _machine_code[kernel] = direct(kernel, stage, 1)
+    code = _machine_code[kernel]
+    return lambda budget: int(code(stage, budget))
+
+
 def ingress_ring(engine: Engine, start: int, board: np.ndarray) -> Ring:
     """A producer's ring with the sequencer as its reader."""
     return private_ring(COMMAND_DTYPE, engine.rings.ingress, n_readers=1, start=start, board=board)
@@ -115,7 +133,13 @@ class EngineParts:
     """
 
     def __init__(
-        self, context: Context, memory: Memory, ingress: dict[int, Ring], board: np.ndarray, journal: Any, clocks: Clocks
+        self,
+        context: Context,
+        memory: Memory,
+        ingress: dict[int, Ring],
+        board: np.ndarray,
+        journal: Any,
+        clocks: Clocks,
     ) -> None:
         config = context.engine
         self.config = config
@@ -134,9 +158,8 @@ class EngineParts:
         self.full: dict[str, np.ndarray] = {"command": self.commands.words, "outcome": self.outcomes.words}
         self.steps: dict[str, Callable[[int], int]] = {}
         self._sequencer(ingress, clocks)
-        self.risk_ingress = ingress[e.SOURCE_RISK]
-        self._outbox = OutboxSender(self.risk, self.risk_ingress)
-        shards = [memory.arrays[context.matcher_state(k)] for k in range(config.shards)]
+        self._ingress = ingress[e.SOURCE_RISK]
+        shards = [memory.arrays[context.matcher_state(n)] for n in range(config.shards)]
         self.matchers = [shard_state(arrays) for arrays in shards]
         if config.topology == "fused":
             self._fused(memory.arrays[context.risk_state], shards, start)
@@ -151,13 +174,22 @@ class EngineParts:
 
     def _sequencer(self, ingress: dict[int, Ring], clocks: Clocks) -> None:
         state = self.lanes_state
-        lanes = [Lane(source, ring) for source, ring in ingress.items()]
-        for lane in lanes:
-            advance(lane.ring, INGRESS_SEQUENCER, int(state.sources[lane.source]))
-        clock = SlewedClock(clocks.monotonic_ns, clocks.realtime_ns, int(state.meta[core.TS_NS]))
-        process = SequencerProcess(state, self.commands, lanes, self.board, self.config.clock, clock)
-        process.start_timers(self.config.checkpoint_interval_s * 1_000_000_000)
-        self.steps["sequencer"] = lambda _budget: process.step()
+        for source, ring in ingress.items():
+            advance(ring, INGRESS_SEQUENCER, int(state.sources[source]))
+        given = (clocks.monotonic_now_ns, clocks.realtime_now_ns)
+        clock = k.make_clock(self.config.clock, int(state.meta[core.TS_NS]), given)
+        start_timers(state, self.commands, self.board, clock, self.config.checkpoint_interval_s * 1_000_000_000)
+        # A stage knows its lanes by address only.
+        self._lanes = [core.make_lane(source, ring) for source, ring in ingress.items()]
+        stage = core.make_stage(state, self.commands, self._lanes, self.board, clock)
+        announce(state, self.board)
+        take = compiled(core.step, stage)
+
+        def sequencer(budget: int) -> int:
+            clock[k.MONOTONIC_NS], clock[k.REALTIME_NS] = clocks.monotonic_now_ns, clocks.realtime_now_ns
+            return take(budget)
+
+        self.steps["sequencer"] = sequencer
 
     def _split(self, start: int) -> None:
         config = self.config
@@ -172,26 +204,13 @@ class EngineParts:
         init_bank(bank["words"], bank["slots"], shards, NO_BELL, [NO_BELL] * shards)
         rings = make_rings(self.commands, verdicts, self.outcomes, bank["words"], bank["slots"])
         self.full["verdict"] = verdicts.words
-        reserve_and_settle = direct(risk_step, self.risk, rings, 1)
-
-        def risk(budget: int) -> int:
-            work = int(reserve_and_settle(self.risk, rings, budget))
-            if work:
-                check_fault(self.risk)
-                publish_counters(self.risk, self.board)
-            return work + self._outbox.step()
-
-        self.steps["risk"] = risk
-        for k, matcher in enumerate(self.matchers):
-            events = bank_ring(bank["words"], bank["slots"], self.board, shards, k)
+        self.steps["risk"] = self._then_outbox([compiled(risk_step, Bundle(state=self.risk, rings=rings))])
+        for shard, matcher in enumerate(self.matchers):
+            events = bank_ring(bank["words"], bank["slots"], self.board, shards, shard)
             join_events(matcher, events)
-            self.full[f"event {k}"] = events.words
-            self.steps[f"matcher {k}"] = self._matcher(matcher, verdicts, events, k)
-
-    def _matcher(self, matcher: Any, verdicts: Ring, events: Ring, k: int) -> Callable[[int], int]:
-        arguments = (matcher, self.commands, verdicts, events, COMMAND_FIRST_MATCHER + k, k)
-        match = direct(matcher_step, *arguments, 1)
-        return lambda budget: int(match(*arguments, budget))
+            self.full[f"event {shard}"] = events.words
+            stage = make_stage(matcher, self.commands, verdicts, events, COMMAND_FIRST_MATCHER + shard, shard)
+            self.steps[f"matcher {shard}"] = compiled(matcher_step, stage)
 
     def _fused(self, risk_arrays: dict[str, np.ndarray], shards: list[dict[str, np.ndarray]], start: int) -> None:
         engine = FusedEngine(
@@ -204,15 +223,22 @@ class EngineParts:
             first_matcher=COMMAND_FIRST_MATCHER,
         )
         self.risk, self.matchers = engine.risk, engine.matchers
+        self.steps["fused"] = self._then_outbox([compiled(step.kernel, step.stage) for step in engine.steps()])
 
-        def fused(budget: int) -> int:
-            engine.budget = budget
-            work = int(engine.step())
-            if work:
-                publish_counters(engine.risk, self.board)
-            return work + self._outbox.step()
+    def _then_outbox(self, steps: list[Callable[[int], int]]) -> Callable[[int], int]:
+        """Risk's part of a turn, whichever the topology: its outbox goes last, and a fault ends the engine."""
+        send = compiled(outbox.send, outbox.make_sender(self.risk, self._ingress))
 
-        self.steps["fused"] = fused
+        def turn(budget: int) -> int:
+            work = 0
+            for step in steps:
+                done = step(budget)
+                if done == STOPPED:
+                    check_fault(self.risk)
+                work += done
+            return work + send(budget)
+
+        return turn
 
     @property
     def sequenced_seq(self) -> int:

@@ -207,7 +207,9 @@ class BackOffice(Producer):
             number = int(published(self.ring)) + 1
             row = self._first.get(number)
             if row is None:
-                assert number == self._next, f"source {self.source}: number {number} stands within a group of the record"
+                assert number == self._next, (
+                    f"source {self.source}: number {number} stands within a group of the record"
+                )
                 break
             group = self.log[row]
             if room(self.ring, len(group)) < len(group):

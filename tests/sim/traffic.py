@@ -23,7 +23,7 @@ def opening(rng: random.Random) -> list[np.ndarray]:
     """Listings, accounts and first deposits."""
     groups = [build.list_asset(Asset(n, f"A{n}", scale), *WHO) for n, scale in SCALES.items()]
     # Instrument, bands and breaker as shares of 1e-8.
-    for number, base, bands, breaker in ((1, 2, 0, 2_000_000), (2, 3, 10_000_000, 0)):
+    for number, base, bands, breaker in ((1, 2, 0, 2_000_000), (2, 3, 2_000_000, 0)):
         maker, taker = rng.choice(_MAKER_TAKER)
         groups.append(
             build.list_instrument(
@@ -46,9 +46,8 @@ def opening(rng: random.Random) -> list[np.ndarray]:
         )
     for account in range(1, ACCOUNTS):
         groups.append(build.create_account(account, *WHO))
-        for asset in SCALES:
-            if rng.random() < 0.8:
-                groups.append(build.deposit(account, asset, 1 + rng.randrange(FUNDS[asset]), *WHO))
+        rich = [asset for asset in SCALES if rng.random() < 0.8]
+        groups += [build.deposit(account, asset, 1 + rng.randrange(FUNDS[asset]), *WHO) for asset in rich]
     return groups
 
 
@@ -70,7 +69,7 @@ class Office:
         some = 1 + rng.randrange(FUNDS[asset] // 4)
         kind = rng.choices(
             ("deposit", "adjust", "hold", "end", "freeze", "halt", "resume", "fees", "bands", "account", "cancel"),
-            (6, 2, 5, 4, 1, 2, 3, 1, 1, 1, 1),
+            (5, 2, 9, 3, 1, 2, 3, 1, 1, 1, 1),
         )[0]
         if kind == "deposit":
             return build.deposit(account, asset, some, *WHO)
@@ -78,7 +77,7 @@ class Office:
             return build.adjust(account, asset, rng.choice((some, -some)), *WHO)
         if kind == "hold" or (kind == "end" and not self._holds):
             self._holds.append((build.order_id_of(self._source, number), account))
-            return build.withdraw_hold(account, asset, some, *WHO)
+            return build.withdraw_hold(account, asset, 1 + some // 8, *WHO)
         if kind == "end":
             hold, owner = self._holds.pop(rng.randrange(len(self._holds)))
             return rng.choice((build.withdraw_settle, build.withdraw_release))(owner, hold, *WHO)
@@ -102,8 +101,8 @@ class Office:
         rng = self.random
         return build.set_bands(
             instrument,
-            band_up_e8=rng.choice((0, 10_000_000)),
-            band_down_e8=rng.choice((0, 10_000_000)),
+            band_up_e8=rng.choice((0, 1_000_000)),
+            band_down_e8=rng.choice((0, 2_000_000)),
             breaker_e8=rng.choice((0, 1_000_000)),
             reference_ticks=rng.choice((0, MID_TICKS)),
             operator=WHO[0],

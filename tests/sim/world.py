@@ -51,7 +51,7 @@ class StandsStill(Wrong):
 
 @dataclass
 class Rates:
-    """Chances: of the first five at each step, of the others where their kind of step is taken."""
+    """Chances: of the first seven after each step, of the others where their kind of step is taken."""
 
     engine_crash: float = 0.0
     stage_death: float = 0.0
@@ -59,10 +59,10 @@ class Rates:
     all_killed: float = 0.0
     power_loss: float = 0.0
     disk_full: float = 0.0
+    clock_step: float = 0.0
     disk_failure: float = 0.0
     half_written: float = 0.0
     crash_in_disk: float = 0.0
-    clock_step: float = 0.0
 
 
 PROFILES = {
@@ -139,20 +139,31 @@ class World:
         self.config = draw_engine(self.random)
         self.group_max = GROUP_MAX if isinstance(self.config, TinyEngine) else 96
         self.clocks = Clocks(self.random.randrange(1 << 40), START_NS)
-        self.disk = SimDisk(self.random, self._during)
+        self.disk = SimDisk(self.random, self._during, self.walk)
         self.disk.failure_rate = self.rates.disk_failure
         self.board: np.ndarray = private_board(b.LINES)
         self.ingress: dict[int, Ring] = {}
         self.parts: EngineParts | None = None
         self.epoch = 0
         self.recovered_sources: dict[int, int] = {}
-        self.office = BackOffice(self, OFFICE, self.random.choice((5, 20)))
+        self.office = BackOffice(self, OFFICE, self.random.choice((5, 20, 50)))
         gateways = [
             Gateway(self, source, self.random.choice((10, 40, 80)), thorough=bool(k))
             for k, source in enumerate(GATEWAYS)
         ]
         self.producers: list[Producer] = [self.office, *gateways]
         self.judge = Judge(self)
+        rates = self.rates
+        self._disaster_table = (
+            (rates.engine_crash, self._crash),
+            (rates.stage_death, self._stage_death),
+            (rates.gateway_death, self._gateway_death),
+            (rates.all_killed, self._kill_all),
+            (rates.power_loss, self._power_loss),
+            (rates.disk_full, self._disk_full),
+            (rates.clock_step, self._clock_step),
+        )
+        self._disaster_rate = sum(rate for rate, _ in self._disaster_table)
         self.calm = False
         self._home = home
         self._state = "down"
@@ -168,7 +179,7 @@ class World:
 
     def run(self) -> dict[str, Any]:
         """Live through both phases; what came out. Raises Wrong, or whatever the engine raised."""
-        for _ in range(self.random.choice((10, 20, 40, 60))):
+        for _ in range(self.random.choice((5, 10, 20, 45))):
             self._unfair()
         self._heal()
         hashes = self.judge.finish()
@@ -408,28 +419,42 @@ class World:
             raise Crash(operation)
 
     def _disasters(self) -> None:
-        rates, rng = self.rates, self.random
-        if self.chance(rates.engine_crash) and self.parts is not None:
+        if self.disk.full:
+            self.disk.full = self.random.random() > _SPACE_AGAIN
+        drawn = self.random.random()
+        if drawn >= self._disaster_rate:
+            return
+        for rate, disaster in self._disaster_table:
+            drawn -= rate
+            if drawn < 0:
+                disaster()
+                return
+
+    def _crash(self) -> None:
+        if self.parts is not None:
             self.walk("crash: of the engine, between two steps")
             self._engine_dies()
-        if self.chance(rates.stage_death) and self.parts is not None and not self._dead_stage:
-            self._dead_stage = rng.choice([*self.parts.steps])
-            self._dead_for = rng.choice((1, 3, 10))
-        if self.chance(rates.gateway_death):
-            rng.choice(self.producers).die()
-            self._replica = None if rng.random() < 0.3 else self._replica
-        if self.chance(rates.all_killed):
-            self.walk("crash: of all processes")
-            self._everything_dies()
-        if self.chance(rates.power_loss):
-            self._power_loss()
-        if self.disk.full:
-            self.disk.full = rng.random() > _SPACE_AGAIN
-        elif self.chance(rates.disk_full):
-            self.disk.full = True
-        if self.chance(rates.clock_step):
-            self.clocks.realtime_now_ns += rng.choice((-5_000_000_000, -1, 3_000_000, 40_000_000_000))
-            self.walk("clock: UTC was set")
+
+    def _stage_death(self) -> None:
+        if self.parts is not None and not self._dead_stage:
+            self._dead_stage = self.random.choice([*self.parts.steps])
+            self._dead_for = self.random.choice((1, 3, 10))
+
+    def _gateway_death(self) -> None:
+        self.random.choice(self.producers).die()
+        if self.random.random() < 0.3:
+            self._replica = None
+
+    def _kill_all(self) -> None:
+        self.walk("crash: of all processes")
+        self._everything_dies()
+
+    def _disk_full(self) -> None:
+        self.disk.full = True
+
+    def _clock_step(self) -> None:
+        self.clocks.realtime_now_ns += self.random.choice((-5_000_000_000, -1, 3_000_000, 40_000_000_000))
+        self.walk("clock: UTC was set")
 
     # --------------------------------------------------------------------------------------------------------- the end
 
