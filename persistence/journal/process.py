@@ -151,6 +151,9 @@ class JournalProcess:
         self._clock_ns = clock_ns
         self._sync_ns = 0
         self._space_problem = False
+        # What a journal before this one said of itself, and did not live to take back.
+        store_release(board, JOURNAL_SPACE, 0)
+        store_release(board, JOURNAL_FAILED, 0)
         _announce(board, writer.last_seq, self._bells)
 
     def step(self) -> int:

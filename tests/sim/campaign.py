@@ -147,9 +147,11 @@ def summary(campaign: Campaign) -> list[str]:
     """Figures and situations of a campaign, a line each."""
     minutes = max(campaign.seconds, 1e-9) / 60
     lines = [
-        f"profile {campaign.profile}: {campaign.seeds} seeds in {campaign.seconds:.1f} s, "
-        f"{campaign.seeds / minutes:.0f} seeds, {campaign.epochs / minutes:.0f} epochs and "
-        f"{campaign.steps / minutes:.0f} steps a minute; {campaign.repeated} seeds lived through twice, the same",
+        (
+            f"profile {campaign.profile}: {campaign.seeds} seeds in {campaign.seconds:.1f} s, "
+            f"{campaign.seeds / minutes:.0f} seeds, {campaign.epochs / minutes:.0f} epochs and "
+            f"{campaign.steps / minutes:.0f} steps a minute; {campaign.repeated} seeds lived through twice, the same"
+        ),
         "situations met:",
     ]
     lines += [f"{count:10d}  {name}" for name, count in sorted(campaign.walked.items())]

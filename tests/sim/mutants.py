@@ -38,7 +38,7 @@ MUTANTS = {
         "return int(durable) if self.wait_durable else _ANY_SEQ",
         "return _ANY_SEQ",
         "power",
-        False,
+        plain=False,
     ),
     "held-over-epochs": Mutant(
         "a gateway keeps what it held from the dead epoch",
@@ -46,7 +46,7 @@ MUTANTS = {
         "        self.epoch = epoch\n        self._used = 0\n        self._carry = 0\n        start",
         "        self.epoch = epoch\n        self._carry = 0\n        start",
         "quick",
-        False,
+        plain=False,
     ),
     "cursor-before-sync": Mutant(
         "the journal says durable what is only written",
@@ -54,7 +54,7 @@ MUTANTS = {
         '            self._file.sync()\n        except OSError as error:\n            raise self._failed("sync"',
         '            pass\n        except OSError as error:\n            raise self._failed("sync"',
         "power",
-        False,
+        plain=False,
     ),
     "segment-name-unsynced": Mutant(
         "the name of a new segment is not synced",
@@ -62,7 +62,7 @@ MUTANTS = {
         "            self._store.sync_directory()\n        except OSError as error:",
         "        except OSError as error:",
         "power",
-        False,
+        plain=False,
     ),
     "recovery-drops-last-batch": Mutant(
         "recovery takes the last sound batch for a torn one",
@@ -73,7 +73,7 @@ MUTANTS = {
         '        ):\n            batch = "torn"\n'
         "        if isinstance(batch, str):\n            problem = batch",
         "quick",
-        False,
+        plain=False,
     ),
     "rewritten-in-place": Mutant(
         "recovery writes on in the old segment's place and removes it before the new one is synced",
@@ -83,7 +83,7 @@ MUTANTS = {
         "        store.remove = lambda name: None\n"
         "    store.create(prepared, header.segment_bytes, pack_segment_header(header) + batches)\n",
         "faults",
-        False,
+        plain=False,
     ),
     "ingress-freed-when-read": Mutant(
         "an ingress slot is freed when its command is sequenced, not when it is durable",
@@ -91,7 +91,7 @@ MUTANTS = {
         "    durable_seq = load_acquire(stage.board, b.DURABLE_SEQ)\n",
         "    durable_seq = state.meta[SEQ]\n",
         "quick",
-        True,
+        plain=True,
     ),
     "dedupe-off-by-a-group": Mutant(
         "recovery counts a group of commands as its head alone",
@@ -99,7 +99,7 @@ MUTANTS = {
         'state.sources[source] = max(state.sources[source], head["source_seq"] + length - 1)',
         'state.sources[source] = max(state.sources[source], head["source_seq"])',
         "quick",
-        True,
+        plain=True,
     ),
     "outbox-sent-twice": Mutant(
         "after recovery risk's own commands that the journal has are sent again",
@@ -107,7 +107,7 @@ MUTANTS = {
         '        source = head["source"]\n        state.sources[source] = max(',
         '        source = head["source"]\n        if source != e.SOURCE_RISK:\n          state.sources[source] = max(',
         "quick",
-        True,
+        plain=True,
     ),
     "reserve-refuses-early": Mutant(
         "an order is refused on a bound instead of waiting for exact state",
@@ -116,7 +116,7 @@ MUTANTS = {
         "            return WAIT\n        return r.INSUFFICIENT_FUNDS",
         "        return r.INSUFFICIENT_FUNDS",
         "quick",
-        True,
+        plain=True,
     ),
     "band-read-early": Mutant(
         "a banded order does not wait for the clock tick before it",
@@ -124,15 +124,17 @@ MUTANTS = {
         "    if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):\n        return WAIT\n",
         "",
         "quick",
-        True,
+        plain=True,
     ),
     "settled-out-of-order": Mutant(
         "a cancel-all over several shards is settled as the shards answer",
         "risk.kernel",
-        '            instrument < best_instrument\n            or (instrument == best_instrument and event["order_id"] < best_order)\n            or best == _NO_SHARD',
+        "            instrument < best_instrument\n"
+        '            or (instrument == best_instrument and event["order_id"] < best_order)\n'
+        "            or best == _NO_SHARD",
         "            best == _NO_SHARD",
         "quick",
-        True,
+        plain=True,
     ),
     "window-ignored": Mutant(
         "reserve runs ahead of settling without bound",
@@ -140,7 +142,7 @@ MUTANTS = {
         "            meta[s.RESERVED] + slots - meta[s.SETTLED] > window\n            or room",
         "            room",
         "quick",
-        True,
+        plain=True,
     ),
     "event-ring-overwritten": Mutant(
         "a matcher writes events that risk has no room for",
@@ -148,15 +150,25 @@ MUTANTS = {
         "    return meta[EVENT_LIMIT] - meta[EVENT_POSITION] >= wanted\n",
         "    return True\n",
         "quick",
-        True,
+        plain=True,
     ),
     "hold-not-released": Mutant(
-        "what a finished order still locks is not given back",
+        "a cancelled order's hold is not given back",
         "risk.settle",
-        '        post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)\n        h["locked_units"] = 0\n',
+        '    post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, c["seq"])\n'
+        '    h["locked_units"] = 0\n    emit_order(state, rings, c, hold, e.OUT_CANCELED',
+        '    h["locked_units"] = 0\n    emit_order(state, rings, c, hold, e.OUT_CANCELED',
+        "quick",
+        plain=True,
+    ),
+    "residue-not-released": Mutant(
+        "what an order by amount still locks when its amount is used up is not given back",
+        "risk.settle",
+        '        post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)\n'
+        '        h["locked_units"] = 0\n',
         '        h["locked_units"] = 0\n',
         "quick",
-        True,
+        plain=True,
     ),
     "epoch-ring-begins-late": Mutant(
         "recovery leaves the newest outcomes of the replay out of the new epoch's ring",
@@ -164,7 +176,7 @@ MUTANTS = {
         "        publish(ring, total)\n",
         "        publish(ring, ring.words[6])\n        ring.words[32] = total\n        ring.slots[:] = 0\n",
         "quick",
-        False,
+        plain=False,
     ),
 }
 
