@@ -6,12 +6,12 @@ import numpy as np
 
 from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, proceed, reject
 from matcher.events import has_room, publish_events
-from matcher.ids import prefetch_id, prefetch_order
 from matcher.jit import njit_called, njit_inlined, njit_kernel
-from matcher.state import APPLIED_SEQ, SHARD, SHARDS, STAGE, STAGE_IDLE
+from matcher.state import APPLIED_SEQ, IDS_SHIFT, SHARD, SHARDS, STAGE, STAGE_IDLE
 from protocol.enums import AMEND, CANCEL, CANCEL_ALL, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
 from protocol.reasons import ACCEPTED
 from ringbuf.bundle import Bundle
+from ringbuf.idtable import prefetch_id, prefetch_row
 from ringbuf.ring import Ring, advance, published, reader_cursor
 
 FORESIGHT: int = 6
@@ -40,10 +40,10 @@ def foresee(state, commands, position, last):
     if position + 2 * FORESIGHT <= last:
         later = commands[(position - 1 + 2 * FORESIGHT) & mask]
         if _is_ours(state.meta, np.int64(later["instrument"])):
-            prefetch_id(state, later["order_id"])
+            prefetch_id(state.ids, state.meta[IDS_SHIFT], later["order_id"])
         sooner = commands[(position - 1 + FORESIGHT) & mask]
         if _is_ours(state.meta, np.int64(sooner["instrument"])):
-            prefetch_order(state, sooner["order_id"])
+            prefetch_row(state.ids, state.meta[IDS_SHIFT], state.orders, 0, sooner["order_id"])
 
 
 @njit_kernel
