@@ -39,7 +39,9 @@ class Engine:
         self.board = private_board(lines.LINES) if board is None else board
         start = self.writer.last_seq
         self.ring = private_ring(COMMAND_DTYPE, CAPACITY, n_readers=1, start=start, board=self.board)
-        self.process = JournalProcess(self.ring, 0, self.board, self.writer, bells=(WAITER,), delay=delay, clock_ns=clock_ns)
+        self.process = JournalProcess(
+            self.ring, 0, self.board, self.writer, bells=(WAITER,), delay=delay, clock_ns=clock_ns
+        )
         self.seq = start
 
     def put(self, count):

@@ -1,7 +1,7 @@
 """What must hold: while things fail, of what was acknowledged and of money; at the end, of everything, by an independent model."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from protocol import reasons as r
 from protocol.instance import Engine, Rings
 from ringbuf.atomics import load_acquire
 from risk import state as s
-from tests.chaos.check import Rebuilt, numbers, oracle
+from tests.chaos.check import Rebuilt, numbers, oracle, replies
 from tests.sim.model import SmallOracle
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Judge:
         self._told: dict[tuple[int, int, int], bytes] = {}
         self._lives: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._answered: list[tuple[int, int, int]] = []
+        self._replies: list[dict[str, Any]] = []
         self._told_seq = 0
         self._journal = np.zeros((0, 16), dtype=np.int64)
 
@@ -80,6 +81,17 @@ class Judge:
     def answered(self, producer: "Producer", seq: int) -> None:
         """The last outcome of one of its own commands was told to a gateway that had missed nothing since it sent it."""
         self._answered.append((producer.source, producer.life, seq))
+
+    def replied(self, reply: dict[str, Any]) -> None:
+        """The control gateway answered; a query only when the journal had what the answer was made of."""
+        result = reply.get("result") or {}
+        if "source_seq" in result:
+            self.world.walk("control: answered a command")
+            self._replies.append(reply | {"error": reply.get("error")})
+            return
+        self.world.walk("control: answered a query")
+        if int(result.get("seq", 0)) > self.durable_seq:
+            raise Wrong(f"a query was answered as of seq {result['seq']}, durable is {self.durable_seq}: {reply}")
 
     def stepped(self) -> None:
         """Cursors of the running engine keep their order and the window."""
@@ -140,7 +152,9 @@ class Judge:
             raise Wrong("the journal changed what was durable")
         slots = words.view(parts.commands.slots.dtype).reshape(-1)
         rebuilt = Rebuilt(slots, Engine(limits=parts.config.limits, rings=_ROOMY))
-        wrong = numbers(rebuilt) + self._content(rebuilt) + self._acknowledged(rebuilt)
+        wrong = (
+            numbers(rebuilt) + self._content(rebuilt) + self._acknowledged(rebuilt) + replies(rebuilt, self._replies)
+        )
         hashes, live = rebuilt.engine.hashes(), parts.hashes()
         wrong += [f"hash of {name}: live {live[name]}, replayed {h}" for name, h in hashes.items() if live[name] != h]
         naive = SmallOracle(rebuilt.limits)

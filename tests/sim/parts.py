@@ -40,7 +40,7 @@ from sequencer.process import announce, start_timers
 from tests.engine.driver import direct
 
 
-class TinyEngine(Engine, frozen=True):  # type: ignore[misc]
+class TinyEngine(Engine, frozen=True):
     """An engine for groups of at most GROUP_MAX slots, whose rings are in the same proportion smaller than the smallest admitted."""
 
     def check(self) -> None:

@@ -2,15 +2,19 @@
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
+from gateway.control.core import Answer, ControlCore
+from gateway.control.engine_view import RiskView
+from gateway.control.names import NameBook
 from gateway.outcomes import OutcomeFollower
 from protocol import board as b
 from protocol import build
 from protocol import enums as e
 from ringbuf.atomics import load_acquire
 from ringbuf.ring import Ring, publish, published, room
-from tests.sim.traffic import Clients, Office, opening
+from tests.sim.traffic import Clients, Office, Requests, opening
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -90,14 +94,22 @@ class Producer:
         if self.follower.held:
             self.world.walk("gateway: held outcomes dropped at a new epoch")
         recovered = int(load_acquire(board, b.RECOVERED_SEQ))
-        needed = min(self.pending.values(), default=(1 << 63) - 1)
-        if self.thorough:
-            needed = min(needed, self.told_seq)
-        if not self.follower.change_epoch(ring, epoch, recovered, needed):
+        outstanding = self.outstanding
+        if not self.follower.change_epoch(ring, epoch, recovered, self._needed_seq()):
             self._give_up()
-        elif self.pending:
+        elif outstanding:
             self.world.walk("gateway: goes on over a new epoch with answers outstanding")
         return 1
+
+    @property
+    def outstanding(self) -> int:
+        """Commands without an answer."""
+        return len(self.pending)
+
+    def _needed_seq(self) -> int:
+        """Outcomes of commands after this one are waited for."""
+        needed = min(self.pending.values(), default=(1 << 63) - 1)
+        return min(needed, self.told_seq) if self.thorough else needed
 
     def _follow(self) -> int:
         if self.follower is None:
@@ -107,12 +119,16 @@ class Producer:
         if len(outcomes):
             self.world.judge.told(self, outcomes)
             self.told_seq = int(outcomes["seq"][-1])
-            for outcome in outcomes[(outcomes["flags"] & e.OUTCOME_LAST) != 0]:
-                if outcome["source"] == self.source and self.pending.pop(int(outcome["source_seq"]), None) is not None:
-                    self.world.judge.answered(self, int(outcome["seq"]))
+            self._take(outcomes)
         if released.lost:
             self._give_up()
         return len(outcomes)
+
+    def _take(self, outcomes: np.ndarray) -> None:
+        """Tell clients."""
+        for outcome in outcomes[(outcomes["flags"] & e.OUTCOME_LAST) != 0]:
+            if outcome["source"] == self.source and self.pending.pop(int(outcome["source_seq"]), None) is not None:
+                self.world.judge.answered(self, int(outcome["seq"]))
 
     def _give_up(self) -> None:
         """Answer everything that waits with "unknown"."""
@@ -176,6 +192,81 @@ class Gateway(Producer):
     def done(self) -> bool:
         """Whether nothing is left to send and nothing waits for its answer."""
         return self.quota == 0 and not self.pending and self.alive
+
+
+class ControlGateway(Producer):
+    """The control gateway's own core, without its socket: requests in, replies out."""
+
+    core: ControlCore
+
+    def __init__(self, world: "World", source: int, quota: int) -> None:
+        super().__init__(world, source, thorough=False)
+        self.quota = quota
+        self._requests = Requests(world.random, source)
+        self._viewed_epoch = 0
+
+    def send(self, budget: int) -> int:
+        """Make up to so many requests."""
+        world, core = self.world, self.core
+        sent = 0
+        while sent < min(budget, 4) and self.quota > 0 and self.follower is not None and world.office.opened:
+            request = self._requests.next()
+            before = int(published(self.ring))
+            reply = core.submit(1, request, world.clocks.monotonic_now_ns, world.clocks.realtime_now_ns)
+            number = int(published(self.ring))
+            if number > before:
+                rows = np.arange(before, number) & (len(self.ring.slots) - 1)
+                world.judge.sent(self.source, before + 1, self.ring.slots[rows])
+                self._requests.numbered(request, before + 1)
+            if reply is not None and reply.error is not None:
+                world.walk(f"control: refused, {reply.error.name}")
+                if reply.error.name in ("BUSY", "ENGINE_DOWN"):
+                    break
+            self.quota -= 1
+            sent += 1
+        self._replied(core.take_durable(self.follower.durable_seq()) if self.follower is not None else [])
+        return sent
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to ask and nothing waits for its reply."""
+        return self.alive and self.quota == 0 and self.core.waiting == 0
+
+    @property
+    def outstanding(self) -> int:
+        """Commands without a reply."""
+        return self.core.commands_waiting
+
+    def _attach(self) -> int:
+        attached = super()._attach()
+        if attached:
+            self.core = ControlCore(
+                self.ring, self.world.board, self.world.config.limits, NameBook(), source=self.source
+            )
+            self._viewed_epoch = 0
+        return attached
+
+    def _enter_epoch(self) -> int:
+        work = super()._enter_epoch()
+        if self.follower is not None and self._viewed_epoch != self.follower.epoch and self.world.parts is not None:
+            self._viewed_epoch = self.follower.epoch
+            self._replied(self.core.change_epoch(RiskView(self.world.parts.risk, self.world.board)))
+        return work
+
+    def _needed_seq(self) -> int:
+        return self.core.needed_seq
+
+    def _take(self, outcomes: np.ndarray) -> None:
+        self._replied(self.core.take(outcomes, self.world.clocks.monotonic_now_ns))
+
+    def _give_up(self) -> None:
+        super()._give_up()
+        for answer in self.core.give_up(self.world.clocks.monotonic_now_ns):
+            self.world.walk(f"control: {answer.reply.error.name if answer.reply.error else 'answered'}")
+
+    def _replied(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            self.world.judge.replied(msgspec.to_builtins(answer.reply))
 
 
 class BackOffice(Producer):

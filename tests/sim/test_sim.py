@@ -4,6 +4,7 @@ import errno
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.sim import campaign, mutants
 from tests.sim.disk import SimDisk
 from tests.sim.model import SmallOracle
 from tests.sim.traffic import SCALES, WHO, opening
+from tests.sim.world import PROFILES
 
 # The first test may have to compile all kernels.
 pytestmark = pytest.mark.timeout(600)
@@ -24,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG_SEEDS = 3_334
 
 
-@pytest.mark.parametrize("profile", sorted(campaign.PROFILES))
+@pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_sample_of_seeds_loses_nothing_and_finishes(profile: str) -> None:
     told: list[str] = []
     done = campaign.run(profile, range(40), told.append)
@@ -32,7 +34,9 @@ def test_sample_of_seeds_loses_nothing_and_finishes(profile: str) -> None:
     assert 40 == done.seeds
     assert 2 == done.repeated
     assert done.epochs > 100
-    seldom = {name for name in done.never_walked if name.startswith(("refused", "recovery", "disk", "gateway", "breaker"))}
+    seldom = {
+        name for name in done.never_walked if name.startswith(("refused", "recovery", "disk", "gateway", "breaker"))
+    }
     assert seldom == set(done.never_walked)
 
 
@@ -48,7 +52,7 @@ def test_seed_that_fails_is_told_with_the_command_that_repeats_it(monkeypatch: p
 
 def test_seed_that_differs_from_itself_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     lives = iter(({"trace": "a"}, {"trace": "b"}))
-    monkeypatch.setattr(campaign, "live", lambda *_: (next(lives), campaign.Counter()))
+    monkeypatch.setattr(campaign, "live", lambda *_: (next(lives), Counter()))
     told: list[str] = []
     assert [0] == campaign.run("quick", range(1), told.append).failed
     assert "the same seed gave another history" in told[0]
@@ -143,7 +147,7 @@ def test_model_knows_full_pools() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("profile", sorted(campaign.PROFILES))
+@pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_ten_thousand_seeds(profile: str) -> None:
     told: list[str] = []
     done = campaign.run(profile, range(LONG_SEEDS), told.append)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gateway.control import messages as m
+from gateway.control.messages import Request
 from protocol import build
 from protocol import enums as e
 from protocol.instruments import Asset, Instrument
@@ -193,6 +195,57 @@ class Clients:
         group = np.concatenate([group, more])
         group["flags"][:-1] |= np.uint32(e.FLAG_MORE)
         return group
+
+
+class Requests:
+    """What an operator asks the control gateway for, as its socket would have read it."""
+
+    def __init__(self, rng: random.Random, source: int) -> None:
+        self.random = rng
+        self._source = source
+        self._ids: list[tuple[int, int]] = []
+
+    def next(self) -> Request:
+        """One request."""
+        rng = self.random
+        account, symbol = rng.randrange(1, ACCOUNTS), rng.choice(("I1", "I1", "I2"))
+        op = rng.choices(("order", "cancel", "amend", "deposit", "resume", "balance", "orders"), (9, 4, 2, 2, 2, 2, 1))[
+            0
+        ]
+        price = MID_TICKS + rng.randrange(-9, 10)
+        args: m.Args = m.Order(
+            account=account,
+            instrument=symbol,
+            side=rng.choice(("buy", "sell")),
+            price=f"{price // 100}.{price % 100:02d}",
+            qty=f"0.{rng.randrange(1, 40):04d}",
+            tif=rng.choice(("gtc", "gtc", "ioc", "post_only")),
+            client_order_id=_some_id(rng),
+        )
+        if op in ("cancel", "amend"):
+            if not self._ids:
+                op = "order"
+            else:
+                order_id, account = rng.choice(self._ids)
+                args = m.Cancel(account=account, order_id=order_id, instrument=symbol)
+                if op == "amend":
+                    args = m.Amend(account=account, order_id=order_id, instrument=symbol, qty="0.0017", price="4.00")
+        elif op == "deposit":
+            args = m.Money(account=account, asset="A1", amount=f"0.{rng.randrange(1, 9_999):06d}")
+        elif op == "resume":
+            args = m.OfInstrument(instrument=symbol)
+        elif op == "balance":
+            args = m.OfAccount(account=account)
+        elif op == "orders":
+            args = m.Orders(account=account)
+        return Request(1, op, args, *WHO)
+
+    def numbered(self, request: Request, number: int) -> None:
+        """A request became command ``number`` of the source."""
+        if isinstance(request.args, m.Order):
+            account = request.args.account
+            assert isinstance(account, int)
+            self._ids.append((build.order_id_of(self._source, number), account))
 
 
 def _some_id(rng: random.Random) -> str | None:

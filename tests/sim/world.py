@@ -29,11 +29,11 @@ from tests.engine.driver import TINY
 from tests.sim.disk import Crash, SimDisk
 from tests.sim.judge import Judge, Wrong
 from tests.sim.parts import GROUP_MAX, Clocks, EngineParts, Memory, TinyEngine, ingress_ring
-from tests.sim.producers import BackOffice, Gateway, Producer
+from tests.sim.producers import BackOffice, ControlGateway, Gateway, Producer
 from tests.sim.traffic import ACCOUNTS, ASSETS, INSTRUMENTS
 
 GATEWAYS = (e.SOURCE_FIRST_GATEWAY, e.SOURCE_FIRST_GATEWAY + 1)
-OFFICE = e.SOURCE_CONTROL
+OFFICE = e.SOURCE_REPLAY
 START_NS = 1_700_000_000_000_000_000
 SEGMENT_BYTES = 7 * 4096
 """The smallest: the header, and five batches more than the largest group takes."""
@@ -84,9 +84,10 @@ PROFILES = {
         gateway_death=0.001,
         all_killed=0.0003,
         power_loss=0.002,
+        disk_full=0.001,
         disk_failure=0.003,
         half_written=0.005,
-        crash_in_disk=0.02,
+        crash_in_disk=0.03,
     ),
 }
 
@@ -117,7 +118,7 @@ def draw_engine(rng: random.Random) -> Engine:
         limits=limits,
         rings=rings,
         checkpoint_interval_s=rng.choice((1, 3, 10)),
-        sources=(e.SOURCE_RISK, OFFICE, *GATEWAYS),
+        sources=(e.SOURCE_RISK, e.SOURCE_CONTROL, OFFICE, *GATEWAYS),
         gating_outcome_reader=rng.random() < 0.3,
     )
 
@@ -151,7 +152,8 @@ class World:
             Gateway(self, source, self.random.choice((10, 40, 80)), thorough=bool(k))
             for k, source in enumerate(GATEWAYS)
         ]
-        self.producers: list[Producer] = [self.office, *gateways]
+        control = ControlGateway(self, e.SOURCE_CONTROL, self.random.choice((5, 20)))
+        self.producers: list[Producer] = [self.office, control, *gateways]
         self.judge = Judge(self)
         rates = self.rates
         self._disaster_table = (
