@@ -23,17 +23,18 @@ from tests.sim.world import PROFILES
 # The first test may have to compile all kernels.
 pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
+SAMPLE_SEEDS = 25
 LONG_SEEDS = 3_334
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_sample_of_seeds_loses_nothing_and_finishes(profile: str) -> None:
     told: list[str] = []
-    done = campaign.run(profile, range(40), told.append)
+    done = campaign.run(profile, range(SAMPLE_SEEDS), told.append)
     assert [] == done.failed, "\n".join(told)
-    assert 40 == done.seeds
-    assert 2 == done.repeated
-    assert done.epochs > 100
+    assert SAMPLE_SEEDS == done.seeds
+    assert 1 == done.repeated
+    assert done.epochs > SAMPLE_SEEDS
     seldom = {
         name for name in done.never_walked if name.startswith(("refused", "recovery", "disk", "gateway", "breaker"))
     }

@@ -162,7 +162,7 @@ class Clients:
             # Often what a whole number of lots costs, so that some are spent to the last unit.
             price = MID_TICKS + rng.randrange(-2, 3)
             amount = rng.randrange(1, 9) * price + rng.choice((0, 0, 1, 399))
-            worst = price + rng.randrange(4) * (1 if side == e.BUY else -1)
+            worst = price + rng.choice((0, 3, 150)) * (1 if side == e.BUY else -1)
             group = build.market_amount(
                 account=account, instrument=instrument, side=side, amount_units=amount, price_ticks=worst
             )
