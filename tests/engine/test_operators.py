@@ -98,12 +98,11 @@ def test_checkpoint_publishes_the_same_hashes_in_every_schedule_and_over_any_sha
     assert 1 == len(seen)
 
 
-@pytest.mark.parametrize("budget", [1, 7])
-def test_feed_leaves_no_matcher_behind(budget: int) -> None:
+def test_feed_leaves_no_matcher_behind() -> None:
     market = Market(13, 80)
     for _ in range(40):  # two slots each, and no matcher answers
         market.office(build.deposit(1, 1, 1, *WHO))
-    engine = MarketRun(market.groups, Variant("behind", 3, budget), parts=1).run.engine
+    engine = MarketRun(market.groups, Variant("behind", 3, 7), parts=1).run.engine
     assert [engine.last_seq] * 3 == [matcher.meta[m.APPLIED_SEQ] for matcher in engine.matchers]
 
 
