@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from persistence.checkpoints import CHECKPOINTS_FILE, Publishers
 from persistence.journal import JournalFailed
 from persistence.recovery import rebuild
-from persistence.replica import CHECKPOINTS_FILE, Replica
+from persistence.replica import Replica
 from protocol import board as b
 from protocol import enums as e
 from protocol.instance import Context, Engine, Limits, Rings
@@ -379,18 +380,17 @@ class World:
         if self._replica is None:
             if self.parts is None:
                 return 0
-            self._replica = Replica(self._context, self._live_meta, self.board, self.disk)
+            self._replica = Replica(self._context, self._publishers, self.board, self.disk)
         compared = int(load_acquire(self.board, b.VERIFIED_SEQ))
         work = self._replica.step()
         if int(load_acquire(self.board, b.VERIFIED_SEQ)) > compared:
             self.walk("replica: a checkpoint was compared")
         return work
 
-    def _live_meta(self, epoch: int) -> np.ndarray:
+    def _publishers(self, epoch: int) -> Publishers:
         if self.parts is None or epoch != self.epoch:
             raise RingMissingError("risk.state", "cannot attach", "a file", "none", "wait for the next epoch")
-        meta: np.ndarray = self.parts.risk.meta
-        return meta
+        return Publishers(self.parts.risk.meta, tuple(matcher.meta for matcher in self.parts.matchers))
 
     def _collect(self) -> int:
         """The gating reader of the outcome ring."""
