@@ -8,8 +8,6 @@ gateway that followed the old ring goes on where it was. Nothing is released bef
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -82,7 +80,7 @@ class EpochMemory(Protocol):
     def arena(self, path: Path, spec: ArenaSpec) -> dict[str, np.ndarray]:
         """Arrays of a part's state, zero, under the name that the context gives it."""
 
-    def outcome_ring(self, start: int) -> AbstractContextManager[Ring]:
+    def outcome_ring(self, start: int) -> Ring:
         """The epoch's outcome ring, empty, at position ``start``."""
 
     def save_position(self, position: WriterPosition) -> None:
@@ -100,15 +98,13 @@ class EpochFiles:
         """Make a state file; sparse, so that only what the history needs takes memory."""
         return create_arena(path, spec, COMMAND_SCHEMA, 0)
 
-    @contextmanager
-    def outcome_ring(self, start: int) -> Iterator[Ring]:
-        """Make the outcome ring's file."""
+    def outcome_ring(self, start: int) -> Ring:
+        """Make the outcome ring's file; it stays mapped as long as the ring is used."""
         context = self._context
         capacity = context.engine.rings.outcome
-        with RingFile.create(
+        return RingFile.create(
             context.outcome_ring, OUTCOME_DTYPE, capacity, OUTCOME_SCHEMA, context.epoch, start, self._board
-        ) as file:
-            yield file.ring
+        ).ring
 
     def save_position(self, position: WriterPosition) -> None:
         """Write the position's file."""
@@ -205,9 +201,9 @@ def replay_into_epoch(
 def publish_tail(memory: EpochMemory, engine: FusedEngine) -> None:
     """Make the epoch's outcome ring with the newest outcomes of the replay in it."""
     total = int(engine.risk.meta[risk_state.OUTCOMES])
-    with memory.outcome_ring(total - min(total, engine.engine.rings.outcome)) as ring:
-        ring.slots[:] = engine.outcomes.slots
-        publish(ring, total)
+    ring = memory.outcome_ring(total - min(total, engine.engine.rings.outcome))
+    ring.slots[:] = engine.outcomes.slots
+    publish(ring, total)
 
 
 def warm() -> None:

@@ -3,8 +3,7 @@
 Everything else of the simulator knows an engine only as named steps.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +68,11 @@ class Memory:
         self.arrays[path] = {name: np.zeros(shape, dtype=dtype) for name, dtype, shape in spec}
         return self.arrays[path]
 
-    @contextmanager
-    def outcome_ring(self, start: int) -> Iterator[Ring]:
+    def outcome_ring(self, start: int) -> Ring:
         """The epoch's outcome ring."""
         capacity = self._context.engine.rings.outcome
         self.outcomes = private_ring(OUTCOME_DTYPE, capacity, n_readers=0, start=start, board=self._board)
-        yield self.outcomes
+        return self.outcomes
 
     def save_position(self, position: WriterPosition) -> None:
         """Where the journal writes on."""

@@ -1,5 +1,6 @@
 """Producers: gateways, whose memory dies with them, and an office that records each command before it sends it."""
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +24,7 @@ _URGENT = (e.CANCEL, e.CANCEL_ALL, e.FREEZE, e.HALT)
 _CANCELS = (e.CANCEL, e.CANCEL_ALL)
 
 
-class Producer:
+class Producer(ABC):
     """One source: its ingress ring and its place on the outcome ring. One life lasts from attaching to ``die``.
 
     ``thorough``: it wants all that concerns its orders, whoever caused it; else the answers to its own commands will do.
@@ -56,14 +57,14 @@ class Producer:
         work = self._enter_epoch() + self._follow()
         return work + self.send(budget)
 
+    @abstractmethod
     def send(self, budget: int) -> int:
         """Send up to so many groups."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def done(self) -> bool:
         """Whether nothing is left to send and nothing waits for its answer."""
-        raise NotImplementedError
 
     def _attach(self) -> int:
         ring = self.world.ingress.get(self.source)
