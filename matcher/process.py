@@ -20,8 +20,8 @@ from ringbuf.bank import bank_ring, bank_spec
 from ringbuf.board import BoardFile, claim_line, private_board
 from ringbuf.bundle import Bundle
 from ringbuf.file import RingFile
-from ringbuf.loop import jitter, run_loop
-from ringbuf.ring import private_ring
+from ringbuf.loop import jitter, run_loop, service_time
+from ringbuf.ring import lag, private_ring
 from ringbuf.waiting import STRATEGIES
 
 STEP_SLOTS = 1024
@@ -60,8 +60,14 @@ def main(context: Context) -> int:
     events = bank_ring(bank["words"], bank["slots"], board, engine.shards, shard)
     join_events(state, events)
 
+    delay = jitter(context.jitter_seed and context.jitter_seed + context.line)
+    step_slots = STEP_SLOTS
+    if context.matcher_delay_us:
+        # One slot a step, so that the delay is the time that each takes.
+        delay, step_slots = service_time(context.matcher_delay_us, lambda: lag(verdicts.ring, shard) > 0), 1
+
     def one_step() -> int:
-        return step(state, commands.ring, verdicts.ring, events, COMMAND_FIRST_MATCHER + shard, shard, STEP_SLOTS)
+        return step(state, commands.ring, verdicts.ring, events, COMMAND_FIRST_MATCHER + shard, shard, step_slots)
 
     store_release(board, ready_word(context.line), os.getpid())
     run_loop(
@@ -70,7 +76,7 @@ def main(context: Context) -> int:
         STRATEGIES[engine.wait],
         one_step,
         b.STOP,
-        jitter(context.jitter_seed and context.jitter_seed + context.line),
+        delay,
     )
     return 0
 

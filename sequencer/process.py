@@ -23,6 +23,7 @@ from ringbuf.ring import Ring, advance, private_ring, publish
 from ringbuf.waiting import STRATEGIES
 from sequencer import core
 from sequencer.clock import SlewedClock
+from sequencer.depth import METER_WORDS, measure
 
 TAKE_SLOTS = 512
 """Slots taken from one producer before the next has its turn."""
@@ -82,6 +83,7 @@ class SequencerProcess:
         self._clock = clock
         self._time_source = time_source
         self._durable_seq = 0
+        self._meter = np.zeros(METER_WORDS, dtype=np.int64)
         self._announce()
 
     def step(self) -> int:
@@ -111,6 +113,7 @@ class SequencerProcess:
                 work += taken
         if work:
             self._announce()
+        measure(self._meter, self._board, time.monotonic_ns())
         durable_seq = int(load_acquire(self._board, b.DURABLE_SEQ))
         if durable_seq != self._durable_seq:
             self._durable_seq = durable_seq
@@ -154,6 +157,8 @@ class SequencerProcess:
     def _announce(self) -> None:
         self._board[b.SEQUENCED_TS_NS] = self._state.meta[core.TS_NS]
         store_release(self._board, b.SEQUENCED_SEQ, int(self._state.meta[core.SEQ]))
+        # After the total: who reads this first and then the total counts nothing as gone that is still before it.
+        self._board[b.LANE_SEQUENCED : b.LANE_SEQUENCED + e.SOURCES_MAX] = self._state.sources
 
 
 def main(context: Context) -> int:
@@ -197,3 +202,4 @@ def warm() -> None:
     core.take(state, ring, _words(ring), ring, _words(ring), 0, 0, e.CLOCK_LIVE, 1)
     core.tick(state, ring, _words(ring), 0)
     core.observe(state, np.zeros(0, dtype=COMMAND_DTYPE))
+    measure(np.zeros(METER_WORDS, dtype=np.int64), board, 0)
