@@ -65,16 +65,22 @@ class ProducerLane:
 
     def refusal(self, kind: Kind, slots: int, now_ns: int) -> Refusal | None:
         """Why a command of ``slots`` slots may not be numbered at ``now_ns`` (monotonic), or None."""
+        return self.late(kind, now_ns) or self.full(kind, slots)
+
+    def late(self, kind: Kind, now_ns: int) -> Refusal | None:
+        """The part of ``refusal`` that needs no more than the kind: ask it first, so that a refusal costs little."""
+        if kind is not Kind.ORDER:
+            return None
+        return self.count(kind, admission.late(kind, self.before(now_ns), self.rule))
+
+    def full(self, kind: Kind, slots: int) -> Refusal | None:
+        """The part of ``refusal`` that is about room on the ring."""
         size = len(self.ring.slots)
         free = int(room(self.ring, admission.wanted(kind, slots, size, self.rule)))
-        refused = admission.full(kind, slots, free, size, self.rule)
-        if refused is None:
-            refused = admission.late(kind, self.before(now_ns), self.rule)
-        if refused is not None:
-            self.count_refused(kind)
-        return refused
+        return self.count(kind, admission.full(kind, slots, free, size, self.rule))
 
-    def count_refused(self, kind: Kind) -> None:
-        """Note on the board that a command was refused because of load."""
-        if kind is Kind.ORDER:
+    def count(self, kind: Kind, refused: Refusal | None) -> Refusal | None:
+        """Note on the board that an order was refused because of load, if it was; gives ``refused``."""
+        if refused is not None and kind is Kind.ORDER:
             self._board[self._refused_word] += 1
+        return refused

@@ -23,10 +23,10 @@ METER_WORDS: Final = 4
 
 WINDOW_NS: Final = 5_000_000
 """Shortest window."""
-MEMORY_SLOTS: Final = 256
+MEMORY_SLOTS: Final = 64
 """Slots that weigh as much as all before them."""
 SLOT_NS_MAX: Final = 100_000_000
-_EASY_SHARE: Final = 128
+_EASY_SHARE: Final = 512
 """A window without lasting backlog lowers the mean by one part in so many."""
 
 

@@ -31,6 +31,7 @@ from ringbuf import Ring, load_acquire, publish
 
 PENDING_MAX: Final = 1 << 14
 """Commands and queries without an answer yet; the reserved share of them is for urgent commands too."""
+_ORDER_OPS: Final = frozenset({"order", "amend"})
 _DEFAULT: Final = Overload()
 _CANCEL_TYPES: Final = frozenset({e.CANCEL, e.CANCEL_ALL})
 
@@ -132,6 +133,9 @@ class ControlCore:
                 _refuse(self._full(Kind.OTHER))
                 self._queries.append(self._asked(peer, request))
                 return None
+            if request.op in _ORDER_OPS:
+                # Before the work of a draft: a gateway that is slow to refuse is what its cancels would wait for.
+                _refuse(self._lane.late(Kind.ORDER, now_ns))
             self._number(peer, request, self._drafter.draft(request), now_ns, utc_ns)
         except Refused as refused:
             return refusal(request.id, refused)
@@ -214,10 +218,7 @@ class ControlCore:
         if draft.type not in _CANCEL_TYPES and load_acquire(self.board, lines.JOURNAL_SPACE) != 0:
             raise Refused(reasons.JOURNAL_SPACE)
         kind = admission.kind_of(draft.type, int(draft.group[0]["flags"]))
-        refused = self._full(kind)
-        if refused is not None:
-            self._lane.count_refused(kind)
-        _refuse(refused or self._lane.refusal(kind, count, now_ns))
+        _refuse(self._lane.count(kind, self._full(kind)) or self._lane.full(kind, count))
         first = self._lane.next_number
         draft.group["entry_ts_ns"][0] = utc_ns
         build.stamp(draft.group, self.source, first)
