@@ -16,7 +16,7 @@ import random
 import statistics
 import time
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 import uvloop
@@ -91,12 +91,17 @@ class Traders:
         self._accepted = 0
         self._refused: dict[str, int] = {}
 
-    async def connect(self) -> None:
-        """Open the connections."""
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for _ in range(_CONNECTIONS):
             transport, _ = await loop.create_unix_connection(lambda: _Peer(self), str(self._path))
             self._transports.append(transport)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for transport in self._transports:
+            transport.close()
+        await asyncio.sleep(_NAP_S)
 
     async def trade(self, orders_per_s: float, seconds: float) -> Heard:
         """Offer orders for a while, cancel those that rest, and wait for all answers."""
@@ -111,7 +116,8 @@ class Traders:
                 next_ns += int(self._random.expovariate(orders_per_s) * _NS)
             self._send_cancels(now_ns)
             due_ns = min(next_ns, end_ns, self._cancels[0][0] if self._cancels else end_ns)
-            await asyncio.sleep(max(_NAP_S, (due_ns - time.monotonic_ns()) / _NS))
+            # Shorter than an order rests: what is heard meanwhile falls due after this sleep.
+            await asyncio.sleep(min(max(_NAP_S, (due_ns - time.monotonic_ns()) / _NS), _REST_S[0] / 2))
         traded_s = (time.monotonic_ns() - began_ns) / _NS
         patience_ns = time.monotonic_ns() + int(_ANSWERS_S * _NS)
         while self._asked or self._cancels:
@@ -187,23 +193,21 @@ def set_up(home: Path) -> list[int]:
 
 
 async def _phase(path: Path, accounts: list[int], orders_per_s: float, seconds: float, seed: int) -> Heard:
-    traders = Traders(path, accounts, seed)
-    await traders.connect()
-    return await traders.trade(orders_per_s, seconds)
+    async with Traders(path, accounts, seed) as traders:
+        return await traders.trade(orders_per_s, seconds)
 
 
 async def _capacity(path: Path, accounts: list[int], board: BoardView, seconds: float) -> float:
     """Commands a second that the slowed exchange settles while more than enough are offered."""
-    traders = Traders(path, accounts, 0)
-    await traders.connect()
     nominal = 1e6 / DELAY_US / _SLOTS
-    await traders.trade(4 * nominal, 1.0)
-    trading = asyncio.create_task(traders.trade(4 * nominal, seconds))
-    await asyncio.sleep(seconds / 4)
-    settled, began_s = board[b.SETTLED_SEQ], time.monotonic()
-    await asyncio.sleep(seconds / 2)
-    can = (board[b.SETTLED_SEQ] - settled) / _SLOTS / (time.monotonic() - began_s)
-    await trading
+    async with Traders(path, accounts, 0) as traders:
+        await traders.trade(4 * nominal, 1.0)
+        trading = asyncio.create_task(traders.trade(4 * nominal, seconds))
+        await asyncio.sleep(seconds / 4)
+        settled, began_s = board[b.SETTLED_SEQ], time.monotonic()
+        await asyncio.sleep(seconds / 2)
+        can = (board[b.SETTLED_SEQ] - settled) / _SLOTS / (time.monotonic() - began_s)
+        await trading
     return can
 
 

@@ -1,5 +1,6 @@
 """A slowed exchange with tiny rings and far too many orders: what is refused got no number, and cancels get through."""
 
+import itertools
 import json
 import socket
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_overloaded_exchange_refuses_orders_before_numbering_and_no_cancel(
         assert all(reply["result"] is None and reply["error"]["retry_ms"] >= 1 for reply in refused)
         assert all(cause in reply["error"]["detail"] for reply in refused)
         numbers = sorted(found[number]["result"]["source_seq"] for number in accepted)
-        gaps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+        gaps = {b - a for a, b in itertools.pairwise(numbers)}
         assert {SLOTS_OF_AN_ORDER} == gaps, "a refused order takes no number"
 
         after = lane_of(home)
