@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from matcher.bits import PHI, add, mix, multiply
 from matcher.jit import njit_kernel
 from matcher.state import EVENT_HASH, ORDERS_USED, MatcherState
+from ringbuf.bits import PHI, add, mix, multiply
 
 _ODD: Final = (
     np.uint64(0xE7037ED1A0B428DB),

@@ -9,7 +9,7 @@ import numpy as np
 
 from matcher import state as matcher_state
 from matcher.events import join_events
-from matcher.kernel import step
+from matcher.kernel import make_stage, step
 from protocol import board as b
 from protocol.instance import Context, Engine, Limits
 from protocol.readers import COMMAND_FIRST_MATCHER, ready_word
@@ -20,8 +20,9 @@ from ringbuf.bank import bank_ring, bank_spec
 from ringbuf.board import BoardFile, claim_line, private_board
 from ringbuf.bundle import Bundle
 from ringbuf.file import RingFile
-from ringbuf.loop import jitter, run_loop, service_time
+from ringbuf.loop import jitter, service_time
 from ringbuf.ring import lag, private_ring
+from ringbuf.steps import Step, Steps
 from ringbuf.waiting import STRATEGIES
 
 STEP_SLOTS = 1024
@@ -60,24 +61,14 @@ def main(context: Context) -> int:
     events = bank_ring(bank["words"], bank["slots"], board, engine.shards, shard)
     join_events(state, events)
 
-    delay = jitter(context.jitter_seed and context.jitter_seed + context.line)
-    step_slots = STEP_SLOTS
+    stage = make_stage(state, commands.ring, verdicts.ring, events, COMMAND_FIRST_MATCHER + shard, shard)
+    budget, delay = STEP_SLOTS, jitter(context.jitter_seed, context.line)
     if context.matcher_delay_us:
         # One slot a step, so that the delay is the time that each takes.
-        delay, step_slots = service_time(context.matcher_delay_us, lambda: lag(verdicts.ring, shard) > 0), 1
-
-    def one_step() -> int:
-        return step(state, commands.ring, verdicts.ring, events, COMMAND_FIRST_MATCHER + shard, shard, step_slots)
-
+        budget, delay = 1, service_time(context.matcher_delay_us, lambda: bool(lag(verdicts.ring, shard) > 0))
+    steps = Steps(Step(step, stage, budget))
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(
-        board,
-        context.line,
-        STRATEGIES[engine.wait],
-        one_step,
-        b.STOP,
-        delay,
-    )
+    steps.run(board, context.line, STRATEGIES[engine.wait], b.STOP, delay)
     return 0
 
 
@@ -92,4 +83,4 @@ def warm() -> None:
     verdicts = private_ring(VERDICT_DTYPE, 8, board=board)
     events = private_ring(EVENT_DTYPE, 8, board=board)
     join_events(state, events)
-    step(state, commands, verdicts, events, 0, 0, 1)
+    Steps(Step(step, make_stage(state, commands, verdicts, events, 0, 0), 1)).turn()

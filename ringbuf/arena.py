@@ -21,7 +21,7 @@ from ringbuf.errors import (
     RingTruncatedError,
     RingVersionError,
 )
-from ringbuf.mapping import create_file, free_bytes, map_file, view
+from ringbuf.mapping import create_file, free_bytes, map_file, prefer_huge_pages, view
 
 __all__ = ["ArenaSpec", "arena_size", "attach_arena", "create_arena", "private_arena"]
 
@@ -85,6 +85,7 @@ def attach_arena(path: Path | str, spec: ArenaSpec, schema_hash: int) -> dict[st
 def private_arena(spec: ArenaSpec) -> dict[str, np.ndarray]:
     """The arrays of ``spec`` by name on private memory, zero; pages that are never touched take none."""
     mapping = mmap.mmap(-1, max(1, arena_size(spec)), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    prefer_huge_pages(mapping)
     return _views(mapping, spec, 0)
 
 

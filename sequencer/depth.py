@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from protocol import board as b
-from protocol.jit import entry
+from protocol.jit import inner
 from ringbuf.atomics import load_acquire, store_release
 
 OPENED_NS: Final = 0
@@ -30,7 +30,7 @@ _EASY_SHARE: Final = 512
 """A window without lasting backlog lowers the mean by one part in so many."""
 
 
-@entry
+@inner
 def measure(meter, board, now_ns):
     """Renew SETTLE_NS of the board from the sequenced and settled cursors there; cheap to call at every step.
 

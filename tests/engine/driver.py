@@ -20,6 +20,7 @@ from protocol import build
 from protocol import enums as e
 from protocol.instance import Engine, Limits, Rings
 from protocol.records import COMMAND_DTYPE
+from ringbuf.idtable import id_shift
 from ringbuf.ring import FIRST_READER, PUBLISHED, READER_CURSOR
 from risk import state as s
 from risk.kernel import step as risk_step
@@ -63,9 +64,8 @@ class Schedule:
     def __init__(self, engine: FusedEngine, seed: int) -> None:
         self.engine = engine
         self.random = random.Random(seed)
-        self.risk_step = direct(risk_step, engine.risk, engine.rings, 1)
-        first = (engine.matchers[0], engine.commands, engine.verdicts, engine.events[0])
-        self.matcher_step = direct(matcher_step, *first, 1, 0, 1)
+        self.risk_step = direct(risk_step, engine.risk_stage, 1)
+        self.matcher_step = direct(matcher_step, engine.matcher_stages[0], 1)
         self.slots = np.zeros(0, dtype=COMMAND_DTYPE)
         self.ends = np.zeros(0, dtype=np.int64)
         self.at = 0
@@ -119,18 +119,17 @@ class Schedule:
 
     def _risk(self, budget: int) -> int:
         engine = self.engine
-        work = int(self.risk_step(engine.risk, engine.rings, budget))
+        work = int(self.risk_step(engine.risk_stage, budget))
         fault = int(engine.risk.meta[s.FAULT])
         if fault:
             raise EngineFault(f"risk stopped after command {engine.settled_seq}: {s.FAULT_TEXT[fault]}")
         return work
 
     def _matcher(self, k: int) -> Callable[[int], int]:
-        engine = self.engine
-        matcher, ring, kernel = engine.matchers[k], engine.events[k], self.matcher_step
+        stage, kernel = self.engine.matcher_stages[k], self.matcher_step
 
         def step(budget: int) -> int:
-            return int(kernel(matcher, engine.commands, engine.verdicts, ring, 1 + k, k, budget))
+            return int(kernel(stage, budget))
 
         return step
 
@@ -225,10 +224,13 @@ def check_settled(engine: FusedEngine) -> None:
 def _indexed(index: np.ndarray, holds: np.ndarray, order_id: int) -> int:
     """Hold row that the index finds for an order, -1 where its probe path ends without one."""
     mask = len(index) - 1
-    at = ((order_id * 0x9E3779B97F4A7C15) % (1 << 64) >> 32) & mask
+    tag = (((order_id >> 3) * 0x9E3779B97F4A7C15) % (1 << 64) >> 35) << 3 | order_id & 7
+    at = (tag >> id_shift(len(index))) << 3 | order_id & 7
     while index[at]:
-        if holds["order_id"][index[at] - 1] == order_id:
-            return int(index[at]) - 1
+        row = (int(index[at]) & 0xFFFFFFFF) - 1
+        if holds["order_id"][row] == order_id:
+            assert int(index[at]) >> 32 == tag
+            return row
         at = (at + 1) & mask
     return -1
 
