@@ -124,6 +124,9 @@ TAKER_TIF: Final = 36
 TAKER_TYPE: Final = 37
 SCRATCH_NEXT: Final = 38  # cancel-all: next entry of ``scratch`` …
 SCRATCH_COUNT: Final = 39  # … of so many
+CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
+CHECKPOINT_EVENT_HASH: Final = 41
+CHECKPOINT_BOOKS_HASH: Final = 42
 META_WORDS: Final = 64
 
 STAGE_IDLE: Final = 0

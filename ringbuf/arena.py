@@ -4,6 +4,7 @@ A specification is a sequence of ``(name, dtype, shape)``; every array begins on
 first. Files are sparse, for most of a large pool is never touched.
 """
 
+import contextlib
 import hashlib
 import mmap
 import struct
@@ -21,7 +22,7 @@ from ringbuf.errors import (
     RingTruncatedError,
     RingVersionError,
 )
-from ringbuf.mapping import create_file, free_bytes, map_file, prefer_huge_pages, view
+from ringbuf.mapping import create_file, free_bytes, map_file, view
 
 __all__ = ["ArenaSpec", "arena_size", "attach_arena", "create_arena", "private_arena"]
 
@@ -83,9 +84,11 @@ def attach_arena(path: Path | str, spec: ArenaSpec, schema_hash: int) -> dict[st
 
 
 def private_arena(spec: ArenaSpec) -> dict[str, np.ndarray]:
-    """The arrays of ``spec`` by name on private memory, zero; pages that are never touched take none."""
+    """The arrays of ``spec`` by name on private memory, zero; pages (large ones, where there are) that are never touched take none."""
     mapping = mmap.mmap(-1, max(1, arena_size(spec)), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    prefer_huge_pages(mapping)
+    # A table of pages of 4 KiB is more than the processor keeps at hand for state that is read at random. Only a wish.
+    with contextlib.suppress(OSError):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
     return _views(mapping, spec, 0)
 
 

@@ -1,6 +1,5 @@
 """Files mapped into memory: made whole or not at all, with room reserved, and closed without dangling views."""
 
-import contextlib
 import errno
 import mmap
 import os
@@ -16,7 +15,6 @@ __all__ = [
     "create_file",
     "free_bytes",
     "map_file",
-    "prefer_huge_pages",
     "process_is_alive",
     "process_start_ticks",
     "view",
@@ -95,20 +93,9 @@ def map_file(path: Path, smallest_bytes: int) -> mmap.mmap:
                 f"{size_bytes}",
                 "remove it and restart its owner",
             )
-        mapping = mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        return mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
     finally:
         os.close(descriptor)
-    prefer_huge_pages(mapping)
-    return mapping
-
-
-def prefer_huge_pages(mapping: mmap.mmap) -> None:
-    """Ask for pages of 2 MiB: state is read at random, and a table of small pages is more than the processor keeps at hand.
-
-    A wish only; a system without them goes on with small ones.
-    """
-    with contextlib.suppress(OSError):
-        mapping.madvise(mmap.MADV_HUGEPAGE)
 
 
 def view(mapping: mmap.mmap, dtype: npt.DTypeLike, shape: int | tuple[int, ...], offset: int) -> np.ndarray:
