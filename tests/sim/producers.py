@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from gateway import admission
 from gateway.control.core import Answer, ControlCore
 from gateway.control.engine_view import RiskView
 from gateway.control.names import NameBook
+from gateway.lane import ProducerLane
 from gateway.outcomes import OutcomeFollower
 from protocol import board as b
 from protocol import build
@@ -20,7 +22,6 @@ from tests.sim.traffic import Clients, Office, Requests, opening
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-_URGENT = (e.CANCEL, e.CANCEL_ALL, e.FREEZE, e.HALT)
 _CANCELS = (e.CANCEL, e.CANCEL_ALL)
 
 
@@ -154,6 +155,8 @@ class Producer(ABC):
 class Gateway(Producer):
     """Sends what clients want as long as the engine runs; refuses what does not fit before it is numbered."""
 
+    lane: ProducerLane
+
     def __init__(self, world: "World", source: int, quota: int, *, thorough: bool) -> None:
         super().__init__(world, source, thorough=thorough)
         self.clients = Clients(world.random, world.group_max)
@@ -173,14 +176,12 @@ class Gateway(Producer):
             if kind not in _CANCELS and load_acquire(self.world.board, b.JOURNAL_SPACE):
                 self.world.walk("gateway: refused, no space for the journal")
                 break
-            wanted = len(group) + (0 if kind in _URGENT else len(self.ring.slots) // 4)
-            if room(self.ring, wanted) < wanted:
-                self.world.walk("gateway: refused, ingress ring full")
+            if self._overloaded(kind, len(group)):
                 break
             self.quota -= 1
             if kind in _CANCELS and load_acquire(self.world.board, b.JOURNAL_SPACE):
                 self.world.walk("gateway: cancel passes while the journal has no space")
-            number = int(published(self.ring)) + 1
+            number = self.lane.next_number
             build.stamp(group, self.source, number)
             settled = int(load_acquire(self.world.board, b.SETTLED_SEQ))
             if self._publish(group, number):
@@ -189,10 +190,28 @@ class Gateway(Producer):
                 sent += 1
         return sent
 
+    def _overloaded(self, kind: int, slots: int) -> bool:
+        """Whether a command may not be numbered because of what is before it."""
+        urgency = admission.kind_of(kind, 0)
+        if self.lane.late(urgency, self.world.clocks.monotonic_now_ns):
+            self.world.walk("gateway: refused, the queue is too long")
+            return True
+        if self.lane.full(urgency, slots):
+            urgent = urgency is admission.Kind.URGENT
+            self.world.walk(f"gateway: {'cancel ' if urgent else ''}refused, ingress ring full")
+            return True
+        return False
+
     @property
     def done(self) -> bool:
         """Whether nothing is left to send and nothing waits for its answer."""
         return self.quota == 0 and not self.pending and self.alive
+
+    def _attach(self) -> int:
+        attached = super()._attach()
+        if attached:
+            self.lane = ProducerLane(self.ring, self.world.board, self.source, self.world.config.overload)
+        return attached
 
 
 class ControlGateway(Producer):
@@ -221,7 +240,7 @@ class ControlGateway(Producer):
                 self._requests.numbered(request, before + 1)
             if reply is not None and reply.error is not None:
                 world.walk(f"control: refused, {reply.error.name}")
-                if reply.error.name in ("BUSY", "ENGINE_DOWN"):
+                if reply.error.name in ("BUSY", "OVERLOADED", "ENGINE_DOWN"):
                     break
             self.quota -= 1
             sent += 1
@@ -242,7 +261,12 @@ class ControlGateway(Producer):
         attached = super()._attach()
         if attached:
             self.core = ControlCore(
-                self.ring, self.world.board, self.world.config.limits, NameBook(), source=self.source
+                self.ring,
+                self.world.board,
+                self.world.config.limits,
+                NameBook(),
+                source=self.source,
+                overload=self.world.config.overload,
             )
             self._viewed_epoch = 0
         return attached

@@ -19,7 +19,7 @@ from persistence.recovery import rebuild
 from persistence.replica import Replica
 from protocol import board as b
 from protocol import enums as e
-from protocol.instance import Context, Engine, Limits, Rings
+from protocol.instance import Context, Engine, Limits, Overload, Rings
 from protocol.readers import EXIT_EPOCH_USED, OUTCOME_COLLECTOR
 from ringbuf.atomics import load_acquire, store_release
 from ringbuf.board import private_board
@@ -33,8 +33,8 @@ from tests.sim.parts import GROUP_MAX, Clocks, EngineParts, Memory, TinyEngine, 
 from tests.sim.producers import BackOffice, ControlGateway, Gateway, Producer
 from tests.sim.traffic import ACCOUNTS, ASSETS, INSTRUMENTS
 
-GATEWAYS = (e.SOURCE_FIRST_GATEWAY, e.SOURCE_FIRST_GATEWAY + 1)
-OFFICE = e.SOURCE_REPLAY
+GATEWAYS = (e.SOURCE_REPLAY, e.SOURCE_BOTS)
+OFFICE = e.SOURCE_FIRST_GATEWAY
 START_NS = 1_700_000_000_000_000_000
 SEGMENT_BYTES = 7 * 4096
 """The smallest: the header, and five batches more than the largest group takes."""
@@ -118,6 +118,7 @@ def draw_engine(rng: random.Random) -> Engine:
         segment_bytes=SEGMENT_BYTES,
         limits=limits,
         rings=rings,
+        overload=Overload(queue_target_ms=rng.choice((50, 5_000, 1_000_000))),
         checkpoint_interval_s=rng.choice((1, 3, 10)),
         sources=(e.SOURCE_RISK, e.SOURCE_CONTROL, OFFICE, *GATEWAYS),
         gating_outcome_reader=rng.random() < 0.3,
