@@ -124,7 +124,7 @@ def replay_into_epoch(context: Context, found: ScanResult, board: np.ndarray) ->
     """Make the epoch's state files and replay the journal into them; (engine, highest number of each source)."""
     config = context.engine
     risk_arrays = create_arena(context.risk_state, risk_spec(config), COMMAND_SCHEMA, 0)
-    risk_state.reset(risk_state.make_state(risk_arrays))
+    risk_state.reset(risk_state.make_state(risk_arrays), config.limits)
     shards = []
     for k in range(config.shards):
         arrays = create_arena(context.matcher_state(k), shard_spec(config), COMMAND_SCHEMA, 0)

@@ -15,7 +15,7 @@ from protocol import reasons as r
 from protocol.records import OUTCOME_IDS
 from risk import state as s
 from tests.engine.campaign import variants
-from tests.engine.driver import LIMITS, TINY, Run, Variant
+from tests.engine.driver import TINY, Run, Variant
 from tests.engine.operators import (
     GATEWAY,
     WHO,
@@ -73,7 +73,7 @@ def test_client_order_id_of_36_characters_follows_the_order_whole() -> None:
     group = build.limit(account=1, instrument=1, side=e.BUY, price_ticks=400, qty_lots=1)
     market.office(build.deposit(1, 1, 10**9, *WHO))
     market.send(build.with_client_order_id(group, text, link_id=(1 << 62) + 1, tag=-7))
-    done = MarketRun(market.groups, Variant("long"), parts=1)
+    done = MarketRun(market, Variant("long"), parts=1)
     ids = done.outcomes.all().view(OUTCOME_IDS.slot_dtype)
     ids = ids[ids["kind"] == e.OUT_IDS][-1]
     assert (text.encode(), (1 << 62) + 1, -7) == (ids["client_order_id"], ids["link_id"], ids["tag"])
@@ -87,7 +87,7 @@ def test_checkpoint_publishes_the_same_hashes_in_every_schedule() -> None:
     market.tick()
     seen = set()
     for variant in variants(7):
-        meta = MarketRun(market.groups, variant).run.engine.risk.meta
+        meta = MarketRun(market, variant).run.engine.risk.meta
         assert at == meta[s.CHECKPOINT_SEQ]
         seen.add(tuple(meta[[s.CHECKPOINT_VERDICT_HASH, s.CHECKPOINT_OUTCOME_HASH, s.CHECKPOINT_STATE_HASH]].tolist()))
     assert 1 == len(seen)
@@ -108,7 +108,7 @@ def test_group_of_128_slots_passes_rings_of_the_smallest_size() -> None:
         Variant("random", 2, schedule=8, rings=TINY),
         Variant("settled", 1, 1, rings=TINY),
     ):
-        assert expected.tobytes() == MarketRun(market.groups, variant, parts=1).outcomes.all().tobytes()
+        assert expected.tobytes() == MarketRun(market, variant, parts=1).outcomes.all().tobytes()
 
 
 def test_cancel_all_over_shards_is_told_in_the_order_of_instruments_and_orders() -> None:
@@ -116,7 +116,7 @@ def test_cancel_all_over_shards_is_told_in_the_order_of_instruments_and_orders()
     owners = [order.account for order in market.oracle.orders.values()]
     market.send(build.cancel_all(account=max(owners, key=owners.count)))
     for variant in variants(9):
-        outcomes = MarketRun(market.groups, variant, parts=1).outcomes.all()
+        outcomes = MarketRun(market, variant, parts=1).outcomes.all()
         told = outcomes[(outcomes["seq"] == market.groups[-1]["seq"][0]) & (outcomes["kind"] == e.OUT_CANCELED)]
         keys = told[["instrument", "order_id"]].tolist()
         assert len({instrument for instrument, _ in keys}) > 1
@@ -132,7 +132,7 @@ def test_withdrawals_of_everything_in_flight_together_promise_nothing_to_a_later
     market.send(build.limit(account=5, instrument=1, side=e.BUY, price_ticks=400, qty_lots=1 << 40))
     assert r.INSUFFICIENT_FUNDS == market.expected[-1]["reason"][0]
     for variant in variants(10):
-        done = MarketRun(market.groups, variant, parts=1)
+        done = MarketRun(market, variant, parts=1)
         assert np.concatenate(market.expected).tobytes() == done.outcomes.all().tobytes()
 
 
@@ -141,7 +141,7 @@ def test_halt_of_risk_that_nothing_caused_stops_the_engine() -> None:
     from tests.engine.oracle_more import Halt, halt_slot
 
     market = Market(11, 60)
-    run = Run(Variant("long"), sized(LIMITS))
+    run = Run(Variant("long"), sized(market))
     run.feed(np.concatenate(market.groups))
     with pytest.raises(EngineFault, match="a command of risk came back different"):
         run.engine.feed(numbered(halt_slot(Halt(1, 5, 0), 1), run.engine.last_seq + 1))
