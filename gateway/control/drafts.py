@@ -110,6 +110,10 @@ class Drafter:
         """Note that a sent draft has its reply: the tables hold what was promised, or nobody does."""
         self._promised.difference_update(draft.promises)
 
+    def is_first(self, draft: Draft, order_id: int, instrument: int) -> None:
+        """Note that the client order id of a refused draft belongs to this order."""
+        self._client_ids[draft.account, draft.client_order_id] = (order_id, instrument)
+
     # --- orders -------------------------------------------------------------------------------------------------------
 
     def _order(self, args: m.Order, operator: str, reason: str) -> Draft:
