@@ -51,18 +51,14 @@ def _has_client_id(state, row, account, words, slot):
     """Whether the order behind a row number has this account and client order id."""
     orders = state.holds.shape[0]
     if row < orders:
-        if state.holds[row]["account"] != account:
-            return False
+        same = state.holds[row]["account"] == account
         for word in range(s.CLIENT_ID_WORDS):
-            if state.hold_ids[row, word] != words[slot, 3 + word]:
-                return False
-        return True
-    if state.finished[row - orders]["account"] != account:
-        return False
+            same = same and state.hold_ids[row, word] == words[slot, 3 + word]
+        return same
+    same = state.finished[row - orders]["account"] == account
     for word in range(s.CLIENT_ID_WORDS):
-        if state.finished_ids[row - orders, word] != words[slot, 3 + word]:
-            return False
-    return True
+        same = same and state.finished_ids[row - orders, word] == words[slot, 3 + word]
+    return same
 
 
 @inner

@@ -13,7 +13,17 @@ from protocol.jit import entry, inner
 from risk import state as s
 from risk.ledger import balance_row
 
-STRUCTURES: Final = ("accounts", "balances", "assets", "instruments", "holds", "withdrawals", "outbox", "timers", "client_ids")
+STRUCTURES: Final = (
+    "accounts",
+    "balances",
+    "assets",
+    "instruments",
+    "holds",
+    "withdrawals",
+    "outbox",
+    "timers",
+    "client_ids",
+)
 
 
 @inner

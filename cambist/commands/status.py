@@ -68,5 +68,5 @@ def _client_ids(ids: dict[str, Any]) -> str:
     """Whether the table of finished client order ids keeps each for its whole time."""
     if ids["ttl_s"] == 0:
         return "client order ids: free at once when an order ends"
-    line = f"client order ids: taken for {ids['ttl_s']:g} s after the end, the table covers {ids['covered_s']:.3g} s"
+    line = f"client order ids: taken for {ids['ttl_s']:g} s after the end, the table covers {ids['covered_s']:.4g} s"
     return f"{line}, {ids['left_early']} left early" if ids["left_early"] else line

@@ -21,9 +21,9 @@ from matcher.state import MatcherState
 from matcher.views import resting_orders
 from protocol import build
 from protocol import enums as e
+from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.instruments import Asset, Instrument
-from protocol import reasons as r
 from protocol.records import EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME_DUPLICATE, OUTCOME_IDS, command_slots
 from risk import state as s
 from tests.engine.campaign import variants
@@ -207,7 +207,8 @@ class Market:
         """Often with the client's own ids, of which there are so few that many are used again."""
         rng = self.random
         if rng.random() < 0.5:
-            text = rng.choice("abcd") * rng.choice((1, 9, 36))
+            letter = rng.choice("abcd")
+            text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
             group = build.with_client_order_id(group, text, rng.randrange(1 << 40), rng.randrange(-5, 1 << 62))
             if rng.random() < 0.03:
                 group.view(EXT_IDS_SLOT.slot_dtype)["client_order_id"][1] = b""

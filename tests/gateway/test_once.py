@@ -156,7 +156,9 @@ def test_order_that_was_filled_meanwhile_is_told_as_filled(service: EngineServic
     for cut in range(0, length + 1, 8):
         name = f"fill-{cut:03}"
         with service.connect() as connection, service.client() as other:
-            other.call("order", {"account": 8, "instrument": "BTCUSDT", "side": "sell", "price": "200.00", "qty": "0.5"})
+            other.call(
+                "order", {"account": 8, "instrument": "BTCUSDT", "side": "sell", "price": "200.00", "qty": "0.5"}
+            )
             connection.sendall(request(name, "200.00")[:cut])
         assert "filled" == again(service, name, "200.00")[1]
         assert 1 == len(service.orders_of(name))

@@ -33,7 +33,9 @@ class IdDesk(Desk):
         self.fund(1, quote=100_000, base=100_000)
         self.fund(2, quote=100_000, base=100_000)
 
-    def order(self, name: str, account: int = 1, side: int = e.BUY, price: int = 10, lots: int = 5, **fields: int) -> int:
+    def order(
+        self, name: str, account: int = 1, side: int = e.BUY, price: int = 10, lots: int = 5, **fields: int
+    ) -> int:
         """Reason of the refusal of an order with a client order id."""
         return self.send(build.with_client_order_id(self.limit(account, side, price, lots, **fields), name))
 
@@ -291,7 +293,7 @@ def test_index_with_crowded_probe_paths_finds_what_a_dict_finds(seed: int) -> No
     where: dict[int, int] = {}
     ring: list[int] = []
     operations, expected = [], []
-    for n in range(2_000):
+    for _ in range(2_000):
         slot = rng.randrange(len(words))
         held = {row: key for key, row in where.items() if row < ROWS}
         what = rng.choice((TAKE, TAKE, FIND, FREE, FINISH))
