@@ -14,6 +14,7 @@ import numpy as np
 from protocol.instance import Limits
 from protocol.records import SLOT_BYTES
 from ringbuf.bundle import Bundle
+from ringbuf.idtable import id_shift
 
 # --- balances: int64[(accounts + 1) * (assets + 1) * 8], one cache line a row, guarded by a sequence lock for readers -----------------
 FREE: Final = 0  # settle
@@ -191,10 +192,11 @@ FAULT: Final = 26  # number of a broken invariant; the engine stops
 WAITED_SEQ: Final = 27  # last command that waited for exact state, counted once
 ACCOUNTS_HIGH: Final = 28  # settle: highest account number
 TOUCHED_SCOPES: Final = 29  # settle: scopes that the command touched and that are not examined yet
-FINISHED: Final = 30  # settle: client order ids ever put into the table of finished ones
-FINISHED_EARLY: Final = 31  # settle: those that left it before their time
-FINISHED_HASH: Final = 32  # settle: rolling
-CLIENT_ID_TTL_NS: Final = 33  # fixed for a home
+INDEX_SHIFT: Final = 30  # of ``order_index``
+FINISHED: Final = 31  # settle: client order ids ever put into the table of finished ones
+FINISHED_EARLY: Final = 32  # settle: those that left it before their time
+FINISHED_HASH: Final = 33  # settle: rolling
+CLIENT_ID_TTL_NS: Final = 34  # fixed for a home
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -243,7 +245,7 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("finished", FINISHED_DTYPE, (limits.client_ids,)),
         ("finished_ids", i8, (limits.client_ids, CLIENT_ID_WORDS)),
         ("client_index", i8, (table_capacity(limits.orders + limits.client_ids),)),
-        ("order_index", np.dtype("<i4"), (table_capacity(limits.orders),)),
+        ("order_index", np.dtype("<u8"), (table_capacity(limits.orders),)),  # number hold + 1; see ``ringbuf.idtable``
         ("withdrawals", WITHDRAWAL_DTYPE, (table_capacity(limits.withdrawal_holds),)),
         ("pending", PENDING_DTYPE, (window,)),
         ("timer_periods_ns", i8, (limits.timers,)),
@@ -261,6 +263,7 @@ def reset(state: Bundle, limits: Limits) -> None:
     from protocol.hashing import ROLL_START
 
     state.meta[HOLD_FREE] = -1
+    state.meta[INDEX_SHIFT] = id_shift(len(state.order_index))
     state.meta[VERDICT_HASH] = ROLL_START
     state.meta[OUTCOME_HASH] = ROLL_START
     state.meta[CLIENT_ID_TTL_NS] = limits.client_id_ttl_ms * 1_000_000
