@@ -220,7 +220,7 @@ class ControlCore:
         result = progress.result(self.catalog)
         if progress.first is not None:
             first = progress.first
-            self._drafter.is_first(draft, int(first["first_order_id"]), int(first["first_instrument"]))
+            self._drafter.is_duplicate(draft, int(first["first_order_id"]), int(first["first_instrument"]))
         if error is None and draft.name:
             try:
                 self.catalog.names.assign(draft.name, draft.account)
