@@ -122,9 +122,15 @@ def instruments(socket_path: Path) -> list[dict[str, Any]]:
 
 
 def _client_ids(view: BoardView) -> dict[str, Any]:
-    """How long client order ids of ended orders stay taken, how far back their table reaches, and how many left it early."""
+    """How long client order ids of ended orders stay taken, how far back their table reaches, and how many left it early.
+
+    Empty until risk has run.
+    """
+    ttl_ns = view[words.CLIENT_ID_TTL_NS]
+    if ttl_ns == 0:
+        return {}
     return {
-        "ttl_s": view[words.CLIENT_ID_TTL_NS] / 1e9,
+        "ttl_s": max(0, ttl_ns) / 1e9,
         "covered_s": view[words.CLIENT_IDS_COVERED_NS] / 1e9,
         "left_early": view[words.CLIENT_IDS_EARLY],
     }

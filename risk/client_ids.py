@@ -194,7 +194,7 @@ def publish_client_ids(state, board):
     """Tell on the board how far the ring reaches."""
     board[b.CLIENT_IDS_COVERED_NS] = covered_ns(state)
     board[b.CLIENT_IDS_EARLY] = state.meta[s.FINISHED_EARLY]
-    board[b.CLIENT_ID_TTL_NS] = state.meta[s.CLIENT_ID_TTL_NS]
+    board[b.CLIENT_ID_TTL_NS] = state.meta[s.CLIENT_ID_TTL_NS] if state.meta[s.CLIENT_ID_TTL_NS] > 0 else -1
 
 
 @inner

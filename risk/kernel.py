@@ -207,7 +207,7 @@ def settle_step(state, rings, budget):
         commands += 1
     if meta[s.OUTCOMES] > published(rings.outcomes):
         publish(rings.outcomes, meta[s.OUTCOMES])
-    if commands > 0 or rings.board[b.CLIENT_ID_TTL_NS] != meta[s.CLIENT_ID_TTL_NS]:
+    if commands > 0 or rings.board[b.CLIENT_ID_TTL_NS] == 0:
         publish_client_ids(state, rings.board)
     if commands > 0:
         store_release(rings.board, b.SETTLED_SEQ, meta[s.SETTLED])

@@ -58,7 +58,8 @@ def _lines(state: dict[str, Any]) -> list[str]:
     for title in ("seqs", "counters", "alarms"):
         if state[title]:
             lines += ["", f"{title}: " + ", ".join(f"{name} {value}" for name, value in state[title].items())]
-    lines += ["", _client_ids(state["client_ids"])]
+    if state["client_ids"]:
+        lines += ["", _client_ids(state["client_ids"])]
     if state["instruments"]:
         lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
     return lines

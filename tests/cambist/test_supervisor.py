@@ -120,7 +120,7 @@ def test_status_shows_processes_cursors_and_instruments(exchange: Home, capsys: 
     assert all(row["alive"] and row["memory_bytes"] > 0 for row in state["processes"])
     assert all(isinstance(row["lag"], int) for row in state["processes"])
     assert {"sequenced", "durable", "settled", "replicated"} <= state["seqs"].keys()
-    assert {"ttl_s", "covered_s", "left_early"} == state["client_ids"].keys()
+    assert {} == state["client_ids"], "no risk has ever run here"
 
 
 @pytest.mark.parametrize(
