@@ -1,4 +1,4 @@
-"""Client order ids: which order of an account has one, so that a second use is refused (ARCHITECTURE.md, D-19).
+"""Client order ids: which order of an account has one, so that a second use is refused (ARCHITECTURE.md, D-20).
 
 An id is taken from the reserving of its order until the order is refused by the matcher or cancelled by its owner, and for
 ``client_id_ttl`` of sequenced time after it was filled or expired. Ids of open orders lie beside their hold rows, those of ended

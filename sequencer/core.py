@@ -20,6 +20,7 @@ from ringbuf.atomics import load_acquire, store_release
 from ringbuf.bundle import Bundle, bundle_at
 from ringbuf.ring import Ring, advance, publish, published, room
 from sequencer import clock as ck
+from sequencer.depth import METER_WORDS, measure
 
 SEQ: Final = 0  # last seq stamped
 TS_NS: Final = 1  # last time stamped
@@ -75,6 +76,7 @@ def make_stage(state: Bundle, commands: Ring, lanes: list[Bundle], board: np.nda
         board=board,
         clock=clock,
         freed_seq=np.zeros(1, dtype=np.int64),
+        meter=np.zeros(METER_WORDS, dtype=np.int64),
     )
 
 
@@ -269,6 +271,8 @@ def step(stage, budget):
         take(stage, bundle_at(stage.lane, stage.lanes[i]), now_ns, budget)
     if state.meta[SEQ] > first_seq:
         announce(stage)
+    if stage.clock[ck.MODE] == e.CLOCK_LIVE:
+        measure(stage.meter, stage.board, stage.clock[ck.MONOTONIC_NS])
     durable_seq = load_acquire(stage.board, b.DURABLE_SEQ)
     if durable_seq != stage.freed_seq[0]:
         stage.freed_seq[0] = durable_seq
@@ -282,6 +286,10 @@ def announce(stage):
     """What is sequenced, on the board."""
     stage.board[b.SEQUENCED_TS_NS] = stage.state.meta[TS_NS]
     store_release(stage.board, b.SEQUENCED_SEQ, stage.state.meta[SEQ])
+    # After the total: who reads a lane first and then the total takes nothing for gone that is still before it.
+    for i in range(stage.lanes.shape[0]):
+        source = bundle_at(stage.lane, stage.lanes[i]).meta[SOURCE]
+        store_release(stage.board, b.LANE_SEQUENCED + source, stage.state.sources[source])
 
 
 @entry

@@ -36,6 +36,8 @@ class Sizes(NamedTuple):
     """After so many seconds a run of either kind sends no more."""
     pings: int = 100_000
     journal_s: float = 1.0
+    overload_s: float = 15.0
+    """Time of each phase of an overload run."""
     compile_modules: tuple[str, ...] = ()
     """Modules whose kernels are compiled anew; empty: those of ``cambist up --demo``."""
     demo: bool = True

@@ -20,6 +20,7 @@ SMOKE = rows.Sizes(
     latency_s=1.0,
     pings=500,
     journal_s=0.1,
+    overload_s=1.5,
     compile_modules=("cambist.replay.convert",),
     demo=False,
 )
@@ -92,6 +93,18 @@ def test_latency_has_percentiles_with_and_without_the_journal(flow: Path, tmp_pa
         assert ["50", "99", "99.9", "99.99", "100"] == list(times)
         assert sorted(times.values()) == list(times.values())
         assert 0 < row["orders"] <= 60
+
+
+def test_overload_refuses_orders_and_no_cancel(tmp_path: Path) -> None:
+    found = results_of("overload", None, tmp_path)
+    assert ["cancel_half_load", "cancel_offered_x20"] == list(found)
+    half, over = found.values()
+    assert half["limit"] is None
+    assert half["median"] == over["limit"]["value"]
+    assert half["cancels"] == half["orders_accepted"] > 0
+    assert over["cancels"] == over["orders_accepted"] > 0
+    assert over["orders_refused"] > over["orders_accepted"]
+    assert 40 * half["offered_per_s"] < over["offered_per_s"]
 
 
 def test_ring_and_journal_have_the_form_of_the_others(tmp_path: Path) -> None:
