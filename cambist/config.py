@@ -21,6 +21,7 @@ from protocol.instance import Engine, Limits, Overload, Rings
 from protocol.readers import SHARDS_MAX
 
 FILE_NAME: Final = "cambist.toml"
+CLIENT_ID_TTL_MAX_MS: Final = 7 * 24 * 3600 * 1000
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -62,7 +63,7 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TablesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[tables]``: fixed sizes of tables and pools; see ``protocol.instance.Limits``."""
+    """``[tables]``: what a home keeps, sizes of tables and pools above all; see ``protocol.instance.Limits``."""
 
     accounts: Positive = Limits().accounts
     assets: Positive = Limits().assets
@@ -72,6 +73,8 @@ class TablesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     withdrawal_holds: Positive = Limits().withdrawal_holds
     outbox: Positive = Limits().outbox
     timers: Positive = Limits().timers
+    client_ids: Positive = Limits().client_ids
+    client_id_ttl_ms: Annotated[int, Meta(ge=0, le=CLIENT_ID_TTL_MAX_MS)] = Limits().client_id_ttl_ms
 
 
 class RingsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

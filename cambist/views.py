@@ -104,6 +104,7 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             durability=table["durability"],
             seqs={name: view[word] for name, word in _SEQS.items()},
             counters={name: view[word] for name, word in _COUNTERS.items()},
+            client_ids=_client_ids(view),
             alarms={name: view[word] for name, word in _ALARMS.items() if view[word]},
             processes=_processes(home, table, view, sample_s),
             settle_ns=view[words.SETTLE_NS],
@@ -128,6 +129,21 @@ def instruments(socket_path: Path) -> list[dict[str, Any]]:
         if reply.get("ok"):
             return list(reply["result"]["instruments"])
     return []
+
+
+def _client_ids(view: BoardView) -> dict[str, Any]:
+    """How long client order ids of ended orders stay taken, how far back their table reaches, and how many left it early.
+
+    Empty until risk has run.
+    """
+    ttl_ns = view[words.CLIENT_ID_TTL_NS]
+    if ttl_ns == 0:
+        return {}
+    return {
+        "ttl_s": max(0, ttl_ns) / 1e9,
+        "covered_s": view[words.CLIENT_IDS_COVERED_NS] / 1e9,
+        "left_early": view[words.CLIENT_IDS_EARLY],
+    }
 
 
 def _table(home: Home) -> dict[str, Any] | None:

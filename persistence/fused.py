@@ -90,7 +90,7 @@ class FusedEngine:
         self.first_matcher = first_matcher
         if risk_arrays is None:
             risk_arrays = private_arena(risk_spec(engine))
-            risk_state.reset(risk_state.make_state(risk_arrays))
+            risk_state.reset(risk_state.make_state(risk_arrays), engine.limits)
         if matcher_arrays is None:
             matcher_arrays = []
             for k in range(shards):

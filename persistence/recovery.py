@@ -144,7 +144,7 @@ def rebuild(
 
 
 def keep_limits(home: Path, limits: Limits) -> None:
-    """Table sizes decide verdicts (a full pool refuses), so a home keeps those that it began with; RecoveryRefused on others."""
+    """What decides verdicts (a full pool refuses, an id stays taken) belongs to a home; RecoveryRefused on other values than its first."""
     path = home / LIMITS_FILE
     if not path.exists():
         scratch = path.with_suffix(".new")
@@ -159,14 +159,14 @@ def keep_limits(home: Path, limits: Limits) -> None:
     ]
     if different:
         msg = (
-            f"{path}: this home was begun with other table sizes: {', '.join(different)}. With others its journal would "
+            f"{path}: this home was begun with other values of [tables]: {', '.join(different)}. With others its journal would "
             "give other verdicts; set them back, or begin a new home"
         )
         raise RecoveryRefused(msg)
 
 
 def load_limits(home: Path) -> Limits:
-    """Table sizes that the home was begun with; the defaults where it has none yet."""
+    """Values of [tables] that the home was begun with; the defaults where it has none yet."""
     path = home / LIMITS_FILE
     return msgspec.json.decode(path.read_bytes(), type=Limits) if path.exists() else Limits()
 
@@ -177,7 +177,7 @@ def replay_into_epoch(
     """Make the epoch's state and replay the journal into it; (engine, highest number of each source)."""
     config = context.engine
     risk_arrays = memory.arena(context.risk_state, risk_spec(config))
-    risk_state.reset(risk_state.make_state(risk_arrays))
+    risk_state.reset(risk_state.make_state(risk_arrays), config.limits)
     shards = []
     for k in range(config.shards):
         arrays = memory.arena(context.matcher_state(k), shard_spec(config))

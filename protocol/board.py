@@ -42,6 +42,11 @@ TRADES: Final = _line(4) + 2
 REFUSALS: Final = _line(4) + 3
 EXACT_WAITS: Final = _line(4) + 4
 CHECKPOINT_SEQ: Final = _line(4) + 5
+CLIENT_IDS_COVERED_NS: Final = (
+    _line(4) + 6
+)  # how far back the table of finished client order ids reaches, at most their time
+CLIENT_IDS_EARLY: Final = _line(4) + 7  # finished client order ids that left before their time, for want of room
+CLIENT_ID_TTL_NS: Final = _line(4) + 8  # their time; -1 = none, 0 = risk has not run yet
 
 # Written by the replica.
 REPLICATED_SEQ: Final = _line(5)

@@ -137,6 +137,11 @@ HOLD_IN_FLIGHT: Final = 1  # reserved, not settled
 HOLD_LIVE: Final = 2
 HOLD_FIRED: Final = 3  # reserved for triggered orders
 
+ORDER_STATE_LIVE: Final = 1  # open; also what a refused second use of a client order id says of the first
+ORDER_STATE_FILLED: Final = 2
+ORDER_STATE_EXPIRED: Final = 3
+ORDER_STATE_CANCELED: Final = 4
+
 # --- sources: configured slots, the first ones fixed -------------------------------------------------------------------------------------
 SOURCE_SEQUENCER: Final = 0  # ticks, checkpoints and timers
 SOURCE_RISK: Final = 1  # the outbox

@@ -14,7 +14,10 @@ SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - rings are files that eve
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Fixed sizes of tables and pools; when one is full the producer gets a named refusal."""
+    """What decides verdicts and is therefore fixed for a home: sizes of tables and pools, and how long client order ids stay taken.
+
+    When a table is full the producer gets a named refusal, but ``client_ids``, which forgets its oldest row.
+    """
 
     accounts: int = 65_536
     assets: int = 32
@@ -24,6 +27,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     withdrawal_holds: int = 1 << 16
     outbox: int = 4096
     timers: int = 64
+    client_ids: int = 1 << 18
+    """Client order ids of ended orders that are remembered."""
+    client_id_ttl_ms: int = 10_000
+    """Sequenced time for which the id of an order that was filled or expired stays taken; 0 = free at once."""
 
 
 class Rings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

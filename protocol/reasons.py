@@ -41,6 +41,7 @@ BOOK_FULL: Final = 28
 HOLD_TABLE_FULL: Final = 29
 TIMER_TABLE_FULL: Final = 30
 HOLD_EXISTS: Final = 31
+DUPLICATE_CLIENT_ID: Final = 32
 
 # Owned by gateways, before a command is numbered: safe to send again.
 OFF_TICK: Final = 48
@@ -97,6 +98,7 @@ TEXT: Final[dict[int, str]] = {
     HOLD_TABLE_FULL: "there are as many open withdrawal holds as configured",
     TIMER_TABLE_FULL: "there is no free timer row with this number",
     HOLD_EXISTS: "an open withdrawal hold with this id exists already",
+    DUPLICATE_CLIENT_ID: "the account has used this client order id for another order, which is open or ended a short time ago",
     OFF_TICK: "the price is not a multiple of the instrument's tick size",
     OFF_LOT: "the quantity is not a multiple of the instrument's lot size",
     BUSY: "the engine's queue is full; the command was not taken and can be sent again",

@@ -264,6 +264,37 @@ OUTCOME_IDS: Final = Record(
     ),
 )
 
+OUTCOME_DUPLICATE: Final = Record(
+    "outcome_duplicate",
+    SLOT_BYTES,
+    (
+        Field("seq", "<i8", 0, "command"),
+        Field("ts_ns", "<i8", 8, "sequenced time of the command"),
+        Field("index", "<u4", 16, "0"),
+        Field("kind", "u1", 20, "OUT_REJECTED"),
+        Field("flags", "u1", 21, "OUTCOME_LAST"),
+        Field("reason", "<u2", 22, "DUPLICATE_CLIENT_ID"),
+        Field("account", "<i4", 24, "whose"),
+        Field("instrument", "<i4", 28, "instrument of the refused order"),
+        Field("order_id", "<i8", 32, "the refused order"),
+        Field("price_ticks", "<i8", 40, "price of the refused order"),
+        Field("qty_lots", "<i8", 48, "quantity of the refused order"),
+        Field("first_cum_qty_lots", "<i8", 56, "lots that the first order has traded"),
+        Field("first_leaves_qty_lots", "<i8", 64, "lots that it has left; 0 when it has ended"),
+        Field("first_value_units", "<i8", 72, "value of its trades in quote units"),
+        Field("first_ended_ts_ns", "<i8", 80, "sequenced time of its end, from which the id's time counts; 0 = open"),
+        Field("first_instrument", "<i4", 88, "its instrument"),
+        Field("first_reason", "<u2", 92, "why it ended without being filled; 0 = open or filled"),
+        Field("first_state", "u1", 94, "ORDER_STATE_*"),
+        Field("first_order_id", "<i8", 104, "the order that has the client order id"),
+        Field("source", "<u2", 112, "producer of the command"),
+        Field("side", "u1", 118, "side of the refused order"),
+        Field("type", "u1", 119, "command type"),
+        Field("source_seq", "<i8", 120, "producer's number of the command"),
+    ),
+)
+"""Refusal of a second use of a client order id: what became of the first order, so that a client that lost a reply knows."""
+
 COMMAND_DTYPE: Final = COMMAND.slot_dtype
 VERDICT_DTYPE: Final = VERDICT.slot_dtype
 EVENT_DTYPE: Final = EVENT.slot_dtype
@@ -278,7 +309,7 @@ COMMAND_VIEWS: Final = (
     EXT_LISTING_SLOT,
     EXT_ASSET_SLOT,
 )
-OUTCOME_VIEWS: Final = (OUTCOME, OUTCOME_POSITION, OUTCOME_IDS)
+OUTCOME_VIEWS: Final = (OUTCOME, OUTCOME_POSITION, OUTCOME_IDS, OUTCOME_DUPLICATE)
 
 COMMAND_SCHEMA: Final = schema_hash(*COMMAND_VIEWS)
 VERDICT_SCHEMA: Final = schema_hash(VERDICT)

@@ -13,7 +13,17 @@ from protocol.jit import entry, inner
 from risk import state as s
 from risk.ledger import balance_row
 
-STRUCTURES: Final = ("accounts", "balances", "assets", "instruments", "holds", "withdrawals", "outbox", "timers")
+STRUCTURES: Final = (
+    "accounts",
+    "balances",
+    "assets",
+    "instruments",
+    "holds",
+    "withdrawals",
+    "outbox",
+    "timers",
+    "client_ids",
+)
 
 
 @inner
@@ -83,7 +93,10 @@ def holds_hash(state):
         x = mix(mix(mix(mix(5, h["order_id"]), h["account"]), h["instrument"]), h["side"])
         x = mix(mix(mix(x, h["price_ticks"]), h["left_lots"]), h["total_lots"])
         x = mix(mix(mix(x, h["traded_lots"]), h["prevented_lots"]), h["value_units"])
-        total = wrapping_add(total, mix(x, h["locked_units"]))
+        x = mix(x, h["locked_units"])
+        if (h["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:
+            x = mix(x, h["client_tag"])
+        total = wrapping_add(total, x)
     return total
 
 
@@ -122,6 +135,12 @@ def timers_hash(state):
     return total
 
 
+@inner
+def client_ids_hash(state):
+    """Client order ids of ended orders, in the order of their ends; rolled up as they end, for a scan would take too long."""
+    return mix(mix(9, state.meta[s.FINISHED]), state.meta[s.FINISHED_HASH])
+
+
 @entry
 def named_hashes(state, out):
     """Fill ``out`` int64[len(STRUCTURES)] in the order of STRUCTURES."""
@@ -133,6 +152,7 @@ def named_hashes(state, out):
     out[5] = withdrawals_hash(state)
     out[6] = outbox_hash(state)
     out[7] = timers_hash(state)
+    out[8] = client_ids_hash(state)
 
 
 @entry
@@ -144,7 +164,8 @@ def state_hash(state):
     h = mix(h, instruments_hash(state))
     h = mix(h, holds_hash(state))
     h = mix(h, withdrawals_hash(state))
-    return mix(mix(h, outbox_hash(state)), timers_hash(state))
+    h = mix(mix(h, outbox_hash(state)), timers_hash(state))
+    return mix(h, client_ids_hash(state))
 
 
 @entry

@@ -12,6 +12,7 @@ import numpy as np
 
 from protocol import board as b
 from protocol import enums as e
+from protocol import reasons as r
 from protocol.hashing import roll
 from protocol.jit import entry, inner
 from ringbuf.atomics import store_release
@@ -21,8 +22,9 @@ from ringbuf.idtable import prefetch_row
 from ringbuf.loop import STOPPED
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
+from risk.client_ids import publish_client_ids
 from risk.ledger import foresee_hold
-from risk.outcomes import emit_count, emit_rejected
+from risk.outcomes import emit_count, emit_duplicate, emit_rejected
 from risk.reserve import WAIT, reserve_command
 from risk.scopes import examine_touched_scopes
 from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event
@@ -162,6 +164,9 @@ def settle_next(state, rings, seq, budget):
     wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
     if room(rings.outcomes, wanted) < wanted:
         return 0, False
+    if pending["code"] == r.DUPLICATE_CLIENT_ID:
+        emit_duplicate(state, rings, c, pending["first"])
+        return 1, True
     if pending["code"] != 0:
         emit_rejected(state, rings, c, pending["code"])
         return 1, True
@@ -202,6 +207,8 @@ def settle_step(state, rings, budget):
         commands += 1
     if meta[s.OUTCOMES] > published(rings.outcomes):
         publish(rings.outcomes, meta[s.OUTCOMES])
+    if commands > 0 or rings.board[b.CLIENT_ID_TTL_NS] == 0:
+        publish_client_ids(state, rings.board)
     if commands > 0:
         store_release(rings.board, b.SETTLED_SEQ, meta[s.SETTLED])
         advance(rings.commands, 0, meta[s.SETTLED])
@@ -224,18 +231,6 @@ def write_verdicts(state, rings, seq, pending):
     if pending["code"] == 0:
         h = roll(roll(h, pending["price_ticks"]), pending["qty_lots"])
     state.meta[s.VERDICT_HASH] = h
-
-
-@inner
-def keep_ids(state, rings, seq, pending):
-    """Store the client's own ids of an accepted order, if its group has them."""
-    mask = rings.commands.slots.shape[0] - 1
-    for k in range(1, pending["slots"]):
-        i = (seq + k - 1) & mask
-        if rings.commands.slots[i]["type"] == e.EXT_IDS:
-            for word in range(s.HOLD_ID_WORDS):
-                state.hold_ids[pending["hold"], word] = rings.command_words[i, 3 + word]
-            state.holds[pending["hold"]]["flags"] |= s.HOLD_HAS_IDS
 
 
 @inner
@@ -268,7 +263,7 @@ def reserve_step(state, rings, budget):
             break
         foresee_command(state, rings, seq, end)
         pending = state.pending[seq & (window - 1)]
-        code = reserve_command(state, rings, seq, pending)
+        code = reserve_command(state, rings, seq, slots, pending)
         if code == WAIT:
             if meta[s.WAITED_SEQ] != seq:
                 meta[s.WAITED_SEQ] = seq
@@ -277,10 +272,6 @@ def reserve_step(state, rings, budget):
         pending["code"] = code
         pending["slots"] = slots
         write_verdicts(state, rings, seq, pending)
-        # An amend's pending row names the hold of the order that it amends, whose ids stay.
-        kind = rings.commands.slots[(seq - 1) & (rings.commands.slots.shape[0] - 1)]["type"]
-        if slots > 1 and code == 0 and pending["hold"] >= 0 and kind != e.AMEND:
-            keep_ids(state, rings, seq, pending)
         meta[s.RESERVED] += slots
         commands += 1
     if commands > 0:

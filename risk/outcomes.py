@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from protocol import enums as e
+from protocol import reasons as r
 from protocol.hashing import roll_words
 from protocol.jit import inner
 from ringbuf.ring import claim
 from risk import state as s
+from risk.client_ids import first_order
 from risk.ledger import balance_row
 
 
@@ -85,14 +87,28 @@ def emit_count(state, rings, c, count):
 @inner
 def emit_rejected(state, rings, c, reason):
     """The refusal of a whole command: its only outcome."""
+    finish(state, rings, rejected_slot(state, rings, c, reason))
+
+
+@inner
+def emit_duplicate(state, rings, c, first):
+    """The refusal of a second use of a client order id, with what became of the order behind row number ``first``."""
+    i = rejected_slot(state, rings, c, r.DUPLICATE_CLIENT_ID)
+    first_order(state, first, rings.duplicate_slots[i])
+    finish(state, rings, i)
+
+
+@inner
+def rejected_slot(state, rings, c, reason):
+    """Take and fill the slot of a refusal; the caller ends with ``finish``."""
     i = next_slot(state, rings, c, e.OUT_REJECTED, e.OUTCOME_LAST)
     out = rings.outcomes.slots[i]
     out["reason"] = reason
     out["side"] = c["side"]
     out["price_ticks"] = c["price_ticks"]
     out["qty_lots"] = c["qty_lots"]
-    finish(state, rings, i)
     state.meta[s.REFUSALS] += 1
+    return i
 
 
 @inner

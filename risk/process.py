@@ -92,7 +92,7 @@ def warm() -> None:
         rings=Rings(window=256),
     )
     state = s.make_state(private_arena(s.state_spec(engine.limits, engine.rings.window)))
-    s.reset(state)
+    s.reset(state, engine.limits)
     board = private_board(b.LINES)
     bank = private_arena(bank_spec(EVENT_DTYPE, 8, 1))
     init_bank(bank["words"], bank["slots"], 1, b.LINE_RISK, [b.LINE_FIRST_MATCHER])

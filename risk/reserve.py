@@ -18,6 +18,7 @@ from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_bel
 from protocol.instruments import bands_are_valid, fees_are_valid, listing_is_valid, listing_multiplier
 from protocol.jit import inner
 from risk import state as s
+from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
 from risk.orders import amend_difference, band_limits, limit_hold, order_hold
 from risk.outbox import cause_is_settled, tick_off_reserve
@@ -143,14 +144,63 @@ def band_code(state, instrument, row, side, price):
 
 
 @inner
-def reserve_order(state, c, seq, pending):
-    """Verdict of LIMIT, MARKET, MARKET_AMOUNT: a refusal, OK with a hold row, or WAIT."""
+def ids_slot(rings, seq, slots):
+    """Index in the command ring of the group's slot with the client's own ids, the last one where there are several; -1 = none."""
+    mask = rings.commands.slots.shape[0] - 1
+    for k in range(slots - 1, 0, -1):
+        i = (seq + k - 1) & mask
+        if rings.commands.slots[i]["type"] == e.EXT_IDS:
+            return i
+    return -1
+
+
+@inner
+def client_id_code(state, rings, c, seq, slot, pending, tag):
+    """0 where the account may use the client order id of the EXT_IDS slot, DUPLICATE_CLIENT_ID, or WAIT.
+
+    What is not found, or is past its time, is free whatever happens to the commands before; what is found may still be
+    refused, cancelled or forgotten by one of them.
+    """
+    first = find_client_id(state, tag, c["account"], rings.command_words, slot)
+    if first == NOT_FOUND or is_past_its_time(state, first, c["ts_ns"]):
+        return 0
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    pending["first"] = first
+    return r.DUPLICATE_CLIENT_ID
+
+
+@inner
+def keep_ids(state, rings, hold, slot, tag):
+    """Store the client's own ids of an accepted order; ``tag`` -1: none of them is a client order id."""
+    for word in range(s.HOLD_ID_WORDS):
+        state.hold_ids[hold, word] = rings.command_words[slot, 3 + word]
+    state.holds[hold]["flags"] |= s.HOLD_HAS_IDS
+    if tag >= 0:
+        take_client_id(state, hold, tag, rings.command_words, slot)
+
+
+@inner
+def reserve_order(state, rings, c, seq, slots, pending):
+    """Verdict of LIMIT, MARKET, MARKET_AMOUNT: a refusal, OK with a hold row, or WAIT.
+
+    The client order id comes before all that may have changed since the first order: whoever lost the reply asks with the
+    same order, and is told of that one even when funds, halts or bands would refuse another.
+    """
     kind = c["type"]
     side = c["side"]
     account = c["account"]
     instrument = c["instrument"]
     qty = c["qty_lots"]
     code = account_code(state, account)
+    ids = -1
+    tag = -1
+    if slots > 1 and code == 0:
+        ids = ids_slot(rings, seq, slots)
+        if ids >= 0:
+            tag = client_tag(account, rings.command_words, ids)
+        if tag >= 0:
+            code = client_id_code(state, rings, c, seq, ids, pending, tag)
     if code == 0:
         code = instrument_code(state, instrument)
     if code == 0:
@@ -186,6 +236,8 @@ def reserve_order(state, c, seq, pending):
     if not hold_row_free(state):
         return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
     open_hold(state, c, price, qty, seq, pending)
+    if ids >= 0:
+        keep_ids(state, rings, pending["hold"], ids, tag)
     pending["price_ticks"] = price
     pending["qty_lots"] = qty
     pending["inflight_units"] = need
@@ -528,8 +580,11 @@ def reserve_clock(state, c, seq, pending):
 
 
 @inner
-def reserve_command(state, rings, seq, pending):
-    """Verdict of the command whose head has number ``seq``: 0, a reason, or WAIT. On anything but WAIT the pending row is complete."""
+def reserve_command(state, rings, seq, slots, pending):
+    """Verdict of the command of ``slots`` slots whose head has number ``seq``: 0, a reason, or WAIT.
+
+    On anything but WAIT the pending row is complete.
+    """
     mask = rings.commands.slots.shape[0] - 1
     c = rings.commands.slots[(seq - 1) & mask]
     pending["inflight_units"] = 0
@@ -539,7 +594,7 @@ def reserve_command(state, rings, seq, pending):
     pending["qty_lots"] = c["qty_lots"]
     kind = c["type"]
     if kind == e.LIMIT or kind == e.MARKET or kind == e.MARKET_AMOUNT:
-        return reserve_order(state, c, seq, pending)
+        return reserve_order(state, rings, c, seq, slots, pending)
     if kind == e.CANCEL or kind == e.CANCEL_ALL:
         return reserve_cancel(state, c)
     if kind == e.AMEND:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from protocol.records import EXT_ASSET_SLOT, EXT_LISTING_SLOT
+from protocol.records import EXT_ASSET_SLOT, EXT_LISTING_SLOT, OUTCOME_DUPLICATE
 from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring
 
@@ -23,6 +23,7 @@ def make_rings(
         asset_slots=commands.slots.view(EXT_ASSET_SLOT.slot_dtype),
         verdicts=verdicts,
         outcomes=outcomes,
+        duplicate_slots=outcomes.slots.view(OUTCOME_DUPLICATE.slot_dtype),
         outcome_words=outcomes.slots.view(np.int64).reshape(-1, 16),
         event_words=event_words,
         event_slots=event_slots,

@@ -14,6 +14,7 @@ from protocol.jit import inner
 from ringbuf.atomics import store_release
 from risk import state as s
 from risk.bands import check_breaker, set_reference, tick_references
+from risk.client_ids import finish_client_id, free_client_id
 from risk.hashes import state_hash
 from risk.ledger import add_withdrawal, balance_row, drop_hold, find_withdrawal, post, promise, remove_withdrawal
 from risk.orders import limit_hold
@@ -46,9 +47,27 @@ def lock_order(state, c, pending):
 
 
 @inner
-def end_order(state, hold, seq):
-    """What a finished order still locks becomes free, and its row is given back."""
+def cancel_is_own(c, account):
+    """Whether a cancel comes from the order's owner, who therefore knows of it.
+
+    A cancel-all is the owner's where it names the account and comes through a gateway of clients; an operator's counts as
+    an expiry, for the client may still be asking what became of the order.
+    """
+    return c["type"] == e.CANCEL or (
+        c["type"] == e.CANCEL_ALL and c["account"] == account and c["source"] >= e.SOURCE_FIRST_GATEWAY
+    )
+
+
+@inner
+def end_order(state, c, hold, how, reason):
+    """What a finished order still locks becomes free, its client order id too where its owner cancelled, and its row is given back."""
+    seq = c["seq"]
     h = state.holds[hold]
+    if (h["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:
+        if how == e.ORDER_STATE_CANCELED and cancel_is_own(c, h["account"]):
+            free_client_id(state, hold)
+        else:
+            finish_client_id(state, hold, c["ts_ns"], how, reason)
     units = h["locked_units"]
     if units != 0:
         if units < 0 or (h["left_lots"] == 0 and h["type"] != e.MARKET_AMOUNT):
@@ -136,9 +155,9 @@ def settle_fill(state, rings, c, taker, event):
     emit_trade(state, rings, c, taker, maker_id, event, value, taker_fee, taker_asset, e.OUTCOME_TAKER)
     emit_trade(state, rings, c, maker, taker_id, event, value, maker_units, maker_asset, e.OUTCOME_LAST if last else 0)
     if event["left_lots"] == 0:
-        end_order(state, maker, seq)
+        end_order(state, c, maker, e.ORDER_STATE_FILLED, 0)
     if last:
-        end_order(state, taker, seq)
+        end_order(state, c, taker, e.ORDER_STATE_FILLED, 0)
 
 
 @inner
@@ -173,9 +192,9 @@ def settle_prevented(state, rings, c, taker, event):
     emit_order(state, rings, c, taker, e.OUT_PREVENTED, r.BY_STP, lots, e.OUTCOME_TAKER)
     emit_order(state, rings, c, maker, e.OUT_PREVENTED, r.BY_STP, lots, e.OUTCOME_LAST if last else 0)
     if event["left_lots"] == 0:
-        end_order(state, maker, seq)
+        end_order(state, c, maker, e.ORDER_STATE_EXPIRED, r.BY_STP)
     if last:
-        end_order(state, taker, seq)
+        end_order(state, c, taker, e.ORDER_STATE_EXPIRED, r.BY_STP)
 
 
 @inner
@@ -191,7 +210,7 @@ def settle_canceled(state, rings, c, event, flags):
     post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, c["seq"])
     h["locked_units"] = 0
     emit_order(state, rings, c, hold, e.OUT_CANCELED, event["reason"], event["qty_lots"], flags)
-    end_order(state, hold, c["seq"])
+    end_order(state, c, hold, e.ORDER_STATE_CANCELED, event["reason"])
     state.meta[s.REMOVED] += 1
 
 
@@ -207,7 +226,7 @@ def settle_rest(state, rings, c, hold, event):
     h["locked_units"] = 0
     h["left_lots"] = 0
     emit_order(state, rings, c, hold, e.OUT_EXPIRED, event["reason"], event["qty_lots"], e.OUTCOME_LAST)
-    end_order(state, hold, c["seq"])
+    end_order(state, c, hold, e.ORDER_STATE_EXPIRED, event["reason"])
 
 
 @inner
@@ -217,6 +236,8 @@ def begin_order(state, rings, c, pending, event):
     hold = pending["hold"]
     if event["kind"] == e.EV_REJECTED:
         state.accounts[c["account"]]["activity"] -= 1
+        if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:
+            free_client_id(state, hold)
         drop_hold(state, hold)
         emit_rejected(state, rings, c, event["reason"])
         return True

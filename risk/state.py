@@ -103,7 +103,7 @@ HOLD_DTYPE: Final = np.dtype(
             "prevented_lots",
             "value_units",
             "next",
-            "reserved",
+            "client_tag",
             "seq",
             "entry_ts_ns",
         ],
@@ -113,12 +113,37 @@ HOLD_DTYPE: Final = np.dtype(
     }
 )
 """An open order as risk sees it. ``left_lots`` counts units for a market order by amount. ``locked_units`` is what the ledger holds for it.
-``value_units``: quote units traded so far."""
+``value_units``: quote units traded so far. ``client_tag``: hash of account and client order id, where there is one."""
 
 HOLD_HAS_IDS: Final = 1
+HOLD_HAS_CLIENT_ID: Final = 2
 
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""
+
+CLIENT_ID_WORDS: Final = 5
+"""The client order id alone: the words 3..7 of the EXT_IDS slot, the words 0..4 of a row of ``hold_ids``."""
+
+FINISHED_DTYPE: Final = np.dtype(
+    {
+        "names": [
+            "order_id",
+            "ended_ts_ns",
+            "traded_lots",
+            "value_units",
+            "account",
+            "instrument",
+            "client_tag",
+            "reason",
+            "state",
+        ],
+        "formats": ["<i8"] * 4 + ["<i4"] * 3 + ["<u2", "u1"],
+        "offsets": [0, 8, 16, 24, 32, 36, 40, 44, 46],
+        "itemsize": 64,
+    }
+)
+"""An order with a client order id that was filled or expired; a ring in the order of their ends, written by settle alone. The id is in
+``finished_ids``."""
 
 WITHDRAWAL_DTYPE: Final = np.dtype(
     [("hold_id", "<i8"), ("amount_units", "<i8"), ("account", "<i4"), ("asset", "<i4"), ("seq", "<i8")]
@@ -127,15 +152,15 @@ WITHDRAWAL_DTYPE: Final = np.dtype(
 
 PENDING_DTYPE: Final = np.dtype(
     {
-        "names": ["inflight_units", "balance", "price_ticks", "qty_lots", "hold", "slots", "code"],
-        "formats": ["<i8", "<i8", "<i8", "<i8", "<i4", "<i4", "<u2"],
-        "offsets": [0, 8, 16, 24, 32, 36, 40],
+        "names": ["inflight_units", "balance", "price_ticks", "qty_lots", "hold", "slots", "code", "first"],
+        "formats": ["<i8", "<i8", "<i8", "<i8", "<i4", "<i4", "<u2", "<i4"],
+        "offsets": [0, 8, 16, 24, 32, 36, 40, 44],
         "itemsize": 64,
     }
 )
 """What reserve concluded about a command and settle needs; ring of ``window`` rows by seq.
 
-``balance`` is the first word of its row, -1 = none."""
+``balance`` is the first word of its row, -1 = none. ``first``: of a duplicate client order id, what has it (see ``risk.client_ids``)."""
 
 # --- meta: int64[META_WORDS] ------------------------------------------------------------------------------------------
 RESERVED: Final = 0  # last slot reserved
@@ -168,6 +193,10 @@ WAITED_SEQ: Final = 27  # last command that waited for exact state, counted once
 ACCOUNTS_HIGH: Final = 28  # settle: highest account number
 TOUCHED_SCOPES: Final = 29  # settle: scopes that the command touched and that are not examined yet
 INDEX_SHIFT: Final = 30  # of ``order_index``
+FINISHED: Final = 31  # settle: client order ids ever put into the table of finished ones
+FINISHED_EARLY: Final = 32  # settle: those that left it before their time
+FINISHED_HASH: Final = 33  # settle: rolling
+CLIENT_ID_TTL_NS: Final = 34  # fixed for a home
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -213,6 +242,9 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("samples_e8", i8, (limits.instruments + 1, REFERENCE_SAMPLES)),
         ("holds", HOLD_DTYPE, (limits.orders,)),
         ("hold_ids", i8, (limits.orders, HOLD_ID_WORDS)),
+        ("finished", FINISHED_DTYPE, (limits.client_ids,)),
+        ("finished_ids", i8, (limits.client_ids, CLIENT_ID_WORDS)),
+        ("client_index", i8, (table_capacity(limits.orders + limits.client_ids),)),
         ("order_index", np.dtype("<u8"), (table_capacity(limits.orders),)),  # number hold + 1; see ``ringbuf.idtable``
         ("withdrawals", WITHDRAWAL_DTYPE, (table_capacity(limits.withdrawal_holds),)),
         ("pending", PENDING_DTYPE, (window,)),
@@ -226,11 +258,12 @@ def make_state(arrays: dict[str, np.ndarray]) -> Bundle:
     return Bundle(**arrays)
 
 
-def reset(state: Bundle) -> None:
-    """Initialise freshly zeroed arrays."""
+def reset(state: Bundle, limits: Limits) -> None:
+    """Initialise freshly zeroed arrays that were made for ``limits``."""
     from protocol.hashing import ROLL_START
 
     state.meta[HOLD_FREE] = -1
     state.meta[INDEX_SHIFT] = id_shift(len(state.order_index))
     state.meta[VERDICT_HASH] = ROLL_START
     state.meta[OUTCOME_HASH] = ROLL_START
+    state.meta[CLIENT_ID_TTL_NS] = limits.client_id_ttl_ms * 1_000_000

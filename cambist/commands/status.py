@@ -65,6 +65,16 @@ def _lines(state: dict[str, Any]) -> list[str]:
     for title in ("seqs", "counters", "alarms"):
         if state[title]:
             lines += ["", f"{title}: " + ", ".join(f"{name} {value}" for name, value in state[title].items())]
+    if state["client_ids"]:
+        lines += ["", _client_ids(state["client_ids"])]
     if state["instruments"]:
         lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
     return lines
+
+
+def _client_ids(ids: dict[str, Any]) -> str:
+    """Whether the table of finished client order ids keeps each for its whole time."""
+    if ids["ttl_s"] == 0:
+        return "client order ids: free at once when an order ends"
+    line = f"client order ids: taken for {ids['ttl_s']:g} s after the end, the table covers {ids['covered_s']:.4g} s"
+    return f"{line}, {ids['left_early']} left early" if ids["left_early"] else line

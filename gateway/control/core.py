@@ -233,8 +233,11 @@ class ControlCore:
     def _answered(self, pending: _Pending, now_ns: int) -> Answer:
         progress, draft = pending.progress, pending.draft
         source_seq = self._release(pending)
-        error = progress.error()
+        error = progress.error(self.catalog)
         result = progress.result(self.catalog)
+        if progress.first is not None:
+            first = progress.first
+            self._drafter.is_duplicate(draft, int(first["first_order_id"]), int(first["first_instrument"]))
         if error is None and draft.name:
             try:
                 self.catalog.names.assign(draft.name, draft.account)

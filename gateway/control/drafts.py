@@ -110,6 +110,12 @@ class Drafter:
         """Note that a sent draft has its reply: the tables hold what was promised, or nobody does."""
         self._promised.difference_update(draft.promises)
 
+    def is_duplicate(self, draft: Draft, order_id: int, instrument: int) -> None:
+        """Note that the client order id of a refused draft belongs to this order, unless a later draft has it by now."""
+        key = draft.account, draft.client_order_id
+        if self._client_ids.get(key, (0, 0))[0] == int(draft.group[0]["order_id"]):
+            self._client_ids[key] = (order_id, instrument)
+
     # --- orders -------------------------------------------------------------------------------------------------------
 
     def _order(self, args: m.Order, operator: str, reason: str) -> Draft:

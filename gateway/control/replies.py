@@ -13,6 +13,7 @@ from gateway.control.messages import Error, reason_error
 from protocol import enums as e
 from protocol import reasons
 from protocol.instruments import Instrument, plain
+from protocol.records import OUTCOME_DUPLICATE
 
 ROWS_MAX: Final = 1000
 """Fills and cancelled orders listed in one reply; the counts are always whole."""
@@ -20,6 +21,12 @@ _AVERAGE_DECIMALS: Final = 12
 
 _ORDER_TYPES: Final = frozenset({e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND, e.CANCEL})
 _MONEY_TYPES: Final = frozenset({e.DEPOSIT, e.WITHDRAW_HOLD, e.WITHDRAW_SETTLE, e.WITHDRAW_RELEASE, e.ADJUST})
+_FIRST_STATES: Final = {
+    e.ORDER_STATE_LIVE: "open",
+    e.ORDER_STATE_FILLED: "filled",
+    e.ORDER_STATE_EXPIRED: "expired",
+    e.ORDER_STATE_CANCELED: "canceled",
+}
 _ENDS: Final = {e.OUT_RESTED: "resting", e.OUT_EXPIRED: "expired", e.OUT_CANCELED: "canceled"}
 
 
@@ -47,6 +54,8 @@ class Progress:
         self._cum_lots = 0
         self._price_ticks = 0
         self._money: np.void | None = None
+        self.first: np.void | None = None
+        """Of a client order id used twice: OUTCOME_DUPLICATE."""
 
     def add(self, outcome: np.void) -> None:
         """Take the next outcome of the command."""
@@ -60,6 +69,8 @@ class Progress:
         own = self.order_id != 0 and int(outcome["order_id"]) == self.order_id
         if kind == e.OUT_REJECTED:
             self.code = int(outcome["reason"])
+            if self.code == reasons.DUPLICATE_CLIENT_ID:
+                self.first = outcome.reshape(1).view(OUTCOME_DUPLICATE.slot_dtype)[0]
         elif kind == e.OUT_TRADE and own:
             self._add_fill(outcome)
         elif kind == e.OUT_CANCELED and self.draft.type == e.CANCEL_ALL:
@@ -73,9 +84,11 @@ class Progress:
         if own and self.draft.type in _ORDER_TYPES:
             self._follow(kind, outcome)
 
-    def error(self) -> Error | None:
+    def error(self, catalog: Catalog) -> Error | None:
         """Why the command was refused; None when it was accepted."""
-        return None if self.code == reasons.ACCEPTED else reason_error(self.code)
+        if self.code == reasons.ACCEPTED:
+            return None
+        return reason_error(self.code, "" if self.first is None else _first_text(_first_order(self.first, catalog)))
 
     def result(self, catalog: Catalog) -> dict[str, Any]:
         """What the reply says of a command that got a number."""
@@ -95,6 +108,8 @@ class Progress:
         if self.code != reasons.ACCEPTED:
             if draft.type in _ORDER_TYPES:
                 result["state"] = "rejected"
+            if self.first is not None:
+                result["first_order"] = _first_order(self.first, catalog)
         elif draft.type in _ORDER_TYPES:
             assert draft.instrument is not None
             self._order_result(result, draft.instrument, catalog)
@@ -156,6 +171,32 @@ class Progress:
             result["amount"] = asset.amount(int(row["value_units"]))
             result["free"] = asset.amount(int(row["free_units"]))
             result["locked"] = asset.amount(int(row["locked_units"]))
+
+
+def _first_order(row: np.void, catalog: Catalog) -> dict[str, Any]:
+    """What became of the order that has the client order id."""
+    found: dict[str, Any] = {"order_id": int(row["first_order_id"]), "state": _FIRST_STATES[int(row["first_state"])]}
+    if row["first_reason"]:
+        found["end_reason"] = reasons.NAME.get(int(row["first_reason"]), str(int(row["first_reason"])))
+    instrument = catalog.instrument_by_index(int(row["first_instrument"]))
+    assert instrument is not None, "an order was accepted on this instrument"
+    lots, units = int(row["first_cum_qty_lots"]), int(row["first_value_units"])
+    found["instrument"] = instrument.symbol
+    found["cum_qty"] = instrument.qty(lots)
+    found["leaves_qty"] = instrument.qty(int(row["first_leaves_qty_lots"]))
+    found["avg_price"] = None if lots == 0 else _average(instrument, units // instrument.multiplier, lots)
+    if row["first_ended_ts_ns"]:
+        found["ended_ts_ns"] = int(row["first_ended_ts_ns"])
+    return found
+
+
+def _first_text(first: dict[str, Any]) -> str:
+    """The same in words."""
+    end = f" ({first['end_reason']})" if "end_reason" in first else ""
+    text = f"order {first['order_id']} on {first['instrument']} has it and is {first['state']}{end}"
+    if first["avg_price"] is not None:
+        text += f", {first['cum_qty']} traded at {first['avg_price']} on average"
+    return f"{text}, {first['leaves_qty']} left" if first["state"] == "open" else text
 
 
 def _average(instrument: Instrument, ticks_lots: int, lots: int) -> str:

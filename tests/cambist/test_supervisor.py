@@ -12,6 +12,7 @@ import pytest
 
 from cambist import cli, procfs, views
 from cambist.boardview import BoardView, RingView
+from cambist.commands import status
 from cambist.home import Home
 from cambist.launch import Launched, LaunchError, environment, launch
 from protocol import board as words
@@ -119,6 +120,19 @@ def test_status_shows_processes_cursors_and_instruments(exchange: Home, capsys: 
     assert all(row["alive"] and row["memory_bytes"] > 0 for row in state["processes"])
     assert all(isinstance(row["lag"], int) for row in state["processes"])
     assert {"sequenced", "durable", "settled", "replicated"} <= state["seqs"].keys()
+    assert {} == state["client_ids"], "no risk has ever run here"
+
+
+@pytest.mark.parametrize(
+    ("ids", "line"),
+    [
+        ((0.0, 0.0, 0), "client order ids: free at once when an order ends"),
+        ((10.0, 10.0, 0), "client order ids: taken for 10 s after the end, the table covers 10 s"),
+        ((10.0, 2.71828, 5), "client order ids: taken for 10 s after the end, the table covers 2.718 s, 5 left early"),
+    ],
+)
+def test_status_says_how_far_the_table_of_client_order_ids_reaches(ids: tuple[float, float, int], line: str) -> None:
+    assert line == status._client_ids(dict(zip(("ttl_s", "covered_s", "left_early"), ids, strict=True)))
 
 
 def test_second_up_is_refused_and_names_the_holder(exchange: Home) -> None:

@@ -180,6 +180,7 @@ def all_of(home: Path, folder: Path, summary: dict[str, Any], told: list[dict[st
     wrong += content(rebuilt, folder)
     wrong += acknowledged(rebuilt, folder, summary)
     wrong += replies(rebuilt, told)
-    wrong += oracle(rebuilt, Oracle(limits.accounts, limits.assets, limits.instruments))
+    sizes = {"client_ids": limits.client_ids, "client_id_ttl_ms": limits.client_id_ttl_ms}
+    wrong += oracle(rebuilt, Oracle(limits.accounts, limits.assets, limits.instruments, **sizes))
     wrong += verify(home, rebuilt)
     return wrong, rebuilt

@@ -218,6 +218,7 @@ def check_settled(engine: FusedEngine) -> None:
     assert (risk.accounts["status"] == risk.accounts["status_reserve"]).all()
     for order_id, hold in zip(holds["order_id"].tolist(), live.tolist(), strict=True):
         assert hold == _indexed(risk.order_index, risk.holds, order_id)
+    _check_client_index(risk)
     _check_books(engine, holds, live)
 
 
@@ -233,6 +234,26 @@ def _indexed(index: np.ndarray, holds: np.ndarray, order_id: int) -> int:
             return row
         at = (at + 1) & mask
     return -1
+
+
+def _check_client_index(risk: Any) -> None:
+    """The index has an entry for each client order id of an open order, and else only rows of the ring, all in reach."""
+    entries = risk.client_index
+    mask = len(entries) - 1
+    found: dict[int, int] = {}
+    for at in np.flatnonzero(entries).tolist():
+        tag, row = int(entries[at]) >> 32, (int(entries[at]) & 0xFFFFFFFF) - 1
+        assert row not in found
+        found[row] = tag
+        home = tag & mask
+        assert entries[[k & mask for k in range(home, home + ((at - home) & mask))]].all(), "a gap in a probe path"
+    live = np.flatnonzero((risk.holds["state"] == e.HOLD_LIVE) & (risk.holds["flags"] & s.HOLD_HAS_CLIENT_ID != 0))
+    orders = len(risk.holds)
+    assert live.tolist() == sorted(row for row in found if row < orders)
+    for row, tag in found.items():
+        table, k = (risk.holds, row) if row < orders else (risk.finished, row - orders)
+        assert tag == table["client_tag"][k]
+        assert row < orders or k < risk.meta[s.FINISHED]
 
 
 def _check_books(engine: FusedEngine, holds: np.ndarray, rows: np.ndarray) -> None:

@@ -14,15 +14,17 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 
 from matcher.state import MatcherState
 from matcher.views import resting_orders
 from protocol import build
 from protocol import enums as e
+from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.instruments import Asset, Instrument
-from protocol.records import OUTCOME_DTYPE, OUTCOME_IDS, command_slots
+from protocol.records import EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME_DUPLICATE, OUTCOME_IDS, command_slots
 from risk import state as s
 from tests.engine.campaign import variants
 from tests.engine.driver import LIMITS, Run, Schedule, Variant, balance
@@ -32,6 +34,10 @@ from tests.naive.exchange import E8, Side, Stp, Tif
 ACCOUNTS, ASSETS, INSTRUMENTS = 8, 5, 7
 WHO = ("op", "test")
 START_TS_NS = 1_700_000_000_000_000_000
+IDS_KEPT, TTLS_MS = (1, 3, 10, 1 << 12), (0, 4, 40, 400, 10_000)
+"""Room for finished client order ids, and how long they are taken; ``COMMAND_NS`` makes time pass."""
+COMMAND_NS = 1_000_000
+"""Time from one slot to the next."""
 GATEWAY = e.SOURCE_FIRST_GATEWAY
 SCALES = {1: 6, 2: 8, 3: 8, 4: 0}
 TABLE = (
@@ -48,7 +54,7 @@ def numbered(group: np.ndarray, seq: int) -> np.ndarray:
     """A copy of the group as the sequencer stamps it."""
     out = group.copy()
     out["seq"] = np.arange(seq, seq + len(out))
-    out["ts_ns"] = START_TS_NS + 1_000 * seq
+    out["ts_ns"] = START_TS_NS + COMMAND_NS * seq
     return out
 
 
@@ -58,7 +64,8 @@ class Market:
     def __init__(self, seed: int, n: int) -> None:
         self.name = f"--seed {seed} --n {n}"
         self.random = random.Random(seed)
-        self.oracle = Oracle(ACCOUNTS, ASSETS, INSTRUMENTS)
+        self.client_ids, self.client_id_ttl_ms = self.random.choice(IDS_KEPT), self.random.choice(TTLS_MS)
+        self.oracle = self.new_oracle()
         self.groups: list[np.ndarray] = []
         self.expected: list[np.ndarray] = []
         self.next_seq = 1
@@ -68,6 +75,10 @@ class Market:
         self._open()
         while len(self.groups) < n:
             self._next()
+
+    def new_oracle(self) -> Oracle:
+        """An oracle before the first command."""
+        return Oracle(ACCOUNTS, ASSETS, INSTRUMENTS, client_ids=self.client_ids, client_id_ttl_ms=self.client_id_ttl_ms)
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -193,12 +204,17 @@ class Market:
         return self.random.choice(tuple(Stp)) if self.random.random() < 0.4 else 0
 
     def order(self, group: np.ndarray) -> None:
-        """Often with the client's own ids."""
+        """Often with the client's own ids, of which there are so few that many are used again."""
         rng = self.random
-        if rng.random() < 0.3:
-            text = "".join(rng.choices("abcdefghijklmnop-0123456789", k=rng.choice((1, 8, 35, 36, 36))))
+        if rng.random() < 0.5:
+            letter = rng.choice("abcd")
+            text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
             group = build.with_client_order_id(group, text, rng.randrange(1 << 40), rng.randrange(-5, 1 << 62))
+            if rng.random() < 0.03:
+                group.view(EXT_IDS_SLOT.slot_dtype)["client_order_id"][1] = b""
         self.send(group)
+        if rng.random() < 0.05:
+            self.send(group.copy())
 
     def limit(self) -> None:
         rng = self.random
@@ -283,7 +299,8 @@ class Market:
         account, instrument = self.random.choice(
             ((self.account(), 0), (self.account(), 0), (0, self.instrument()), (0, 0), (3, 1))
         )
-        self.send(build.cancel_all(account=account, instrument=instrument))
+        by = self.random.choice((GATEWAY, e.SOURCE_CONTROL))
+        self.send(build.cancel_all(account=account, instrument=instrument), by)
 
     def tick(self) -> None:
         group = command_slots(1)
@@ -425,6 +442,8 @@ def compare(expected: np.ndarray, actual: np.ndarray, groups: list[np.ndarray]) 
         if one.tobytes() == other.tobytes():
             continue
         dtype = OUTCOME_IDS.slot_dtype if one["kind"] == e.OUT_IDS else OUTCOME_DTYPE
+        if one["reason"] == r.DUPLICATE_CLIENT_ID:
+            dtype = OUTCOME_DUPLICATE.slot_dtype
         a, b = (x.reshape(1).view(dtype)[0] for x in (one, other))
         fields = {name: (a[name], b[name]) for name in dtype.names or () if a[name] != b[name]}
         command = next(group[0] for group in groups if group["seq"][0] == min(int(one["seq"]), int(other["seq"])))
@@ -445,23 +464,25 @@ def describe(command: np.void) -> str:
 
 
 class MarketRun:
-    """A variant of the engine over the groups, in parts."""
+    """A variant of the engine over a market's groups, or others, in parts."""
 
-    def __init__(self, groups: list[np.ndarray], variant: Variant, parts: int = 4, limits: Limits = LIMITS) -> None:
-        self.groups = groups
+    def __init__(
+        self, market: Market, variant: Variant, parts: int = 4, groups: list[np.ndarray] | None = None
+    ) -> None:
+        groups = market.groups if groups is None else groups
         self.outcomes = Outcomes()
-        self.run = Run(variant, sized(limits), self.outcomes)
+        self.run = Run(variant, sized(market), self.outcomes)
         for part in range(parts):
             mine = groups[len(groups) * part // parts : len(groups) * (part + 1) // parts]
             if mine:
                 self.run.feed(np.concatenate(mine))
 
 
-def sized(limits: Limits) -> Limits:
+def sized(market: Market) -> Limits:
     """Tables of exactly the oracle's size."""
-    return Limits(
-        accounts=ACCOUNTS, assets=ASSETS, instruments=INSTRUMENTS, orders=limits.orders, leaves=limits.leaves,
-        withdrawal_holds=limits.withdrawal_holds, outbox=limits.outbox, timers=limits.timers,
+    return msgspec.structs.replace(
+        LIMITS, accounts=ACCOUNTS, assets=ASSETS, instruments=INSTRUMENTS, client_ids=market.client_ids,
+        client_id_ttl_ms=market.client_id_ttl_ms,
     )  # fmt: skip
 
 
@@ -492,8 +513,24 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
             assert [(o.id, o.price, o.left, o.total) for o in market.by_priority(side)] == actual, (
                 f"book {number}, side {side}"
             )
+    compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
     assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)
+
+
+def compare_client_ids(oracle: Oracle, risk: Any) -> None:
+    """Ids of open orders and the ring of ended ones are the oracle's."""
+    ids = oracle.client_ids
+    holds = np.flatnonzero((risk.holds["state"] == e.HOLD_LIVE) & (risk.holds["flags"] & s.HOLD_HAS_CLIENT_ID != 0))
+    texts = risk.hold_ids[:, : s.CLIENT_ID_WORDS].copy().view("S40")[:, 0]
+    live = {(int(risk.holds["account"][i]), bytes(texts[i])): int(risk.holds["order_id"][i]) for i in holds}
+    assert ids.open == live
+    count, size = int(risk.meta[s.FINISHED]), len(risk.finished)
+    rows = [n % size for n in range(max(0, count - size), count)]
+    texts = risk.finished_ids.copy().view("S40")[:, 0]
+    names = ["order_id", "instrument", "traded_lots", "value_units", "ended_ts_ns", "reason", "state"]
+    ended = [((int(risk.finished["account"][k]), bytes(texts[k])), *risk.finished[names][k].item()) for k in rows]
+    assert [tuple(row) for row in ids.ended] == ended
 
 
 def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
@@ -501,12 +538,13 @@ def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
     market = Market(seed, n)
     expected = np.concatenate(market.expected)
     hashes: list[dict[str, int]] | None = None
+    waits: dict[str, int] = {}
     commands = 0
     for variant in variants(seed):
         if only not in (None, variant.name):
             continue
         try:
-            done = MarketRun(market.groups, variant)
+            done = MarketRun(market, variant)
             compare(expected, done.outcomes.all(), market.groups)
             compare_tables(market.oracle, done.run)
             if hashes is not None:
@@ -517,12 +555,14 @@ def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
                 f"{market.name}, variant {variant.name}: {error}\n"
                 f"run it again: python -m tests.engine.operators {market.name} --variant {variant.name}"
             ) from error
+        waits[variant.name] = int(done.run.engine.risk.meta[s.EXACT_WAITS])
         commands += len(market.groups)
     return {
         "commands": commands,
         "codes": market.oracle.codes,
         "halts": market.oracle.sent,
         "trades": market.oracle.trades,
+        "waits": waits,
         "hashes": hashes,
     }
 
@@ -577,15 +617,16 @@ def run_live(seed: int, n: int) -> dict[str, Any]:
 
     The order that comes out is replayed by the oracle and by every variant, and all agree with the live run.
     """
-    base = [group for group in Market(seed, n).groups if group["source"][0] != e.SOURCE_RISK]
+    market = Market(seed, n)
+    base = [group for group in market.groups if group["source"][0] != e.SOURCE_RISK]
     variant = Variant("live", 3, schedule=seed)
     outcomes = Outcomes()
-    live = Run(variant, sized(LIMITS), outcomes)
+    live = Run(variant, sized(market), outcomes)
     schedule = LiveSchedule(live, seed)
     schedule.base = base
     schedule.feed(np.zeros(0, dtype=OUTCOME_DTYPE).view(command_slots(0).dtype), outcomes)
     live.settled()
-    oracle = Oracle(ACCOUNTS, ASSETS, INSTRUMENTS)
+    oracle = market.new_oracle()
     expected = []
     for group in schedule.order:
         expected.append(oracle.apply(group))
@@ -594,7 +635,7 @@ def run_live(seed: int, n: int) -> dict[str, Any]:
         compare(np.concatenate(expected), outcomes.all(), schedule.order)
         compare_tables(oracle, live)
         for other in variants(seed):
-            replay = MarketRun(schedule.order, other, parts=1)
+            replay = MarketRun(market, other, parts=1, groups=schedule.order)
             compare(np.concatenate(expected), replay.outcomes.all(), schedule.order)
             assert live.hashes[-1] == replay.run.hashes[-1], other.name
     except Exception as error:

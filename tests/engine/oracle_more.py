@@ -19,10 +19,12 @@ from protocol.records import (
     EXT_IDS_SLOT,
     EXT_LISTING_SLOT,
     OUTCOME_DTYPE,
+    OUTCOME_DUPLICATE,
     OUTCOME_IDS,
     SYSTEM_COMMAND,
     command_slots,
 )
+from tests.engine.client_ids import ClientIds, Ended, Key, is_own
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
     E8,
@@ -104,7 +106,9 @@ class Halt(NamedTuple):
 class Oracle(NaiveExchange):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
-    def __init__(self, accounts: int, assets: int, instruments: int) -> None:
+    def __init__(
+        self, accounts: int, assets: int, instruments: int, *, client_ids: int = 1 << 18, client_id_ttl_ms: int = 10_000
+    ) -> None:
         super().__init__([f"asset {n}" for n in range(1, assets + 1)], [], accounts)
         self.asset_names = {}
         self.scales: dict[int, int] = {}
@@ -120,7 +124,8 @@ class Oracle(NaiveExchange):
         self.head: Any = None
         self.outcomes: list[np.ndarray] = []
         self.codes: dict[int, int] = {}
-        self.expired_by_stp = False
+        self.client_ids = ClientIds(client_ids, client_id_ttl_ms)
+        self.state_if_gone = 0
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -139,6 +144,38 @@ class Oracle(NaiveExchange):
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
         return np.array(self.outcomes, dtype=OUTCOME_DTYPE)
 
+    def _is_duplicate(self) -> bool:
+        """Refuse the second use of a client order id, with what became of the first order."""
+        key = self._client_key()
+        if key is None or not self._account_known(key[0]):
+            return False
+        first = self.client_ids.first(key, int(self.head["ts_ns"]))
+        if first is None:
+            return False
+        self._verdict(r.DUPLICATE_CLIENT_ID)
+        out = self.outcomes[-1].reshape(1).view(OUTCOME_DUPLICATE.slot_dtype)[0]
+        if isinstance(first, Ended):
+            out["first_order_id"], out["first_instrument"] = first.order_id, first.instrument
+            out["first_cum_qty_lots"], out["first_value_units"] = first.traded, first.value
+            out["first_ended_ts_ns"] = first.ended_ts_ns
+            out["first_state"], out["first_reason"] = first.state, first.reason
+        else:
+            order = self.orders[first]
+            out["first_order_id"], out["first_instrument"] = order.id, order.instrument
+            out["first_cum_qty_lots"], out["first_leaves_qty_lots"] = order.traded, order.left
+            out["first_value_units"] = self.client_ids.values.get(order.id, 0)
+            out["first_state"] = e.ORDER_STATE_LIVE
+        return True
+
+    def _client_key(self) -> Key | None:
+        """Account and client order id of the command, where it has one."""
+        text = b"" if self.ids is None else bytes(self.ids["client_order_id"])
+        return (int(self.head["account"]), text) if text else None
+
+    def _ended(self, order: Order, state: int, reason: int) -> None:
+        ts_ns = int(self.head["ts_ns"])
+        self.client_ids.end(order.id, order.instrument, order.traded, ts_ns, state, reason)
+
     def _order_arguments(self) -> tuple[int, int, int, int, int, int, int]:
         h = self.head
         names = ("order_id", "account", "instrument", "side", "price_ticks", "qty_lots", "stp")
@@ -146,14 +183,20 @@ class Oracle(NaiveExchange):
         return order_id, account, instrument, side, price, qty, stp
 
     def _on_limit(self, _group: np.ndarray) -> None:
+        if self._is_duplicate():
+            return
         order_id, account, instrument, side, price, qty, stp = self._order_arguments()
         self.limit(order_id, account, instrument, side, price, qty, int(self.head["tif"]), stp)
 
     def _on_market(self, _group: np.ndarray) -> None:
+        if self._is_duplicate():
+            return
         order_id, account, instrument, side, price, qty, stp = self._order_arguments()
         self.market_by_quantity(order_id, account, instrument, side, self._effective(instrument, side, price), qty, stp)
 
     def _on_market_amount(self, _group: np.ndarray) -> None:
+        if self._is_duplicate():
+            return
         order_id, account, instrument, side, price, amount, stp = self._order_arguments()
         self.amounts[order_id] = amount
         self.market_by_amount(
@@ -437,6 +480,9 @@ class Oracle(NaiveExchange):
         self._own(e.OUT_REPLACED if amends else e.OUT_NEW, taker, 0, self._total(taker), self._left(taker))
         if self.ids is not None and not amends:
             self._emit_ids()
+        key = None if amends else self._client_key()
+        if key is not None:
+            self.client_ids.take(key, taker.id)
         said = len(self.outcomes)
         expired = self._match(taker)
         left = self._left(taker)
@@ -449,6 +495,9 @@ class Oracle(NaiveExchange):
         if left:
             by = r.BY_STP if expired else r.BY_IOC if self.head["type"] == e.LIMIT else r.BY_NO_LIQUIDITY
             self._own(e.OUT_EXPIRED, taker, by, left, 0)
+            self._ended(taker, e.ORDER_STATE_EXPIRED, by)
+        else:
+            self._ended(taker, self.state_if_gone, r.BY_STP if self.state_if_gone == e.ORDER_STATE_EXPIRED else 0)
         return self._verdict(r.ACCEPTED)
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
@@ -476,6 +525,12 @@ class Oracle(NaiveExchange):
                 price_ticks=maker.price,
             )
 
+        for order in (taker, maker):
+            self.client_ids.traded(order.id, maker.price * lots * market.k)
+        self.state_if_gone = e.ORDER_STATE_FILLED
+        if maker.left == 0:
+            self._ended(maker, e.ORDER_STATE_FILLED, 0)
+
     def _charge(self, wallet: tuple[int, int], amount: int) -> None:
         super()._charge(wallet, amount)
         self.charges.append((wallet, amount))
@@ -484,16 +539,25 @@ class Oracle(NaiveExchange):
         left = maker.left
         super()._expire_maker(maker)
         self._own(e.OUT_CANCELED, maker, r.BY_STP, left, 0)
+        self._ended(maker, e.ORDER_STATE_CANCELED, r.BY_STP)
 
     def _decrement(self, taker: Order, maker: Order, lots: int) -> None:
         super()._decrement(taker, maker, lots)
         self._own(e.OUT_PREVENTED, taker, r.BY_STP, lots, self._left(taker), e.OUTCOME_TAKER)
         self._own(e.OUT_PREVENTED, maker, r.BY_STP, lots, maker.left)
+        self.state_if_gone = e.ORDER_STATE_EXPIRED
+        if maker.left == 0:
+            self._ended(maker, e.ORDER_STATE_EXPIRED, r.BY_STP)
 
     def _cancel(self, order: Order) -> None:
         left = order.left
         super()._cancel(order)
         self._own(e.OUT_CANCELED, order, r.BY_USER if self.head["type"] == e.CANCEL else r.BY_CANCEL_ALL, left, 0)
+        kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))
+        if is_own(kind, account, source, order.account):
+            self.client_ids.free(order.id)
+        else:
+            self._ended(order, e.ORDER_STATE_CANCELED, r.BY_CANCEL_ALL)
 
     # -------------------------------------------------------------------------------------------------------- outcomes
 

@@ -283,6 +283,41 @@ def test_everything_is_there_again_after_a_stop_and_a_start(tmp_path: Path) -> N
     assert (0, True) == (verified.status, verified.json["conserved"]), verified.err
 
 
+def test_a_client_order_id_stays_taken_across_a_kill_and_a_start(tmp_path: Path) -> None:
+    """A lost reply, then a crash: the client asks again of another epoch, and is told of its order."""
+    settings_file(tmp_path / "home", {"tables": TABLES | {"client_id_ttl_ms": 3_600_000}})
+    args = {
+        "account": "alice",
+        "instrument": "OREUSD",
+        "side": "buy",
+        "price": "1",
+        "qty": "2",
+        "client_order_id": "c-1",
+    }
+    ioc = args | {"client_order_id": "c-2", "tif": "ioc"}
+    with up(tmp_path / "home") as running, ControlClient(running.path, operator=POLICE) as client:
+        for asset, scale in (("USD", 6), ("ORE", 8)):
+            client.call("list_asset", {"symbol": asset, "scale": scale}, POLICE)
+        market = {"symbol": "OREUSD", "base": "ORE", "quote": "USD", "tick_size": "0.01", "lot_size": "0.0001"}
+        client.call("list_instrument", market, POLICE)
+        client.call("create_account", {"name": "alice"}, POLICE)
+        client.call("deposit", {"account": "alice", "asset": "USD", "amount": "12.5"}, POLICE)
+        firsts = [client.call("order", order)["order_id"] for order in (args, ioc)]
+        assert 0 == cambist("down", "--kill", "--home", running.path).status
+    with up(tmp_path / "home") as running, ControlClient(running.path, operator=POLICE) as client:
+        told = [client.request("order", order) for order in (args, ioc)]
+        assert ["DUPLICATE_CLIENT_ID"] * 2 == [reply.error.name for reply in told if reply.error]
+        found = [reply.result["first_order"] for reply in told if reply.result]
+        assert list(zip(firsts, ("open", "expired"), strict=True)) == [(row["order_id"], row["state"]) for row in found]
+        done = cambist("order", "buy", "2", "OREUSD", "--price", "1", "--account", "alice", "--client-order-id", "c-1",
+                       "--home", running.path)  # fmt: skip
+        assert 1 == done.status
+        assert f"order {firsts[0]} on OREUSD has it and is open, 2 left" in done.err
+        status = cambist("status", "--home", running.path)
+        assert "client order ids: taken for 3600 s after the end, the table covers 3600 s" in status.out
+    assert 0 == cambist("verify", "--home", running.path).status
+
+
 def test_a_request_of_any_shape_is_answered(client: ControlClient) -> None:
     for text in (
         "{",

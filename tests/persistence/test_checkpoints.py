@@ -21,7 +21,7 @@ from protocol.records import COMMAND_SCHEMA
 from ringbuf.arena import create_arena
 from ringbuf.board import private_board
 from risk import state as s
-from tests.engine.driver import LIMITS, ROOMY
+from tests.engine.driver import ROOMY
 from tests.engine.operators import Market, sized
 from tests.persistence.journal_slots import write_batches
 
@@ -59,7 +59,7 @@ def exchange(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     slots = np.concatenate(market.groups)
     before, rest = slots[: seq - 1], slots[seq - 1 :]
 
-    config = Engine(shards=request.param, limits=sized(LIMITS), rings=ROOMY)
+    config = Engine(shards=request.param, limits=sized(market), rings=ROOMY)
     monkeypatch.setattr("protocol.instance.SHARED_MEMORY", tmp_path)
     context = Context(str(tmp_path), "test", 1, b.LINE_REPLICA, config)
     context.epoch_dir.mkdir(parents=True)
@@ -68,7 +68,7 @@ def exchange(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     write_batches(DirectoryStore(context.journal_dir), [slots])
 
     risk = create_arena(context.risk_state, risk_spec(config), COMMAND_SCHEMA, 0)
-    s.reset(s.make_state(risk))
+    s.reset(s.make_state(risk), config.limits)
     shards = []
     for k in range(config.shards):
         shards.append(create_arena(context.matcher_state(k), shard_spec(config), COMMAND_SCHEMA, 0))

@@ -23,7 +23,7 @@ def empty_state() -> Bundle:
         accounts=4, assets=3, instruments=2, orders=ROWS, leaves=4, withdrawal_holds=ROWS, outbox=4, timers=1
     )
     state = s.make_state(private_arena(s.state_spec(limits, 256)))
-    s.reset(state)
+    s.reset(state, limits)
     return state
 
 

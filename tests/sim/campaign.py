@@ -45,6 +45,7 @@ _ALWAYS = (
     "recovery: ingress rings hold what the journal does not",
     "recovery: the outbox holds a command, it is sent again",
     "refused: ACCOUNT_FROZEN",
+    "refused: DUPLICATE_CLIENT_ID",
     "refused: FOK_UNFILLED",
     "refused: INSTRUMENT_HALTED",
     "refused: INSUFFICIENT_FUNDS",

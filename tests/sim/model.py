@@ -13,7 +13,13 @@ class SmallOracle(Oracle):
     """The oracle where the pools of orders and of withdrawal holds can be full."""
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits.accounts, limits.assets, limits.instruments)
+        super().__init__(
+            limits.accounts,
+            limits.assets,
+            limits.instruments,
+            client_ids=limits.client_ids,
+            client_id_ttl_ms=limits.client_id_ttl_ms,
+        )
         self._orders_max = limits.orders
         self._holds_max = table_capacity(limits.withdrawal_holds) // 2
 

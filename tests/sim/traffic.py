@@ -1,7 +1,6 @@
 """What producers want: a small market with short funds, operators' commands, money; all drawn from a generator."""
 
 import random
-from collections.abc import Callable
 
 import numpy as np
 
@@ -116,18 +115,11 @@ class Clients:
     """Orders of one gateway's clients, who remember the ids of what they sent.
 
     ``group_max``: most slots of a group; now and then one is as long as that.
-    ``client_ids``: gives a client order id for an order, or None.
     """
 
-    def __init__(
-        self,
-        rng: random.Random,
-        group_max: int,
-        client_ids: Callable[[random.Random], str | None] | None = None,
-    ) -> None:
+    def __init__(self, rng: random.Random, group_max: int) -> None:
         self.random = rng
         self._group_max = group_max
-        self._client_ids = client_ids or _some_id
         self._sent: list[tuple[int, int, int]] = []
 
     def sent(self, group: np.ndarray) -> None:
@@ -176,7 +168,7 @@ class Clients:
                 tif=rng.choice((0, 0, 0, 0, 0, 1, 2, 3)),
                 stp=stp,
             )
-        name = self._client_ids(rng)
+        name = _some_id(rng)
         if name is not None:
             group = build.with_client_order_id(group, name, rng.randrange(9), rng.randrange(9))
         return self._longer(group) if rng.random() < 0.04 else group
@@ -249,4 +241,5 @@ class Requests:
 
 
 def _some_id(rng: random.Random) -> str | None:
-    return "".join(rng.choices("abcdef", k=8)) if rng.random() < 0.2 else None
+    """Often one that is taken, or was."""
+    return f"order-{rng.randrange(12)}" if rng.random() < 0.25 else None

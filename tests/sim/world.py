@@ -104,6 +104,8 @@ def draw_engine(rng: random.Random) -> Engine:
         withdrawal_holds=8,
         outbox=4,
         timers=3,
+        client_ids=rng.choice((4, 64)),
+        client_id_ttl_ms=rng.choice((0, 1_000, 10_000)),
     )
     shards = rng.choice((1, 1, 2, 3))
     outcome = rng.choice((8, 16, 64, 512))
