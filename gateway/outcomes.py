@@ -171,7 +171,8 @@ class OutcomeFollower:
         start = int(ring.words[START])
         self._position = max(start, int(load_acquire(ring.words, INTENT)) - len(ring.slots))
         self._released = min(self._released, (recovered_seq, _INDEX_END))
-        complete = self._position == 0 or needed_seq >= recovered_seq
+        complete = self._position == 0
+        # Also where nothing before the recovered command is wanted: the new engine may have filled the ring since.
         if not complete and int(published(ring)) > self._position:
             first = ring.slots[self._position & (len(ring.slots) - 1)]
             complete = int(first["seq"]) <= needed_seq or _number(first) <= self._released

@@ -244,7 +244,8 @@ def start_new_segment_after_recovery(
     Only after this is anything durable that the scan found beyond the old durable cursor. The order, for newest
     segment N:
 
-    1. Files that count for nothing are removed (``*.next``, segments that were replaced already).
+    1. The directory is synced, so that the names that the scan went by last; then files that count for nothing are
+       removed (``*.next``, segments that were replaced already).
     2. ``N+1.next`` is made: header (``replaces`` = N), the batches of N with new headers, zeros; file synced. It does
        not count yet.
     3. It is renamed to ``N+1.seg``, directory synced. From the rename on it counts and N does not, because
@@ -277,6 +278,8 @@ def start_new_segment_after_recovery(
         )
     store.lock()
     try:
+        # The recovery before this one may have died between naming its segment and syncing the name.
+        store.sync_directory()
         for name in result.leftovers:
             store.remove(name)
         store.sync_directory()

@@ -152,6 +152,16 @@ def test_a_new_epoch_that_no_longer_holds_what_is_waited_for_counts_as_a_lap() -
     assert follower.change_epoch(again, 2, 31, 31)
 
 
+def test_a_new_epoch_whose_own_outcomes_were_overwritten_before_it_was_entered_counts_as_a_lap() -> None:
+    """Seed 1135 of the simulator: the answers to commands sent before the crash were gone, and nobody was told."""
+    ring, board = make_ring(), running_board()
+    follower = make_follower(ring, board)
+    again = make_ring(4, start=40)
+    feed(again, *(outcome(31 + n) for n in range(6)))
+    assert not follower.change_epoch(again, 2, 31, 31)
+    assert 1 == follower.lapped
+
+
 def test_numbers_given_anew_after_async_losses_are_not_skipped() -> None:
     ring, board = make_ring(), running_board()
     follower = make_follower(ring, board, wait_durable=False)

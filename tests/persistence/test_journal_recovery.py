@@ -1,3 +1,4 @@
+import contextlib
 import random
 import re
 
@@ -438,6 +439,31 @@ def test_crash_at_each_step_of_recovery_leaves_one_valid_history(torn):
             open_writer(disk, 3, known_durable_seq=len(expected)).close()
             assert np.array_equal(expected, read_all(disk)), f"step {step}, seed {seed}"
             assert 3 == len(disk.names())
+
+
+def test_power_loss_at_each_step_of_the_recovery_after_one_that_was_killed_leaves_one_valid_history():
+    """Seed 2381 of the simulator: a replaced segment was removed before its replacement's name was on the disk."""
+    expected = as_words(limit_orders(721))
+    steps = count_operations(small_journal(), 2)
+    for first in range(steps - 4, steps + 1):
+        for second in range(steps + 3):
+            for seed in range(1, 6):
+                disk = small_journal()
+                for name in disk.files:
+                    disk.inode(name).sync()
+                disk.sync_directory()
+                disk.crash_at = disk.operations + first
+                with contextlib.suppress(Crash):
+                    open_writer(disk, 2).close()
+                disk = disk.after_process_death()
+                disk.crash_at = second
+                with contextlib.suppress(Crash):
+                    open_writer(disk, 3, known_durable_seq=len(expected)).close()
+                disk = disk.after_power_loss(random.Random(seed))
+                last_seq = scan(disk, len(expected)).last_seq
+                assert np.array_equal(expected, read_all(disk, to_seq=last_seq)), (
+                    f"steps {first}, {second}, seed {seed}"
+                )
 
 
 def test_crash_at_each_step_of_a_new_segment_keeps_what_was_durable():
