@@ -7,6 +7,7 @@ from pathlib import Path
 
 _NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _STATE = 0
+_PARENT = 1
 _USER_TICKS = 11
 _SYSTEM_TICKS = 12
 _START_TICKS = 19
@@ -31,6 +32,12 @@ def start_ticks(pid: int) -> int:
 def is_alive(pid: int, started_ticks: int) -> bool:
     """Whether the process that had ``pid`` and began at ``started_ticks`` runs; a later owner of the number is not."""
     return pid > 0 and started_ticks > 0 and start_ticks(pid) == started_ticks
+
+
+def parent(pid: int) -> int:
+    """Process that ``pid`` is a child of; 0 when it does not run."""
+    fields = _stat(pid)
+    return 0 if not fields or fields[_STATE] in {"Z", "X"} else int(fields[_PARENT])
 
 
 def cpu_ns(pid: int) -> int:
