@@ -11,7 +11,8 @@ from matcher.jit import njit_called, njit_inlined, njit_kernel
 from matcher.state import APPLIED_SEQ, SHARD, SHARDS, STAGE, STAGE_IDLE
 from protocol.enums import AMEND, CANCEL, CANCEL_ALL, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
 from protocol.reasons import ACCEPTED
-from ringbuf.ring import advance, published, reader_cursor
+from ringbuf.bundle import Bundle
+from ringbuf.ring import Ring, advance, published, reader_cursor
 
 FORESIGHT: int = 6
 """Slots from one prefetch to the next, and to the command: enough to hide a cache miss at the speed of one core."""
@@ -102,27 +103,29 @@ def _list_instrument(state, instrument, verdict):
 
 
 @njit_kernel
-def step(state, commands, verdicts, events, reader_commands, reader_verdicts, limit):
-    """Apply up to ``limit`` slots that have a verdict, then publish events and cursors once. Never blocks.
+def step(stage, budget):
+    """Apply up to ``budget`` slots that have a verdict, then publish events and cursors once. Never blocks.
 
     Parameters
     ----------
-    state : MatcherState
-    commands, verdicts : Ring of COMMAND and of VERDICT records; the slot with seq s stands at position s in both
-    events : Ring of EVENT records that only this shard writes, after ``join_events``
-    reader_commands, reader_verdicts : int, this shard's reader numbers on the two rings
-    limit : int > 0
+    stage : Bundle
+        From ``make_stage``.
+    budget : int > 0
 
     Returns
     -------
     int
         Slots finished plus events published: 0 when there was nothing to do, or no room for it.
     """
+    state = stage.state
+    commands = stage.commands
+    verdicts = stage.verdicts
+    events = stage.events
     meta = state.meta
-    first = reader_cursor(verdicts, reader_verdicts)
+    first = reader_cursor(verdicts, stage.readers[1])
     events_before = published(events)
     judged = published(verdicts)
-    last = min(first + limit, judged)
+    last = min(first + budget, judged)
     command_mask = np.int64(commands.slots.shape[0] - 1)
     verdict_mask = np.int64(verdicts.slots.shape[0] - 1)
     finished = first
@@ -138,6 +141,22 @@ def step(state, commands, verdicts, events, reader_commands, reader_verdicts, li
     publish_events(state, events)
     if finished != first:
         meta[APPLIED_SEQ] = finished
-        advance(verdicts, reader_verdicts, finished)
-        advance(commands, reader_commands, finished)
+        advance(verdicts, stage.readers[1], finished)
+        advance(commands, stage.readers[0], finished)
     return finished - first + published(events) - events_before
+
+
+def make_stage(
+    state: Bundle, commands: Ring, verdicts: Ring, events: Ring, command_reader: int, verdict_reader: int
+) -> Bundle:
+    """What a step works on.
+
+    Parameters
+    ----------
+    state : MatcherState
+    commands, verdicts : Ring of COMMAND and of VERDICT records; the slot with seq s stands at position s in both
+    events : Ring of EVENT records that only this shard writes, after ``join_events``
+    command_reader, verdict_reader : this shard's reader numbers on the two rings
+    """
+    readers = np.array([command_reader, verdict_reader], dtype=np.int64)
+    return Bundle(state=state, commands=commands, verdicts=verdicts, events=events, readers=readers)

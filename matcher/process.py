@@ -9,7 +9,7 @@ import numpy as np
 
 from matcher import state as matcher_state
 from matcher.events import join_events
-from matcher.kernel import step
+from matcher.kernel import make_stage, step
 from protocol import board as b
 from protocol.instance import Context, Engine, Limits
 from protocol.readers import COMMAND_FIRST_MATCHER, ready_word
@@ -20,8 +20,9 @@ from ringbuf.bank import bank_ring, bank_spec
 from ringbuf.board import BoardFile, claim_line, private_board
 from ringbuf.bundle import Bundle
 from ringbuf.file import RingFile
-from ringbuf.loop import jitter, run_loop
+from ringbuf.loop import jitter
 from ringbuf.ring import private_ring
+from ringbuf.steps import Step, Steps
 from ringbuf.waiting import STRATEGIES
 
 STEP_SLOTS = 1024
@@ -60,18 +61,10 @@ def main(context: Context) -> int:
     events = bank_ring(bank["words"], bank["slots"], board, engine.shards, shard)
     join_events(state, events)
 
-    def one_step() -> int:
-        return step(state, commands.ring, verdicts.ring, events, COMMAND_FIRST_MATCHER + shard, shard, STEP_SLOTS)
-
+    stage = make_stage(state, commands.ring, verdicts.ring, events, COMMAND_FIRST_MATCHER + shard, shard)
+    steps = Steps(Step(step, stage, STEP_SLOTS))
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(
-        board,
-        context.line,
-        STRATEGIES[engine.wait],
-        one_step,
-        b.STOP,
-        jitter(context.jitter_seed and context.jitter_seed + context.line),
-    )
+    steps.run(board, context.line, STRATEGIES[engine.wait], b.STOP, jitter(context.jitter_seed, context.line))
     return 0
 
 
@@ -86,4 +79,4 @@ def warm() -> None:
     verdicts = private_ring(VERDICT_DTYPE, 8, board=board)
     events = private_ring(EVENT_DTYPE, 8, board=board)
     join_events(state, events)
-    step(state, commands, verdicts, events, 0, 0, 1)
+    Steps(Step(step, make_stage(state, commands, verdicts, events, 0, 0), 1)).turn()

@@ -14,16 +14,20 @@ import numpy as np
 from matcher import state as matcher_state
 from matcher.events import join_events
 from matcher.hashes import books_hash
+from matcher.kernel import make_stage as matcher_stage
 from matcher.kernel import step as matcher_step
 from matcher.process import shard_spec, shard_state
 from protocol.enums import FLAG_MORE
 from protocol.hashing import mix
 from protocol.instance import Engine
+from protocol.jit import entry
 from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, OUTCOME_DTYPE, VERDICT_DTYPE
 from ringbuf.arena import private_arena
 from ringbuf.bank import bank_ring, bank_spec, init_bank
 from ringbuf.bundle import Bundle
+from ringbuf.loop import STOPPED
 from ringbuf.ring import Ring, advance, private_ring, publish, published, reader_cursor, room
+from ringbuf.steps import Step, Steps
 from risk import hashes as risk_hashes
 from risk import state as risk_state
 from risk.kernel import step as risk_step
@@ -32,6 +36,16 @@ from risk.rings import make_rings
 NO_BELL = -1
 PRIVATE_FIRST_MATCHER = 1
 """Number of the first matcher's reader on a private command ring; a live one has the journal there."""
+
+
+@entry
+def _drain(stage, _budget):
+    """Pass the outcomes that are there, unread; returns how many."""
+    before = reader_cursor(stage.ring, 0)
+    end = published(stage.ring)
+    if end > before:
+        advance(stage.ring, 0, end)
+    return end - before
 
 
 class EngineFault(RuntimeError):
@@ -99,7 +113,21 @@ class FusedEngine:
         for matcher, ring in zip(self.matchers, self.events, strict=True):
             join_events(matcher, ring)
         self.rings = make_rings(self.commands, self.verdicts, self.outcomes, bank["words"], bank["slots"])
+        self.risk_stage = Bundle(state=self.risk, rings=self.rings)
+        self.matcher_stages = [
+            matcher_stage(matcher, self.commands, self.verdicts, ring, first_matcher + k, k)
+            for k, (matcher, ring) in enumerate(zip(self.matchers, self.events, strict=True))
+        ]
+        self._steps = Steps(*self.steps())
+        self._steps_and_drain = Steps(*self.steps(), Step(_drain, Bundle(ring=self.outcomes), budget))
         self.last_seq = last_seq
+
+    def steps(self) -> list[Step]:
+        """Risk and the matchers, in the order in which commands pass through them."""
+        return [
+            Step(risk_step, self.risk_stage, self.budget),
+            *(Step(matcher_step, stage, self.budget) for stage in self.matcher_stages),
+        ]
 
     def feed(self, slots: np.ndarray, on_outcomes: Callable[[np.ndarray], None] | None = None) -> None:
         """Apply command slots (seq and ts_ns are stamped, groups are whole) until all are settled.
@@ -138,24 +166,27 @@ class FusedEngine:
 
     def step(self, on_outcomes: Callable[[np.ndarray], None] | None = None) -> int:
         """One step of each part; returns the work done. Raises EngineFault."""
-        work = int(risk_step(self.risk, self.rings, self.budget))
-        for k, (matcher, ring) in enumerate(zip(self.matchers, self.events, strict=True)):
-            work += int(
-                matcher_step(matcher, self.commands, self.verdicts, ring, self.first_matcher + k, k, self.budget)
-            )
+        work = self._checked(self._steps.turn())
         if self._drains:
             self._drain(on_outcomes)
-        fault = int(self.risk.meta[risk_state.FAULT])
-        if fault:
-            msg = f"risk stopped after command {self.settled_seq}: {risk_state.FAULT_TEXT[fault]}"
-            raise EngineFault(msg)
         return work
 
     def step_until_settled(self, on_outcomes: Callable[[np.ndarray], None] | None = None) -> None:
         """Step until every command fed is settled; a step without work before that is a fault."""
+        if self._drains and on_outcomes is None:
+            self._checked(self._steps_and_drain.until(self.risk.meta, risk_state.SETTLED, self.last_seq))
+            if self.settled_seq < self.last_seq:
+                raise EngineFault(self._standstill())
         while self.settled_seq < self.last_seq:
             if self.step(on_outcomes) == 0 and self.settled_seq < self.last_seq:
                 raise EngineFault(self._standstill())
+
+    def _checked(self, work: int) -> int:
+        if work == STOPPED:
+            fault = int(self.risk.meta[risk_state.FAULT])
+            msg = f"risk stopped after command {self.settled_seq}: {risk_state.FAULT_TEXT[fault]}"
+            raise EngineFault(msg)
+        return work
 
     def _standstill(self) -> str:
         return f"the engine stands still after command {self.settled_seq} of {self.last_seq}"

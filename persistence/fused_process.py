@@ -16,10 +16,12 @@ from ringbuf.arena import attach_arena
 from ringbuf.atomics import store_release
 from ringbuf.board import BoardFile, claim_line
 from ringbuf.file import RingFile
-from ringbuf.loop import jitter, run_loop
+from ringbuf.loop import jitter
+from ringbuf.steps import Step, Steps
 from ringbuf.waiting import STRATEGIES
+from risk import outbox
 from risk import state as s
-from risk.process import OutboxSender, publish_counters
+from risk.process import check_fault
 
 __all__ = ["main", "warm"]
 
@@ -52,23 +54,11 @@ def main(context: Context) -> int:
         outcomes=outcomes.ring,
         first_matcher=COMMAND_FIRST_MATCHER,
     )
-    outbox = OutboxSender(engine.risk, ingress.ring)
+    sender = outbox.make_sender(engine.risk, ingress.ring)
+    steps = Steps(*engine.steps(), Step(outbox.send, sender, STEP_COMMANDS))
     store_release(board, b.RESERVED_SEQ, engine.settled_seq)
     store_release(board, b.SETTLED_SEQ, engine.settled_seq)
-
-    def one_step() -> int:
-        work = engine.step()
-        if work:
-            publish_counters(engine.risk, board)
-        return work + outbox.step()
-
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(
-        board,
-        context.line,
-        STRATEGIES[config.wait],
-        one_step,
-        b.STOP,
-        jitter(context.jitter_seed and context.jitter_seed + context.line),
-    )
+    steps.run(board, context.line, STRATEGIES[config.wait], b.STOP, jitter(context.jitter_seed, context.line))
+    check_fault(engine.risk)
     return 0

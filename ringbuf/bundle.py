@@ -5,11 +5,13 @@ which costs seconds of compile time a function and registers at run time. A bund
 addresses and shapes; ``bundle.name`` in compiled code builds the array from it, without reference counting: the Python
 object must outlive the call and keeps its arrays alive. In plain Python ``bundle.name`` is the array itself.
 
-Members are C-contiguous arrays, or NamedTuples of such arrays (a ``Ring``).
+Members are C-contiguous arrays, NamedTuples of such arrays (a ``Ring``), or bundles. ``bundle_at(model, address)`` is the
+bundle of the same kind as ``model`` that lies at an address, so that a table of addresses stands for a list of them.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +28,12 @@ from numba.core.extending import (
     unbox,
 )
 from numba.core.typing.templates import AttributeTemplate
+from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import populate_array
 
-__all__ = ["Bundle"]
+__all__ = ["Bundle", "bundle_at"]
+
+_bundles: weakref.WeakValueDictionary[int, Bundle] = weakref.WeakValueDictionary()
 
 
 class Bundle:
@@ -37,6 +42,9 @@ class Bundle:
     def __init__(self, **members: Any) -> None:
         words: list[int] = []
         for name, member in members.items():
+            if isinstance(member, Bundle):
+                words.append(member.address)
+                continue
             for array in _leaves(member):
                 if not array.flags.c_contiguous:
                     msg = f"bundle member {name!r} must be C-contiguous"
@@ -47,6 +55,7 @@ class Bundle:
         self.directory = np.array(words, dtype=np.int64)
         self.address = int(self.directory.ctypes.data)
         self.numba_type: BundleType | None = None
+        _bundles[self.address] = self
 
     if TYPE_CHECKING:
 
@@ -75,8 +84,17 @@ class BundleType(types.Type):
         for field, kind in self.fields:
             if field == name:
                 return word, kind
-            word += sum(1 + a.ndim for a in _array_types(kind))
+            word += _word_count(kind)
         return None
+
+
+def bundle_at(_model: Bundle, address: int) -> Bundle:
+    """The bundle at ``address``, of the same members as ``_model``; it must be alive."""
+    return _bundles[address]
+
+
+def _word_count(kind: Any) -> int:
+    return 1 if isinstance(kind, BundleType) else sum(1 + a.ndim for a in _array_types(kind))
 
 
 def _array_types(kind: Any) -> tuple[Any, ...]:
@@ -116,6 +134,9 @@ def _lower_member(context: Any, builder: Any, typ: BundleType, value: Any, attr:
     assert found is not None
     word, kind = found
     directory = builder.bitcast(value, ir.IntType(64).as_pointer())
+    if isinstance(kind, BundleType):
+        address = builder.load(builder.gep(directory, [ir.Constant(ir.IntType(64), word)]))
+        return builder.inttoptr(address, cgutils.voidptr_t)
     built = []
     for array_type in _array_types(kind):
         built.append(_build_array(context, builder, directory, word, array_type))
@@ -123,6 +144,19 @@ def _lower_member(context: Any, builder: Any, typ: BundleType, value: Any, attr:
     if isinstance(kind, types.BaseTuple):
         return context.make_tuple(builder, kind, built)
     return built[0]
+
+
+@type_callable(bundle_at)
+def _type_bundle_at(_context: Any) -> Any:
+    def typer(model: Any, address: Any) -> Any:
+        return model if isinstance(model, BundleType) and isinstance(address, types.Integer) else None
+
+    return typer
+
+
+@lower_builtin(bundle_at, BundleType, types.Integer)
+def _lower_bundle_at(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    return builder.inttoptr(args[1], cgutils.voidptr_t)
 
 
 def _build_array(context: Any, builder: Any, directory: Any, word: int, array_type: Any) -> Any:

@@ -12,7 +12,10 @@ import numpy as np
 from ringbuf.atomics import load_acquire
 from ringbuf.waiting import idle_wait, woke
 
-__all__ = ["jitter", "run_loop"]
+__all__ = ["STOPPED", "jitter", "run_loop"]
+
+STOPPED: Final = -1
+"""Result of a step after which the loop must end, because something is wrong."""
 
 _JITTER_NS_MAX: Final = 2_000_000
 
@@ -27,20 +30,23 @@ def run_loop(
 ) -> None:
     """Call ``step`` (which returns the work it did, and never blocks) until ``board[stop_word]`` is not 0.
 
-    ``delay``: called before steps, for tests of timing.
+    Ends early where a step returns STOPPED. ``delay``: called before steps, for tests of timing.
     """
     idle = 0
     while load_acquire(board, stop_word) == 0:
         if delay is not None:
             delay()
-        idle = woke(board, line, idle) if step() else idle_wait(board, line, idle, strategy)
+        work = step()
+        if work == STOPPED:
+            return
+        idle = woke(board, line, idle) if work else idle_wait(board, line, idle, strategy)
 
 
-def jitter(seed: int) -> Callable[[], None] | None:
-    """Forced delays for a stage: now and then a long one, the same sequence for the same seed; None for seed 0."""
+def jitter(seed: int, stage: int) -> Callable[[], None] | None:
+    """Forced delays for a stage: now and then a long one, the same sequence for the same seed and stage; None for seed 0."""
     if seed == 0:
         return None
-    rng = random.Random(seed)  # noqa: S311 - chance for a test, not a secret
+    rng = random.Random(seed + stage)  # noqa: S311 - chance for a test, not a secret
 
     def delay() -> None:
         if rng.random() < 0.02:

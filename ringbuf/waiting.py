@@ -48,10 +48,10 @@ YIELD = 1
 ADAPTIVE = 2
 STRATEGIES = {"spin": SPIN, "yield": YIELD, "adaptive": ADAPTIVE}
 
-# Rounds of pause and of sched_yield, each with a step between, before an adaptive loop sleeps: where the loop around
-# the compiled step is Python, some 20 and 100 us.
+# Rounds of pause, each with a step between, before an adaptive loop yields.
 _SPIN_ROUNDS = 4
-_YIELD_ROUNDS = 12
+# Rounds of sched_yield before it sleeps, for a loop in Python: some 100 us.
+YIELD_ROUNDS = 12
 # The sleep grows only after this many time-outs without work: an exchange at rest must cost next to nothing.
 _PATIENT_TIMEOUTS = 64
 SHORTEST_SLEEP_NS = 1_000_000
@@ -93,18 +93,19 @@ def woke(board, line, idle):
 
 
 @njit(cache=True, nogil=True)
-def idle_wait(board, line, idle, strategy, longest_sleep_ns=LONGEST_SLEEP_NS):
+def idle_wait(board, line, idle, strategy, longest_sleep_ns=LONGEST_SLEEP_NS, yield_rounds=YIELD_ROUNDS):
     """Wait a little after a step without work; gives the new ``idle``.
 
     ``board`` is the int64 board, ``line`` the process's bell line, ``idle`` the loop's state (0 at first),
-    ``strategy`` one of SPIN, YIELD, ADAPTIVE. No sleep is longer than ``longest_sleep_ns``; a bell ends it at once.
+    ``strategy`` one of SPIN, YIELD, ADAPTIVE; an adaptive loop yields ``yield_rounds`` times before it sleeps. No sleep
+    is longer than ``longest_sleep_ns``; a bell ends it at once.
     """
     if idle & _ARMED:
         return _sleep(board, line, idle, longest_sleep_ns)
     rounds = (idle & _ROUNDS_MASK) + 1
     if strategy == SPIN or rounds <= _SPIN_ROUNDS:
         pause()
-    elif strategy == YIELD or rounds <= _SPIN_ROUNDS + _YIELD_ROUNDS:
+    elif strategy == YIELD or rounds <= _SPIN_ROUNDS + yield_rounds:
         sched_yield()
     else:
         return _arm(board, line, idle)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from protocol import board as b
 from protocol import enums as e
 from protocol.hashing import roll
 from protocol.jit import entry, inner
 from ringbuf.atomics import store_release
 from ringbuf.bank import bank_advance, bank_cursor, bank_published, bank_slot
+from ringbuf.loop import STOPPED
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
 from risk.outcomes import emit_count, emit_rejected
@@ -258,7 +261,27 @@ def reserve_step(state, rings, budget):
     return commands
 
 
+@inner
+def publish_counters(state, board):
+    """What ``status`` shows of risk, onto the board."""
+    meta = state.meta
+    board[b.OUTCOMES] = meta[s.OUTCOMES]
+    board[b.TRADES] = meta[s.TRADES]
+    board[b.REFUSALS] = meta[s.REFUSALS]
+    board[b.EXACT_WAITS] = meta[s.EXACT_WAITS]
+    board[b.CHECKPOINT_SEQ] = meta[s.CHECKPOINT_SEQ]
+
+
 @entry
-def step(state, rings, budget):
-    """Settle, then reserve; returns the work done, 0 when there was nothing to do. ``FAULT`` in meta stops the engine."""
-    return settle_step(state, rings, budget) + reserve_step(state, rings, budget)
+def step(stage, budget):
+    """Settle, then reserve, up to ``budget`` commands each.
+
+    ``stage``: Bundle of ``state`` and ``rings``. Returns the work done, 0 when there was nothing to do, STOPPED where ``FAULT``
+    in meta says that the engine must end.
+    """
+    work = settle_step(stage.state, stage.rings, budget) + reserve_step(stage.state, stage.rings, budget)
+    if stage.state.meta[s.FAULT] != 0:
+        return np.int64(STOPPED)
+    if work > 0:
+        publish_counters(stage.state, stage.rings.board)
+    return work

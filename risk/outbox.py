@@ -13,7 +13,9 @@ from typing import Final
 import numpy as np
 
 from protocol import enums as e
-from protocol.jit import inner
+from protocol.jit import entry, inner
+from ringbuf.bundle import Bundle
+from ringbuf.ring import Ring, publish, published, room
 from risk import state as s
 
 # Words of a command slot (protocol.records.SYSTEM_COMMAND).
@@ -58,3 +60,32 @@ def tick_off_reserve(state, command_words, seq):
         if word != _SOURCE and word != _SOURCE_SEQ and state.outbox[i, word] != command_words[slot, word]:
             meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
     meta[s.OUTBOX_TICKED] += 1
+
+
+@entry
+def send(stage, budget):
+    """Hand what has been pushed and not sent to the sequencer; returns how many. Entry i (from 0) is number i + 1 of source RISK.
+
+    ``stage``: Bundle of ``state``; ``ring``, risk's ingress ring, made anew each epoch at the number that the journal has, so that what the
+    recovered outbox still holds is sent again; ``words``, its slots as int64[capacity, 16].
+    """
+    sent = published(stage.ring)
+    pushed = stage.state.meta[s.OUTBOX_PUSHED]
+    count = min(pushed - sent, budget)
+    if count <= 0:
+        return 0
+    count = min(count, room(stage.ring, count))
+    outbox = stage.state.outbox
+    for number in range(sent + 1, sent + count + 1):
+        row = (number - 1) & (stage.words.shape[0] - 1)
+        stage.words[row, 0] = number
+        for word in range(1, _WORDS):
+            stage.words[row, word] = outbox[(number - 1) % outbox.shape[0], word]
+    if count > 0:
+        publish(stage.ring, sent + count)
+    return count
+
+
+def make_sender(state: Bundle, ring: Ring) -> Bundle:
+    """The stage of ``send``."""
+    return Bundle(state=state, ring=ring, words=ring.slots.view(np.int64).reshape(-1, _WORDS))

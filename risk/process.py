@@ -1,4 +1,4 @@
-"""The process of risk: attaches state and rings, steps, and hands the outbox to the sequencer."""
+"""The process of risk: attaches state and rings, and steps."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from ringbuf.bank import bank_spec, init_bank
 from ringbuf.board import BoardFile, claim_line, private_board
 from ringbuf.bundle import Bundle
 from ringbuf.file import RingFile
-from ringbuf.loop import jitter, run_loop
-from ringbuf.ring import Ring, private_ring, publish, published, room
+from ringbuf.loop import jitter
+from ringbuf.ring import Ring, private_ring
+from ringbuf.steps import Step, Steps
 from ringbuf.waiting import STRATEGIES
-from risk import hashes
+from risk import hashes, outbox
 from risk import state as s
 from risk.kernel import step
 from risk.rings import make_rings
@@ -49,39 +50,12 @@ def check_fault(state: Bundle) -> None:
         raise RiskFault(msg)
 
 
-def publish_counters(state: Bundle, board: np.ndarray) -> None:
-    """Counters of risk onto the board, where ``status`` reads them."""
-    meta = state.meta
-    board[b.OUTCOMES] = meta[s.OUTCOMES]
-    board[b.TRADES] = meta[s.TRADES]
-    board[b.REFUSALS] = meta[s.REFUSALS]
-    board[b.EXACT_WAITS] = meta[s.EXACT_WAITS]
-    board[b.CHECKPOINT_SEQ] = meta[s.CHECKPOINT_SEQ]
-
-
-class OutboxSender:
-    """Hands risk's own commands to the sequencer through their ingress ring; entry i (from 0) is number i + 1 of source RISK.
-
-    The ring is made anew each epoch at the number that the journal has; what the recovered outbox still holds is sent again.
-    """
-
-    def __init__(self, state: Bundle, ring: Ring) -> None:
-        self._state = state
-        self._ring = ring
-        self._words = ring.slots.view(np.int64).reshape(-1, 16)
-
-    def step(self) -> int:
-        """Send what has been pushed and not sent; returns how many."""
-        sent = int(published(self._ring))
-        pushed = int(self._state.meta[s.OUTBOX_PUSHED])
-        count = min(pushed - sent, int(room(self._ring, pushed - sent))) if pushed > sent else 0
-        for number in range(sent + 1, sent + count + 1):
-            row = (number - 1) % len(self._ring.slots)
-            self._words[row] = self._state.outbox[(number - 1) % len(self._state.outbox)]
-            self._ring.slots[row]["seq"] = number
-        if count:
-            publish(self._ring, sent + count)
-        return count
+def make_steps(state: Bundle, rings: Bundle, ingress: Ring) -> Steps:
+    """Risk over its rings, and its outbox into ``ingress``, risk's own ingress ring."""
+    return Steps(
+        Step(step, Bundle(state=state, rings=rings), STEP_COMMANDS),
+        Step(outbox.send, outbox.make_sender(state, ingress), STEP_COMMANDS),
+    )
 
 
 def main(context: Context) -> int:
@@ -102,26 +76,12 @@ def main(context: Context) -> int:
     ingress = RingFile.attach(context.ingress(e.SOURCE_RISK), COMMAND_DTYPE, COMMAND_SCHEMA, board=board)
     ingress.take_writer(context.line)
     rings = make_rings(commands.ring, verdicts.ring, outcomes.ring, bank["words"], bank["slots"])
-    outbox = OutboxSender(state, ingress.ring)
     store_release(board, b.RESERVED_SEQ, int(state.meta[s.RESERVED]))
     store_release(board, b.SETTLED_SEQ, int(state.meta[s.SETTLED]))
-
-    def one_step() -> int:
-        work = step(state, rings, STEP_COMMANDS)
-        if work:
-            check_fault(state)
-            publish_counters(state, board)
-        return int(work) + outbox.step()
-
+    steps = make_steps(state, rings, ingress.ring)
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(
-        board,
-        context.line,
-        STRATEGIES[engine.wait],
-        one_step,
-        b.STOP,
-        jitter(context.jitter_seed and context.jitter_seed + context.line),
-    )
+    steps.run(board, context.line, STRATEGIES[engine.wait], b.STOP, jitter(context.jitter_seed, context.line))
+    check_fault(state)
     return 0
 
 
@@ -143,6 +103,6 @@ def warm() -> None:
         bank["words"],
         bank["slots"],
     )
-    step(state, rings, 1)
+    make_steps(state, rings, private_ring(COMMAND_DTYPE, 8, board=board)).turn()
     hashes.named_hashes(state, np.zeros(len(hashes.STRUCTURES), dtype=np.int64))
     hashes.first_unbalanced_asset(state)

@@ -5,38 +5,57 @@ A step of the system's clock (or a leap) is followed at 500 ppm at most; a diffe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
+
+import numpy as np
+
+from protocol.jit import inner
+from ringbuf.atomics import now_ns, realtime_ns
+
+MODE: Final = 0  # CLOCK_LIVE, CLOCK_VIRTUAL or CLOCK_VERBATIM
+GIVEN: Final = 1  # 1 = the two clocks are the words below, set from outside, and not the machine's
+MONOTONIC_NS: Final = 2
+REALTIME_NS: Final = 3
+SLEWED_AT_NS: Final = 4
+OFFSET_NS: Final = 5
+LAST_NS: Final = 6
+ALARM: Final = 7  # 1 = UTC is further away than the clock may slew
+CLOCK_WORDS: Final = 8
 
 SLEW_PPM: Final = 500
 ALARM_NS: Final = 1_000_000_000
 
 
-class SlewedClock:
-    """Nanoseconds UTC that never fall.
+def make_clock(mode: int, not_before_ns: int = 0, given: tuple[int, int] | None = None) -> np.ndarray:
+    """A clock, int64[CLOCK_WORDS], that continues from ``not_before_ns``.
 
-    Parameters
-    ----------
-    monotonic_ns, realtime_ns : the two clocks
-    not_before_ns : last time stamped before; the clock continues from it
+    ``given``: (monotonic, UTC) where the machine's clocks are not to be read; who gives them sets MONOTONIC_NS and REALTIME_NS
+    from then on.
     """
+    monotonic_ns, realtime = given or (int(now_ns()), int(realtime_ns()))
+    clock = np.zeros(CLOCK_WORDS, dtype=np.int64)
+    clock[MODE] = mode
+    clock[GIVEN] = given is not None
+    clock[MONOTONIC_NS] = monotonic_ns
+    clock[REALTIME_NS] = realtime
+    clock[SLEWED_AT_NS] = monotonic_ns
+    clock[OFFSET_NS] = max(realtime, not_before_ns) - monotonic_ns
+    clock[LAST_NS] = not_before_ns
+    return clock
 
-    def __init__(self, monotonic_ns: Callable[[], int], realtime_ns: Callable[[], int], not_before_ns: int = 0) -> None:
-        self._monotonic_ns = monotonic_ns
-        self._realtime_ns = realtime_ns
-        self._slewed_at_ns = monotonic_ns()
-        self._offset_ns = max(realtime_ns(), not_before_ns) - self._slewed_at_ns
-        self._last_ns = not_before_ns
-        self.alarm = False
 
-    def now_ns(self) -> int:
-        """The time now; never below an earlier answer."""
-        monotonic_ns = self._monotonic_ns()
-        difference_ns = self._realtime_ns() - monotonic_ns - self._offset_ns
-        self.alarm = abs(difference_ns) >= ALARM_NS
-        allowed_ns = (monotonic_ns - self._slewed_at_ns) * SLEW_PPM // 1_000_000
-        if allowed_ns:
-            self._offset_ns += max(-allowed_ns, min(allowed_ns, difference_ns))
-            self._slewed_at_ns = monotonic_ns
-        self._last_ns = max(self._last_ns, monotonic_ns + self._offset_ns)
-        return self._last_ns
+@inner
+def read(clock):
+    """The time now, ns UTC; never below an earlier answer. ``clock`` int64[CLOCK_WORDS] is brought up to date."""
+    if clock[GIVEN] == 0:
+        clock[MONOTONIC_NS] = now_ns()
+        clock[REALTIME_NS] = realtime_ns()
+    monotonic_ns = clock[MONOTONIC_NS]
+    difference_ns = clock[REALTIME_NS] - monotonic_ns - clock[OFFSET_NS]
+    clock[ALARM] = 1 if abs(difference_ns) >= ALARM_NS else 0
+    allowed_ns = (monotonic_ns - clock[SLEWED_AT_NS]) * SLEW_PPM // 1_000_000
+    if allowed_ns > 0:
+        clock[OFFSET_NS] += max(-allowed_ns, min(allowed_ns, difference_ns))
+        clock[SLEWED_AT_NS] = monotonic_ns
+    clock[LAST_NS] = max(clock[LAST_NS], monotonic_ns + clock[OFFSET_NS])
+    return clock[LAST_NS]

@@ -11,15 +11,24 @@ from typing import Final
 
 import numpy as np
 
+from protocol import board as b
 from protocol import enums as e
 from protocol.jit import entry, inner
+from protocol.readers import INGRESS_SEQUENCER
 from protocol.records import SLOT_BYTES, VERSION
-from ringbuf.bundle import Bundle
-from ringbuf.ring import publish, published, room
+from ringbuf.atomics import load_acquire, store_release
+from ringbuf.bundle import Bundle, bundle_at
+from ringbuf.ring import Ring, advance, publish, published, room
+from sequencer import clock as ck
 
 SEQ: Final = 0  # last seq stamped
 TS_NS: Final = 1  # last time stamped
 META_WORDS: Final = 16
+
+SOURCE: Final = 0  # of a lane
+WAITING_START: Final = 1
+WAITING_END: Final = 2
+LANE_WORDS: Final = 16
 
 PERIOD_NS: Final = 0
 PHASE_NS: Final = 1
@@ -43,6 +52,35 @@ def state_spec(timers: int) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
 def make_state(arrays: dict[str, np.ndarray]) -> Bundle:
     """The sequencer's state over arrays that exist already."""
     return Bundle(**arrays)
+
+
+def make_lane(source: int, ring: Ring) -> Bundle:
+    """One producer's ingress ring: what has been sequenced of it, and what of that is not durable and so not free yet.
+
+    ``waiting``: int64[capacity, 2], seq and number of the last slot of each part taken.
+    """
+    meta = np.zeros(LANE_WORDS, dtype=np.int64)
+    meta[SOURCE] = source
+    return Bundle(ring=ring, words=words_of(ring), meta=meta, waiting=np.zeros((len(ring.slots), 2), dtype=np.int64))
+
+
+def make_stage(state: Bundle, commands: Ring, lanes: list[Bundle], board: np.ndarray, clock: np.ndarray) -> Bundle:
+    """What a step works on: ``clock`` from ``sequencer.clock.make_clock``, lanes of ``make_lane`` (at least one), which must stay alive."""
+    return Bundle(
+        state=state,
+        commands=commands,
+        command_words=words_of(commands),
+        lane=lanes[0],
+        lanes=np.array([lane.address for lane in lanes], dtype=np.int64),
+        board=board,
+        clock=clock,
+        freed_seq=np.zeros(1, dtype=np.int64),
+    )
+
+
+def words_of(ring: Ring) -> np.ndarray:
+    """The slots of a ring of commands as int64[capacity, 16]."""
+    return ring.slots.view(np.int64).reshape(-1, _SLOT_WORDS)
 
 
 @inner
@@ -140,57 +178,110 @@ def stamp_group(state, ingress, ingress_words, commands, command_words, source, 
         set_timer(state, head, ts_ns)
 
 
-@entry
-def take(state, ingress, ingress_words, commands, command_words, source, now_ns, clock, limit):
-    """Sequence up to ``limit`` slots of one producer, whole groups; publishes them with one store.
-
-    Parameters
-    ----------
-    state : Bundle of ``state_spec``
-    ingress, commands : Ring of COMMAND; ``*_words`` int64[capacity, 16] views of their slots
-    source : the producer
-    now_ns : time to stamp with CLOCK_LIVE; with CLOCK_VIRTUAL the head's ``entry_ts_ns`` counts, with CLOCK_VERBATIM its ``ts_ns``
-    limit : at least a group
-
-    Returns
-    -------
-    int
-        Slots sequenced, timers included.
-    """
+@inner
+def take(stage, lane, now_ns, limit):
+    """Sequence up to ``limit`` slots of one producer, whole groups; publishes them with one store. Returns slots, timers included."""
+    state = stage.state
+    clock = stage.clock[ck.MODE]
+    source = lane.meta[SOURCE]
     first_seq = state.meta[SEQ]
-    end = published(ingress)
-    mask = ingress.slots.shape[0] - 1
+    end = published(lane.ring)
+    mask = lane.ring.slots.shape[0] - 1
     taken = 0
     while state.sources[source] < end and taken < limit:
         position = state.sources[source] + 1
-        length = group_length(ingress.slots, position)
-        head = ingress.slots[(position - 1) & mask]
+        length = group_length(lane.ring.slots, position)
+        head = lane.ring.slots[(position - 1) & mask]
         ts_ns = now_ns
         if clock == e.CLOCK_VIRTUAL:
             ts_ns = head["entry_ts_ns"]
         elif clock == e.CLOCK_VERBATIM:
             ts_ns = head["ts_ns"]
         ts_ns = max(ts_ns, state.meta[TS_NS])
-        if clock != e.CLOCK_VERBATIM and not run_timers(state, commands, command_words, ts_ns):
+        if clock != e.CLOCK_VERBATIM and not run_timers(state, stage.commands, stage.command_words, ts_ns):
             break
-        wanted = state.meta[SEQ] - published(commands) + length
-        if room(commands, wanted) < wanted:
+        wanted = state.meta[SEQ] - published(stage.commands) + length
+        if room(stage.commands, wanted) < wanted:
             break
-        stamp_group(state, ingress, ingress_words, commands, command_words, source, position, length, ts_ns, clock)
+        stamp_group(
+            state, lane.ring, lane.words, stage.commands, stage.command_words, source, position, length, ts_ns, clock
+        )
         taken += length
-    if state.meta[SEQ] > published(commands):
-        publish(commands, state.meta[SEQ])
+    if state.meta[SEQ] > published(stage.commands):
+        publish(stage.commands, state.meta[SEQ])
+    if taken > 0:
+        note_sequenced(lane, state.meta[SEQ], state.sources[source])
     return state.meta[SEQ] - first_seq
+
+
+@inner
+def note_sequenced(lane, seq, number):
+    """Commands of this producer up to ``number`` have seqs up to ``seq``, and keep their slots until that is durable."""
+    row = lane.meta[WAITING_END] & (lane.waiting.shape[0] - 1)
+    lane.waiting[row, 0] = seq
+    lane.waiting[row, 1] = number
+    lane.meta[WAITING_END] += 1
+    # Each row stands for at least one slot that is not free yet.
+    assert lane.meta[WAITING_END] - lane.meta[WAITING_START] <= lane.waiting.shape[0]
+
+
+@inner
+def free_durable(lane, durable_seq):
+    """Give slots back whose commands are durable."""
+    mask = lane.waiting.shape[0] - 1
+    start = lane.meta[WAITING_START]
+    number = 0
+    while start < lane.meta[WAITING_END] and lane.waiting[start & mask, 0] <= durable_seq:
+        number = lane.waiting[start & mask, 1]
+        start += 1
+    if number > 0:
+        lane.meta[WAITING_START] = start
+        advance(lane.ring, INGRESS_SEQUENCER, number)
 
 
 @entry
-def tick(state, commands, command_words, now_ns):
-    """Sequence the boundaries that have passed (CLOCK_LIVE); returns how many."""
+def step(stage, budget):
+    """Sequence the timers that are due and up to ``budget`` slots of every producer; free what is durable.
+
+    Parameters
+    ----------
+    stage : Bundle
+        From ``make_stage``.
+    budget : int
+        At least a group.
+
+    Returns
+    -------
+    int
+        Slots sequenced.
+    """
+    state = stage.state
     first_seq = state.meta[SEQ]
-    run_timers(state, commands, command_words, now_ns)
+    now_ns = np.int64(0)
+    if stage.clock[ck.MODE] == e.CLOCK_LIVE:
+        now_ns = ck.read(stage.clock)
+        if stage.board[b.CLOCK_ALARM] != stage.clock[ck.ALARM]:
+            stage.board[b.CLOCK_ALARM] = stage.clock[ck.ALARM]
+        run_timers(state, stage.commands, stage.command_words, now_ns)
+        if state.meta[SEQ] > first_seq:
+            publish(stage.commands, state.meta[SEQ])
+    for i in range(stage.lanes.shape[0]):
+        take(stage, bundle_at(stage.lane, stage.lanes[i]), now_ns, budget)
     if state.meta[SEQ] > first_seq:
-        publish(commands, state.meta[SEQ])
+        announce(stage)
+    durable_seq = load_acquire(stage.board, b.DURABLE_SEQ)
+    if durable_seq != stage.freed_seq[0]:
+        stage.freed_seq[0] = durable_seq
+        for i in range(stage.lanes.shape[0]):
+            free_durable(bundle_at(stage.lane, stage.lanes[i]), durable_seq)
     return state.meta[SEQ] - first_seq
+
+
+@inner
+def announce(stage):
+    """What is sequenced, on the board."""
+    stage.board[b.SEQUENCED_TS_NS] = stage.state.meta[TS_NS]
+    store_release(stage.board, b.SEQUENCED_SEQ, stage.state.meta[SEQ])
 
 
 @entry

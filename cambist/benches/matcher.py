@@ -26,7 +26,7 @@ from cambist.replay.plan import Plan
 from cambist.replay.report import expected_file
 from matcher.events import join_events
 from matcher.hashes import books_hash
-from matcher.kernel import step
+from matcher.kernel import make_stage, step
 from matcher.process import shard_spec, shard_state
 from matcher.state import EVENT_HASH, MatcherState, reset
 from matcher.state import make_state as make_tuple
@@ -58,9 +58,9 @@ class Shard(NamedTuple):
 
     arrays: MatcherState
     state: Bundle
-    commands: Ring
     verdicts: Ring
     events: Ring
+    stage: Bundle
 
 
 class Results(NamedTuple):
@@ -123,7 +123,9 @@ def _fresh(plan: Plan, slots: np.ndarray) -> Shard:
     for name in ("seq", "price_ticks", "qty_lots"):
         verdicts.slots[name][: len(slots)] = slots[name]
     verdicts.slots["code"] = e.VERDICT_OK
-    shard = Shard(make_tuple(arrays), shard_state(arrays), commands, verdicts, events)
+    state = shard_state(arrays)
+    stage = make_stage(state, commands, verdicts, events, 0, 0)
+    shard = Shard(make_tuple(arrays), state, verdicts, events, stage)
     reset(shard.arrays)
     join_events(shard.state, events)
     publish(commands, len(slots))
@@ -132,11 +134,11 @@ def _fresh(plan: Plan, slots: np.ndarray) -> Shard:
 
 def _drive(shard: Shard, until: int, taken: list[np.ndarray] | None = None) -> None:
     """Step until slot ``until`` is done; ``taken`` gets copies of the events."""
-    state, commands, verdicts, events = shard.state, shard.commands, shard.verdicts, shard.events
+    verdicts, events = shard.verdicts, shard.events
     publish(verdicts, until)
     done = int(reader_cursor(events, 0))
     while reader_cursor(verdicts, 0) < until or done != published(events):
-        worked = step(state, commands, verdicts, events, 0, 0, _STEP_SLOTS)
+        worked = step(shard.stage, _STEP_SLOTS)
         last = int(published(events))
         if not worked and last == done:
             raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(verdicts, 0)}")

@@ -63,9 +63,8 @@ class Schedule:
     def __init__(self, engine: FusedEngine, seed: int) -> None:
         self.engine = engine
         self.random = random.Random(seed)
-        self.risk_step = direct(risk_step, engine.risk, engine.rings, 1)
-        first = (engine.matchers[0], engine.commands, engine.verdicts, engine.events[0])
-        self.matcher_step = direct(matcher_step, *first, 1, 0, 1)
+        self.risk_step = direct(risk_step, engine.risk_stage, 1)
+        self.matcher_step = direct(matcher_step, engine.matcher_stages[0], 1)
         self.slots = np.zeros(0, dtype=COMMAND_DTYPE)
         self.ends = np.zeros(0, dtype=np.int64)
         self.at = 0
@@ -119,18 +118,17 @@ class Schedule:
 
     def _risk(self, budget: int) -> int:
         engine = self.engine
-        work = int(self.risk_step(engine.risk, engine.rings, budget))
+        work = int(self.risk_step(engine.risk_stage, budget))
         fault = int(engine.risk.meta[s.FAULT])
         if fault:
             raise EngineFault(f"risk stopped after command {engine.settled_seq}: {s.FAULT_TEXT[fault]}")
         return work
 
     def _matcher(self, k: int) -> Callable[[int], int]:
-        engine = self.engine
-        matcher, ring, kernel = engine.matchers[k], engine.events[k], self.matcher_step
+        stage, kernel = self.engine.matcher_stages[k], self.matcher_step
 
         def step(budget: int) -> int:
-            return int(kernel(matcher, engine.commands, engine.verdicts, ring, 1 + k, k, budget))
+            return int(kernel(stage, budget))
 
         return step
 

@@ -8,11 +8,12 @@ import pytest
 from matcher import state as s
 from matcher.events import join_events
 from matcher.hashes import structure_hashes
-from matcher.kernel import EVENTS_AT_ONCE, step
+from matcher.kernel import EVENTS_AT_ONCE, make_stage, step
 from matcher.state import MatcherState
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
+from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring, private_ring, publish, published, reader_cursor
 from tests.matcher.campaign import LIMITS, MULTIPLIER, Requests
 from tests.matcher.driver import EventReader, Shard, fill_slots, listing, new_state
@@ -32,6 +33,7 @@ class Pipe:
         self.events: Ring = private_ring(EVENT_DTYPE, event_slots, 1, 7)
         self.reader = EventReader(self.events)
         join_events(self.state, self.events)
+        self.stage = make_stage(Bundle(**self.state._asdict()), self.commands, self.verdicts, self.events, 1, 0)
         self.seq = start
 
     def room(self) -> int:
@@ -48,7 +50,7 @@ class Pipe:
         publish(self.verdicts, self.seq if seq is None else seq)
 
     def step(self, limit: int = 64) -> int:
-        return int(step(self.state, self.commands, self.verdicts, self.events, 1, 0, limit))
+        return int(step(self.stage, limit))
 
     def cursors(self) -> tuple[int, int, int]:
         applied = int(self.state.meta[s.APPLIED_SEQ])

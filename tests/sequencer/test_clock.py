@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from sequencer.clock import SlewedClock
+import time
+
+import numpy as np
+
+from protocol import enums as e
+from protocol.jit import entry
+from sequencer import clock as ck
 
 SECOND_NS = 1_000_000_000
+
+
+@entry
+def read(clock: np.ndarray) -> int:
+    return ck.read(clock)
 
 
 class Clocks:
@@ -14,12 +25,29 @@ class Clocks:
         self.monotonic = 5 * SECOND_NS
         self.utc = 1_700_000_000 * SECOND_NS
 
-    def slewed(self, not_before_ns: int = 0) -> SlewedClock:
-        return SlewedClock(lambda: self.monotonic, lambda: self.utc, not_before_ns)
+    def slewed(self, not_before_ns: int = 0) -> Slewed:
+        return Slewed(self, not_before_ns)
 
     def pass_time(self, ns: int) -> None:
         self.monotonic += ns
         self.utc += ns
+
+
+class Slewed:
+    """The sequencer's clock over the two."""
+
+    def __init__(self, clocks: Clocks, not_before_ns: int) -> None:
+        self.clocks = clocks
+        self.words = ck.make_clock(e.CLOCK_LIVE, not_before_ns, given=(clocks.monotonic, clocks.utc))
+
+    def now_ns(self) -> int:
+        self.words[ck.MONOTONIC_NS] = self.clocks.monotonic
+        self.words[ck.REALTIME_NS] = self.clocks.utc
+        return int(read(self.words))
+
+    @property
+    def alarm(self) -> bool:
+        return bool(self.words[ck.ALARM])
 
 
 def test_clock_starts_at_utc_and_runs_with_the_monotonic_clock() -> None:
@@ -67,3 +95,11 @@ def test_clock_continues_from_the_journal_when_utc_is_behind_it() -> None:
     later = clocks.utc + 3600 * SECOND_NS
     clock = clocks.slewed(later)
     assert clock.now_ns() >= later
+
+
+def test_without_given_clocks_the_machines_are_read() -> None:
+    before_ns = time.time_ns()
+    clock = ck.make_clock(e.CLOCK_LIVE)
+    now_ns = int(read(clock))
+    assert before_ns - ck.ALARM_NS < now_ns < time.time_ns() + ck.ALARM_NS
+    assert read(clock) >= now_ns

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from protocol import board as b
 from protocol import build
 from protocol import enums as e
 from protocol.records import COMMAND_DTYPE
 from ringbuf.arena import private_arena
+from ringbuf.board import private_board
 from ringbuf.ring import Ring, advance, private_ring, publish, published
+from sequencer import clock as ck
 from sequencer import core
 
 SOURCE = e.SOURCE_CONTROL
@@ -24,6 +27,10 @@ class Bench:
         self.state.sources[SOURCE] = sequenced
         self.ingress: Ring = private_ring(COMMAND_DTYPE, 256, start=0)
         self.commands: Ring = private_ring(COMMAND_DTYPE, commands)
+        self.board = private_board(b.LINES)
+        self.clock = ck.make_clock(e.CLOCK_LIVE, given=(0, 0))
+        self.lane = core.make_lane(SOURCE, self.ingress)
+        self.stage = core.make_stage(self.state, self.commands, [self.lane], self.board, self.clock)
         self.sent = 0
 
     def send(self, *groups: np.ndarray) -> None:
@@ -34,20 +41,13 @@ class Bench:
         publish(self.ingress, self.sent)
 
     def take(self, now_ns: int = 1, clock: int = e.CLOCK_LIVE, limit: int = 128) -> int:
-        words = self.ingress.slots.view(np.int64).reshape(-1, 16)
-        return int(
-            core.take(self.state, self.ingress, words, self.commands, self._words(), SOURCE, now_ns, clock, limit)
-        )
-
-    def tick(self, now_ns: int) -> int:
-        return int(core.tick(self.state, self.commands, self._words(), now_ns))
+        self.clock[ck.MODE] = clock
+        self.clock[ck.MONOTONIC_NS] = self.clock[ck.REALTIME_NS] = now_ns
+        return int(core.step(self.stage, limit))
 
     def read(self) -> np.ndarray:
         """All that has been published, as long as the ring is not lapped."""
         return self.commands.slots[: int(published(self.commands))].copy()
-
-    def _words(self) -> np.ndarray:
-        return self.commands.slots.view(np.int64).reshape(-1, 16)
 
 
 def cancel(entry_ts_ns: int = 0) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_boundaries_are_sequenced_one_by_one_each_with_its_own_time() -> None:
     bench = Bench()
     bench.send(timer(1, 1_000_000, 3))
     bench.take(now_ns=2_500_000)
-    assert bench.tick(6_000_000) == 3
+    assert bench.take(6_000_000) == 3
     ticks = bench.read()[2:]
     assert ticks["type"].tolist() == [e.TICK] * 3
     assert ticks["ts_ns"].tolist() == [3_000_003, 4_000_003, 5_000_003]
@@ -144,7 +144,7 @@ def test_a_timer_of_period_zero_stops() -> None:
     bench = Bench()
     bench.send(timer(1, 1_000_000), timer(1, 0))
     bench.take(now_ns=1)
-    assert bench.tick(SECOND_NS) == 0
+    assert bench.take(SECOND_NS) == 0
 
 
 @pytest.mark.parametrize(("row", "period"), [(-1, SECOND_NS), (4, SECOND_NS), (1, 999_999), (1, -5)])
@@ -177,7 +177,7 @@ def test_observing_the_commands_rebuilds_the_state_that_wrote_them() -> None:
             timer(int(rng.integers(0, 4)), int(rng.integers(0, 3)) * 2_000_000),
         )
         bench.take(now_ns=now_ns)
-        bench.tick(now_ns)
+        bench.take(now_ns)
     rebuilt = core.make_state(private_arena(core.state_spec(4)))
     core.observe(rebuilt, bench.read())
     assert bench.state.sources.tolist() == rebuilt.sources.tolist()
