@@ -68,20 +68,25 @@ def send_batches(
     if n == 0:
         return 0
     mask = np.int64(ingress.slots.shape[0] - 1)
+    quarter = ingress.slots.shape[0] >> 2
+    filling = True
     unread_max = np.int64(outcomes.slots.shape[0]) >> 3
     base = np.int64(slots[0]["seq"]) - 1
     read = np.int64(reader_cursor(outcomes, reader))
-    at = np.int64(0)
-    end = np.int64(0)
+    at = 0
+    end = 0
     idle = np.int64(0)
     stalled_ns = 0
     while True:
         work = 0
         if end == at and at < n:
-            end = at + min(batch, n - at)
+            end = min(at + batch, n)
             while slots[end - 1]["flags"] & e.FLAG_MORE:
                 end += 1
-        if end > at and room(ingress, end - at) >= end - at:
+        # A full ring is filled again when a quarter of it is free, so that one wake is worth it.
+        wanted = end - at if filling else max(end - at, quarter)
+        filling = end > at and room(ingress, wanted) >= wanted
+        if filling:
             for k in range(at, end):
                 ingress.slots[(base + k) & mask] = slots[k]
             publish(ingress, base + end)
@@ -105,7 +110,7 @@ def send_batches(
         if stalled_ns == 0:
             stalled_ns = now_ns()
         elif now_ns() - stalled_ns > _PATIENCE_NS:
-            return int(at)
+            return at
 
 
 @entry
@@ -199,9 +204,9 @@ def open_loop(
     outcome_mask = np.int64(outcomes.slots.shape[0] - 1)
     before = np.int64(slots[0]["seq"]) - 1
     read = np.int64(published(outcomes))
-    sent = np.int64(0)
-    settled = np.int64(0)
-    durable = np.int64(0)
+    sent = 0
+    settled = 0
+    durable = 0
     begin_ns = now_ns() + _NAP_SLACK_NS
     moved_ns = begin_ns
     while durable < n:
@@ -230,8 +235,7 @@ def open_loop(
                 settled_ns[settled - 1] = time_ns - begin_ns - at_ns[settled - 1]
         if read > first:
             advance(outcomes, reader, read)
-        until = min(settled, disk - before)
-        while durable < until:
+        while durable < settled and durable < disk - before:
             durable_ns[durable] = time_ns - begin_ns - at_ns[durable]
             durable += 1
             moved_ns = time_ns
@@ -242,7 +246,7 @@ def open_loop(
         elif settled == start:
             sched_yield()
             if time_ns - moved_ns > _PATIENCE_NS:
-                return int(durable)
+                return durable
     return n
 
 
