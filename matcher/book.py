@@ -9,12 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from matcher.bits import bit
 from matcher.events import emit, has_room
-from matcher.ids import add_id, remove_id
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
 from matcher.state import (
+    IDS_SHIFT,
     NO_ASK,
     ORDERS_FREE,
     ORDERS_LIVE,
@@ -46,6 +45,8 @@ from protocol.enums import (
     STP_NONE,
 )
 from protocol.reasons import BY_STP
+from ringbuf.bits import bit
+from ringbuf.idtable import add_id, remove_id
 
 _U0: Final = np.uint64(0)
 
@@ -153,7 +154,7 @@ def register(state, slot, order_id, account, instrument):
     order["account_next"] = first
     orders[first]["account_prev"] = slot
     state.accounts[account] = slot
-    add_id(state, order_id, slot)
+    add_id(state.ids, state.meta[IDS_SHIFT], order_id, slot)
     state.books[instrument]["orders"] += 1
 
 
@@ -170,7 +171,7 @@ def forget(state, slot):
     orders[before]["account_next"] = following
     if before == 0:
         state.accounts[account] = following
-    remove_id(state, order["order_id"], slot)
+    remove_id(state.ids, state.meta[IDS_SHIFT], order["order_id"], slot)
     state.books[np.int64(order["instrument"])]["orders"] -= 1
     order["order_id"] = 0
     order["next"] = meta[ORDERS_FREE]

@@ -12,10 +12,10 @@ import numpy as np
 
 from matcher.book import append, crosses, fillable, forget, new_slot, register, trade, unlink
 from matcher.events import emit, has_room
-from matcher.ids import find_order
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
 from matcher.state import (
+    IDS_SHIFT,
     ORDERS_LIVE,
     SCRATCH_COUNT,
     SCRATCH_NEXT,
@@ -70,6 +70,7 @@ from protocol.reasons import (
     QUANTITY_TOO_LOW,
     UNKNOWN_ORDER,
 )
+from ringbuf.idtable import find_id
 
 NONE: Final = np.int64(0)
 # The compiler specializes a function for each literal that it is called with; np.int64 keeps one version of it.
@@ -147,7 +148,7 @@ def enter_order(state, command, verdict):
 @njit_inlined
 def _named_order(state, command):
     """Slot of the order that a cancel or amend names by id, account and instrument, or 0."""
-    slot = find_order(state, command["order_id"])
+    slot = find_id(state.ids, state.meta[IDS_SHIFT], state.orders, 0, command["order_id"])
     order = state.orders[slot]
     if slot != 0 and (order["account"] != command["account"] or order["instrument"] != command["instrument"]):
         return np.int64(0)

@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from matcher.bits import PHI, add, mix, multiply
 from matcher.jit import njit_called, njit_inlined, njit_kernel
 from matcher.state import EVENT_FOLDED, EVENT_HASH, EVENT_LIMIT, EVENT_POSITION
 from protocol.enums import EV_NOTHING
+from ringbuf.bits import PHI, add, mix, multiply
 from ringbuf.ring import publish, published, room
 
 _ODD: Final = (

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from matcher.bits import PHI, add, mix, multiply
 from matcher.jit import njit_kernel
 from matcher.state import EVENT_HASH, ORDERS_USED, MatcherState
+from ringbuf.bits import PHI, add, mix, multiply, prefetch
 
 _ODD: Final = (
     np.uint64(0xE7037ED1A0B428DB),
@@ -23,17 +23,23 @@ _ODD: Final = (
     np.uint64(0xA0761D6478BD642F),
 )
 _MASK: Final = (1 << 64) - 1
+_FORESIGHT: Final = 32
+"""Orders from a prefetch to its use."""
 
 
 @njit_kernel
 def books_hash(state):
     """Hash (uint64) of the listed instruments and of every resting order with the order before it in its level, if any.
 
-    To be taken between commands.
+    To be taken between commands. A scan of all slots ever used: some 15 ns each.
     """
     orders = state.orders
+    used = state.meta[ORDERS_USED]
     total = np.uint64(0)
-    for slot in range(1, state.meta[ORDERS_USED] + 1):
+    for slot in range(1, used + 1):
+        if slot + _FORESIGHT <= used:
+            # Orders come as they lie, those before them from anywhere.
+            prefetch(orders, np.int64(orders[slot + _FORESIGHT]["prev"]))
         order = orders[slot]
         if order["order_id"] == 0:
             continue

@@ -6,12 +6,25 @@ import numpy as np
 
 from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, proceed, reject
 from matcher.events import has_room, publish_events
-from matcher.ids import prefetch_id, prefetch_order
+from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
-from matcher.state import APPLIED_SEQ, SHARD, SHARDS, STAGE, STAGE_IDLE
-from protocol.enums import AMEND, CANCEL, CANCEL_ALL, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
+from matcher.state import (
+    APPLIED_SEQ,
+    CHECKPOINT_BOOKS_HASH,
+    CHECKPOINT_EVENT_HASH,
+    CHECKPOINT_SEQ,
+    EVENT_HASH,
+    IDS_SHIFT,
+    SHARD,
+    SHARDS,
+    STAGE,
+    STAGE_IDLE,
+)
+from protocol.enums import AMEND, CANCEL, CANCEL_ALL, CHECKPOINT, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
 from protocol.reasons import ACCEPTED
+from ringbuf.atomics import store_release
 from ringbuf.bundle import Bundle
+from ringbuf.idtable import prefetch_id, prefetch_row
 from ringbuf.ring import Ring, advance, published, reader_cursor
 
 FORESIGHT: int = 6
@@ -40,10 +53,10 @@ def foresee(state, commands, position, last):
     if position + 2 * FORESIGHT <= last:
         later = commands[(position - 1 + 2 * FORESIGHT) & mask]
         if _is_ours(state.meta, np.int64(later["instrument"])):
-            prefetch_id(state, later["order_id"])
+            prefetch_id(state.ids, state.meta[IDS_SHIFT], later["order_id"])
         sooner = commands[(position - 1 + FORESIGHT) & mask]
         if _is_ours(state.meta, np.int64(sooner["instrument"])):
-            prefetch_order(state, sooner["order_id"])
+            prefetch_row(state.ids, state.meta[IDS_SHIFT], state.orders, 0, sooner["order_id"])
 
 
 @njit_kernel
@@ -73,6 +86,9 @@ def match_command(state, command, verdict, events):
         return True
     kind = np.int64(command["type"])
     instrument = np.int64(command["instrument"])
+    if kind == CHECKPOINT:
+        _keep_checkpoint(state, events, command["seq"])
+        return True
     if not _is_ours(meta, instrument) and not (kind == CANCEL_ALL and instrument == 0):
         return True
     if not has_room(state, events, np.int64(EVENTS_AT_ONCE)):
@@ -92,6 +108,22 @@ def match_command(state, command, verdict, events):
         reject(state, events, command, verdict, np.int64(reason))
         return True
     return meta[STAGE] == STAGE_IDLE or proceed(state, events)
+
+
+@njit_called
+def _keep_checkpoint(state, events, seq):
+    """Publish the hashes as of this command: the events of all before it, and the books.
+
+    The replica reads them at any moment: each store is seen after the one before it, and there is no seq while the
+    hashes change. They follow from the order of commands alone, and add up over shards.
+    """
+    meta = state.meta
+    publish_events(state, events)
+    books = int(np.uint64(books_hash(state)).view(np.int64))
+    store_release(meta, CHECKPOINT_SEQ, 0)
+    store_release(meta, CHECKPOINT_EVENT_HASH, meta[EVENT_HASH])
+    store_release(meta, CHECKPOINT_BOOKS_HASH, books)
+    store_release(meta, CHECKPOINT_SEQ, seq)
 
 
 @njit_called

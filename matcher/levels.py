@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 
-from matcher.bits import PHI, above, add, below, bit, highest, lowest, multiply
 from matcher.jit import njit_called, njit_inlined
 from matcher.state import (
     DEPTH_MAX,
@@ -28,6 +27,7 @@ from matcher.state import (
     NODES_LIVE,
 )
 from protocol.enums import BUY
+from ringbuf.bits import PHI, above, add, below, bit, highest, lowest, multiply
 
 _U0: Final = np.uint64(0)
 _INSTRUMENT: Final = np.uint64(0xD6E8FEB86659FD93)  # odd, to spread instruments over the tables

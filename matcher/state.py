@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ringbuf.idtable import id_shift
+
 LEAF_BITS: Final = 6
 LEAF_PRICES: Final = 64
 """Prices that one leaf covers, one bit each."""
@@ -122,6 +124,9 @@ TAKER_TIF: Final = 36
 TAKER_TYPE: Final = 37
 SCRATCH_NEXT: Final = 38  # cancel-all: next entry of ``scratch`` …
 SCRATCH_COUNT: Final = 39  # … of so many
+CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
+CHECKPOINT_EVENT_HASH: Final = 41
+CHECKPOINT_BOOKS_HASH: Final = 42
 META_WORDS: Final = 64
 
 STAGE_IDLE: Final = 0
@@ -177,7 +182,7 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("levels", LEVEL_DTYPE, (limits.leaves_max + 1) * LEAF_PRICES),
         ("leaves", LEAF_DTYPE, limits.leaves_max + 1),
         ("books", BOOK_DTYPE, limits.instruments_max + 1),
-        # tag << 32 | slot; see ``ids``
+        # tag << 32 | slot; see ``ringbuf.idtable``
         ("ids", np.dtype("<u8"), _table_size(2 * limits.orders_max)),
         # first order of each account
         ("accounts", np.dtype("<u4"), limits.accounts_max + 1),
@@ -203,7 +208,7 @@ def reset(state: MatcherState, shard: int = 0, shards: int = 1) -> None:
             array.view(np.uint8)[:] = 0
     meta[SHARD] = shard
     meta[SHARDS] = shards
-    meta[IDS_SHIFT] = _line_shift(len(state.ids), 32, 3)
+    meta[IDS_SHIFT] = id_shift(len(state.ids))
     meta[LEAF_TABLE_SHIFT] = _line_shift(len(state.leaf_table), 64, 4)
     meta[NODE_SHIFT] = _line_shift(len(state.nodes), 64, 0)
     state.books["best_ticks"][:, 1] = NO_ASK

@@ -130,7 +130,7 @@ class FusedEngine:
         ]
 
     def feed(self, slots: np.ndarray, on_outcomes: Callable[[np.ndarray], None] | None = None) -> None:
-        """Apply command slots (seq and ts_ns are stamped, groups are whole) until all are settled.
+        """Apply command slots (seq and ts_ns are stamped, groups are whole) until all are settled and every matcher has passed them.
 
         ``on_outcomes`` receives copies of the outcomes, in order. Raises EngineFault.
         """
@@ -172,13 +172,16 @@ class FusedEngine:
         return work
 
     def step_until_settled(self, on_outcomes: Callable[[np.ndarray], None] | None = None) -> None:
-        """Step until every command fed is settled; a step without work before that is a fault."""
+        """Step until every command fed is settled, and every matcher past it; a step without work before that is a fault.
+
+        A matcher may lag behind what is settled by commands that no matcher answers. Listings and checkpoints are among them.
+        """
         if self._drains and on_outcomes is None:
             self._checked(self._steps_and_drain.until(self.risk.meta, risk_state.SETTLED, self.last_seq))
             if self.settled_seq < self.last_seq:
                 raise EngineFault(self._standstill())
-        while self.settled_seq < self.last_seq:
-            if self.step(on_outcomes) == 0 and self.settled_seq < self.last_seq:
+        while self.applied_seq < self.last_seq:
+            if self.step(on_outcomes) == 0 and self.applied_seq < self.last_seq:
                 raise EngineFault(self._standstill())
 
     def _checked(self, work: int) -> int:
@@ -204,6 +207,11 @@ class FusedEngine:
     def settled_seq(self) -> int:
         """Last command slot settled."""
         return int(self.risk.meta[risk_state.SETTLED])
+
+    @property
+    def applied_seq(self) -> int:
+        """Last command slot settled that every matcher has passed."""
+        return min(self.settled_seq, *(int(matcher.meta[matcher_state.APPLIED_SEQ]) for matcher in self.matchers))
 
     def hashes(self) -> dict[str, int]:
         """Hashes by named structure as of the last settled command; see ``hashes_of``."""

@@ -6,22 +6,19 @@ A difference raises an alarm on the board and names the structure. What the live
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from persistence.checkpoints import CHECKPOINTS_FILE, Publishers, attach_publishers, differing, keep, publishers_of
 from persistence.fused import FusedEngine
 from persistence.journal.reader import JournalReader
 from persistence.recovery import warm
 from protocol import board as b
 from protocol.instance import Context
 from protocol.readers import ready_word
-from protocol.records import COMMAND_SCHEMA
-from ringbuf.arena import attach_arena
 from ringbuf.atomics import load_acquire, store_release
 from ringbuf.board import BoardFile, claim_line
 from ringbuf.errors import RingError
@@ -29,29 +26,7 @@ from ringbuf.loop import run_loop
 from ringbuf.waiting import ADAPTIVE
 from risk import state as s
 
-__all__ = ["CHECKPOINTS_FILE", "HASHES", "Replica", "checkpoint_of", "main", "warm"]
-
-CHECKPOINTS_FILE = "checkpoints.jsonl"
-HASHES = (
-    ("verdicts", s.CHECKPOINT_VERDICT_HASH),
-    ("outcomes", s.CHECKPOINT_OUTCOME_HASH),
-    ("state", s.CHECKPOINT_STATE_HASH),
-)
-
-
-def checkpoint_of(meta: Any) -> dict[str, int]:
-    """The last checkpoint that risk settled: its seq and hashes."""
-    found = {"seq": int(meta[s.CHECKPOINT_SEQ])}
-    found.update({name: int(meta[word]) for name, word in HASHES})
-    return found
-
-
-def live_checkpoint(meta: Any) -> dict[str, int] | None:
-    """The same of an engine that runs; None while it is just publishing one."""
-    before = int(load_acquire(meta, s.CHECKPOINT_SEQ))
-    found = {"seq": before}
-    found.update({name: int(load_acquire(meta, word)) for name, word in HASHES})
-    return found if before and before == int(load_acquire(meta, s.CHECKPOINT_SEQ)) else None
+__all__ = ["Replica", "main", "warm"]
 
 
 class Replica:
@@ -60,16 +35,17 @@ class Replica:
     Parameters
     ----------
     context : of the process; its epoch is the one in which the replica starts
-    attach : gives risk's meta (int64) of the live engine of an epoch; RingError where that epoch is over
+    attach : gives where the live engine of an epoch publishes; RingError where that epoch is over
     board : the instance's board
     """
 
-    def __init__(self, context: Context, attach: Callable[[int], Any], board: Any) -> None:
+    def __init__(self, context: Context, attach: Callable[[int], Publishers], board: Any) -> None:
         self._reader = JournalReader(context.journal_dir)
         self._engine = FusedEngine(context.engine)
+        self._own = publishers_of(self._engine)
         self._attach = attach
         self._epoch = 0
-        self._live: Any = None
+        self._live: Publishers | None = None
         self._board = board
         self._compared = 0
         self._file = Path(context.home) / CHECKPOINTS_FILE
@@ -100,30 +76,31 @@ class Replica:
             self._epoch = epoch
 
     def _compare(self) -> int:
-        own = checkpoint_of(self._engine.risk.meta)
-        if own["seq"] <= self._compared:
+        seq = int(self._engine.risk.meta[s.CHECKPOINT_SEQ])
+        if seq <= self._compared:
             return 0
         self._follow_epoch()
         if self._live is None:
             return 0
-        live = live_checkpoint(self._live)
-        if live is None or live["seq"] < own["seq"]:
+        if self._live.newest() > seq:
+            # Part of the live engine has passed a later checkpoint already: that one is compared when it is reached here.
+            self._compared = seq
             return 0
-        if live["seq"] > own["seq"]:
-            # The live engine has settled a later checkpoint already: that one is compared when it is reached here.
-            self._compared = own["seq"]
+        live = self._live.at(seq)
+        if live is None:
             return 0
-        self._compared = own["seq"]
-        different = [name for name, _ in HASHES if own[name] != live[name]]
+        self._compared = seq
+        own = self._own.at(seq)
+        assert own is not None, "after feed every matcher has passed what is settled"
+        different = differing(own, live)
         broken = self._engine.unbalanced_asset()
         if different or broken:
             store_release(self._board, b.DIVERGED, 1)
             what = f"{', '.join(different)} differ" if different else f"asset {abs(broken)} is not balanced"
-            msg = f"replica and live engine at checkpoint {own['seq']}: {what}; live {live}, replica {own}"
+            msg = f"replica and live engine at checkpoint {seq}: {what}; live {live}, replica {own}"
             raise RuntimeError(msg)
-        with self._file.open("a") as file:
-            file.write(json.dumps(live) + "\n")
-        store_release(self._board, b.VERIFIED_SEQ, own["seq"])
+        keep(self._file, live)
+        store_release(self._board, b.VERIFIED_SEQ, seq)
         return 1
 
 
@@ -131,12 +108,7 @@ def main(context: Context) -> int:
     """Follow the journal until told to stop."""
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
-    spec = s.state_spec(context.engine.limits, context.engine.rings.window)
-
-    def attach(epoch: int) -> Any:
-        return attach_arena(msgspec.structs.replace(context, epoch=epoch).risk_state, spec, COMMAND_SCHEMA)["meta"]
-
-    replica = Replica(context, attach, board)
+    replica = Replica(context, partial(attach_publishers, context), board)
     store_release(board, ready_word(context.line), os.getpid())
     run_loop(board, context.line, ADAPTIVE, replica.step, b.STOP)
     return 0

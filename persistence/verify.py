@@ -11,12 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from persistence.checkpoints import CHECKPOINTS_FILE, differing, kept, publishers_of
 from persistence.fused import EngineFault, FusedEngine
 from persistence.journal.errors import JournalError
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import scan
 from persistence.recovery import load_limits
-from persistence.replica import CHECKPOINTS_FILE, checkpoint_of
 from protocol import board as b
 from protocol.instance import SHARED_MEMORY, Engine, instance_name
 from ringbuf.atomics import load_acquire
@@ -51,8 +51,9 @@ def verify(home: Path, *, progress: bool = False) -> dict[str, Any]:
         raise FileNotFoundError(msg)
     live_seq = _durable_seq_of_running(home)
     last_seq = live_seq if live_seq is not None else scan(journal).last_seq
-    checkpoints = _checkpoints(home / CHECKPOINTS_FILE)
+    checkpoints = kept(home / CHECKPOINTS_FILE)
     engine = FusedEngine(Engine(limits=load_limits(home)))
+    published = publishers_of(engine)
     problems: list[str] = []
     compared: set[int] = set()
     started = time.perf_counter()
@@ -61,14 +62,15 @@ def verify(home: Path, *, progress: bool = False) -> dict[str, Any]:
         for slots in JournalReader(journal, to_seq=last_seq) if last_seq else ():
             engine.feed(slots)
             bar.update(task, completed=engine.settled_seq)
-            own = checkpoint_of(engine.risk.meta)
-            wanted = checkpoints.get(own["seq"])
-            if wanted is not None and own["seq"] not in compared:
-                compared.add(own["seq"])
+            seq = published.newest()
+            wanted = checkpoints.get(seq)
+            if wanted is not None and seq not in compared:
+                compared.add(seq)
+                own = published.at(seq)
+                assert own is not None, "after feed risk and every matcher stand at the same checkpoint"
                 problems += [
-                    f"checkpoint {own['seq']}: {name} rebuilt {own[name]}, live {wanted[name]}"
-                    for name in ("verdicts", "outcomes", "state")
-                    if own[name] != wanted[name]
+                    f"checkpoint {seq}: {name} rebuilt {own[name]}, live {wanted[name]}"
+                    for name in differing(own, wanted)
                 ]
     broken = engine.unbalanced_asset()
     if broken:
@@ -91,13 +93,6 @@ def _durable_seq_of_running(home: Path) -> int | None:
     except (RingError, OSError):
         return None
     return int(load_acquire(board, b.DURABLE_SEQ)) or None
-
-
-def _checkpoints(path: Path) -> dict[int, dict[str, int]]:
-    if not path.exists():
-        return {}
-    found = (json.loads(line) for line in path.read_text().splitlines() if line.endswith("}"))
-    return {c["seq"]: c for c in found}
 
 
 def _progress(shown: bool) -> Progress:

@@ -4,6 +4,7 @@ A specification is a sequence of ``(name, dtype, shape)``; every array begins on
 first. Files are sparse, for most of a large pool is never touched.
 """
 
+import contextlib
 import hashlib
 import mmap
 import struct
@@ -83,8 +84,11 @@ def attach_arena(path: Path | str, spec: ArenaSpec, schema_hash: int) -> dict[st
 
 
 def private_arena(spec: ArenaSpec) -> dict[str, np.ndarray]:
-    """The arrays of ``spec`` by name on private memory, zero; pages that are never touched take none."""
+    """The arrays of ``spec`` by name on private memory, zero; pages (large ones, where there are) that are never touched take none."""
     mapping = mmap.mmap(-1, max(1, arena_size(spec)), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # A table of pages of 4 KiB is more than the processor keeps at hand for state that is read at random. Only a wish.
+    with contextlib.suppress(OSError):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
     return _views(mapping, spec, 0)
 
 

@@ -39,6 +39,8 @@ _bundles: weakref.WeakValueDictionary[int, Bundle] = weakref.WeakValueDictionary
 class Bundle:
     """Named arrays behind one pointer; see the module's text. ``Bundle(holds=array, commands=ring)``."""
 
+    address: int
+
     def __init__(self, **members: Any) -> None:
         words: list[int] = []
         for name, member in members.items():

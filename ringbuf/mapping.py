@@ -10,7 +10,15 @@ import numpy.typing as npt
 
 from ringbuf.errors import RingExistsError, RingInUseError, RingMissingError, RingSpaceError, RingTruncatedError
 
-__all__ = ["close_map", "create_file", "free_bytes", "map_file", "process_is_alive", "process_start_ticks", "view"]
+__all__ = [
+    "close_map",
+    "create_file",
+    "free_bytes",
+    "map_file",
+    "process_is_alive",
+    "process_start_ticks",
+    "view",
+]
 
 
 def free_bytes(directory: Path) -> int:

@@ -11,6 +11,7 @@ The header is an int64 array. What different parties write lies two lines (256 b
 together.
 """
 
+import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -285,7 +286,10 @@ def private_ring(
         words[READER_BELLS + reader] = line
         if line != NO_BELL:
             words[BELL_MASK] |= 1 << reader
-    return Ring(words, np.zeros(capacity, dtype=dtype), private_board() if board is None else board)
+    slots = np.zeros(capacity, dtype=dtype)
+    # Every page is there before the first slot is written, so that the system does not make them one by one in a hot path.
+    slots.view(np.uint8)[:: mmap.PAGESIZE] = 0
+    return Ring(words, slots, private_board() if board is None else board)
 
 
 def fill_header(words: np.ndarray, slot_size: int, capacity: int, schema_hash: int, epoch: int, start: int) -> None:

@@ -16,9 +16,12 @@ from protocol.hashing import roll
 from protocol.jit import entry, inner
 from ringbuf.atomics import store_release
 from ringbuf.bank import bank_advance, bank_cursor, bank_published, bank_slot
+from ringbuf.bits import prefetch
+from ringbuf.idtable import prefetch_row
 from ringbuf.loop import STOPPED
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
+from risk.ledger import foresee_hold
 from risk.outcomes import emit_count, emit_rejected
 from risk.reserve import WAIT, reserve_command
 from risk.scopes import examine_touched_scopes
@@ -26,6 +29,8 @@ from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_
 
 OUTCOMES_PER_STEP: Final = 4
 """Most outcomes that one event settles: a new order, its ids, and both sides of a trade."""
+FORESIGHT: Final = 4
+"""Events, or commands, from a prefetch to what needs it: enough to hide a cache miss."""
 _NO_SHARD: Final = -1
 _ALL_SHARDS: Final = -2
 _LARGEST: Final = (1 << 63) - 1
@@ -61,6 +66,16 @@ def shard_of(rings, c):
 
 
 @inner
+def foresee_event(state, rings, shard, cursor, end):
+    """Prefetch what settling the events behind ``cursor`` will need: the hold that an event names, and the order's place in the index."""
+    if cursor + FORESIGHT < end:
+        event = rings.event_slots[bank_slot(rings.event_words, rings.event_slots, shard, cursor + FORESIGHT)]
+        if event["hold"] >= 0:
+            prefetch(state.holds, np.int64(event["hold"]))
+        foresee_hold(state, event["order_id"])
+
+
+@inner
 def settle_from_shard(state, rings, c, pending, shard, budget):
     """Settle events of one shard for the command; returns (events taken, whether the command is done)."""
     cursor = bank_cursor(rings.event_words, shard)
@@ -69,6 +84,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
     done = False
     cancels = c["type"] == e.CANCEL or c["type"] == e.CANCEL_ALL
     while cursor < end and not done:
+        foresee_event(state, rings, shard, cursor, end)
         wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
         if room(rings.outcomes, wanted) < wanted:
             break
@@ -223,6 +239,17 @@ def keep_ids(state, rings, seq, pending):
 
 
 @inner
+def foresee_command(state, rings, seq, end):
+    """Prefetch what reserving the commands behind ``seq`` will need: an order's place in the index, then the hold that an amend names."""
+    mask = rings.commands.slots.shape[0] - 1
+    if seq + 2 * FORESIGHT <= end:
+        foresee_hold(state, rings.commands.slots[(seq - 1 + 2 * FORESIGHT) & mask]["order_id"])
+        sooner = rings.commands.slots[(seq - 1 + FORESIGHT) & mask]
+        if sooner["type"] == e.AMEND:
+            prefetch_row(state.order_index, state.meta[s.INDEX_SHIFT], state.holds, 1, sooner["order_id"])
+
+
+@inner
 def reserve_step(state, rings, budget):
     """Reserve up to ``budget`` commands; publish their verdicts. Returns the work done."""
     meta = state.meta
@@ -239,6 +266,7 @@ def reserve_step(state, rings, budget):
             or room(rings.verdicts, unpublished + slots) < unpublished + slots
         ):
             break
+        foresee_command(state, rings, seq, end)
         pending = state.pending[seq & (window - 1)]
         code = reserve_command(state, rings, seq, pending)
         if code == WAIT:

@@ -8,6 +8,7 @@ from numba import config
 from protocol.enums import HOLD_FREE as STATE_FREE
 from protocol.jit import inner
 from ringbuf.atomics import fence_release, store_release
+from ringbuf.idtable import add_id, find_id, prefetch_id, remove_id
 from risk.state import (
     BALANCE_WORDS,
     FAULT,
@@ -16,6 +17,7 @@ from risk.state import (
     HOLD_FREE,
     HOLDS_HIGH,
     HOLDS_USED,
+    INDEX_SHIFT,
     INFLIGHT,
     LOCKED,
     ROW_SEQ,
@@ -80,15 +82,13 @@ home_of = _home_plain if config.DISABLE_JIT else _home_compiled
 @inner
 def find_hold(state, order_id):
     """Hold row of an order in flight or live, -1 where there is none."""
-    index = state.order_index
-    mask = index.shape[0] - 1
-    i = home_of(order_id, mask)
-    while index[i] != 0:
-        hold = np.int64(index[i]) - 1
-        if state.holds[hold]["order_id"] == order_id:
-            return hold
-        i = (i + 1) & mask
-    return -1
+    return find_id(state.order_index, state.meta[INDEX_SHIFT], state.holds, 1, order_id) - 1
+
+
+@inner
+def foresee_hold(state, order_id):
+    """Prefetch where the index has an order, or will have it."""
+    prefetch_id(state.order_index, state.meta[INDEX_SHIFT], order_id)
 
 
 @inner
@@ -110,34 +110,14 @@ def take_hold(state, order_id):
     assert hold < state.holds.shape[0]
     meta[HOLDS_USED] += 1
     state.holds[hold]["order_id"] = order_id
-    index = state.order_index
-    mask = index.shape[0] - 1
-    i = home_of(order_id, mask)
-    while index[i] != 0:
-        i = (i + 1) & mask
-    index[i] = hold + 1
+    add_id(state.order_index, state.meta[INDEX_SHIFT], order_id, hold + 1)
     return hold
 
 
 @inner
 def drop_hold(state, hold):
-    """Give a hold row back and take it out of the index (backward-shift deletion keeps every probe path whole)."""
-    index = state.order_index
-    mask = index.shape[0] - 1
-    i = home_of(state.holds[hold]["order_id"], mask)
-    while index[i] != hold + 1:
-        assert index[i] != 0
-        i = (i + 1) & mask
-    j = i
-    while True:
-        j = (j + 1) & mask
-        if index[j] == 0:
-            break
-        home = home_of(state.holds[np.int64(index[j]) - 1]["order_id"], mask)
-        if ((j - home) & mask) >= ((j - i) & mask):
-            index[i] = index[j]
-            i = j
-    index[i] = 0
+    """Give a hold row back and take it out of the index."""
+    remove_id(state.order_index, state.meta[INDEX_SHIFT], state.holds[hold]["order_id"], hold + 1)
     row = state.holds[hold]
     row["state"] = STATE_FREE
     row["order_id"] = 0

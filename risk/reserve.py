@@ -19,13 +19,15 @@ from protocol.instruments import bands_are_valid, fees_are_valid, listing_is_val
 from protocol.jit import inner
 from risk import state as s
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
-from risk.orders import amend_difference, band_limits, order_hold
+from risk.orders import amend_difference, band_limits, limit_hold, order_hold
 from risk.outbox import cause_is_settled, tick_off_reserve
 
 WAIT: Final = -1
 NO_BARRIER: Final = (1 << 63) - 1
 """No barrier covers what is read: only the exact state will do."""
 TIMER_PERIOD_MIN_NS: Final = 1_000_000
+AMENDS_INFLIGHT_MAX: Final = 255
+"""Of one order; the next one waits."""
 
 
 @inner
@@ -263,7 +265,7 @@ def reserve_amend(state, c, seq, pending):
         if code != 0:
             # Known only once the order is known to rest: otherwise the matcher's UNKNOWN_ORDER comes first.
             return code if exact else WAIT
-    if h["amends_inflight"] > 0:
+    if h["amends_inflight"] == AMENDS_INFLIGHT_MAX:
         return WAIT
     need = amend_need(h, price, total, row, exact)
     balance = balance_row(state, account, row["quote"] if h["side"] == e.BUY else row["base"])
@@ -272,7 +274,7 @@ def reserve_amend(state, c, seq, pending):
     pending["hold"] = hold
     pending["inflight_units"] = need
     pending["balance"] = balance
-    h["amends_inflight"] = 1
+    h["amends_inflight"] += 1
     promise(state, balance, need)
     state.accounts[account]["activity"] += 1
     return 0
@@ -283,9 +285,12 @@ def amend_need(h, price, total, row, exact):
     """What an amend may need on top of the order's hold, never below zero: exactly, or at the worst of what may be gone meanwhile.
 
     The difference is linear in the lots that are gone, so the worst is at one end: what is gone in the settled state, or all but one lot.
+    Behind another amend in flight nobody knows what the order holds by then: at worst nothing.
     """
     k = row["multiplier"]
     lot_atoms = row["lot_atoms"]
+    if h["amends_inflight"] > 0:
+        return limit_hold(h["side"], price, total, k, lot_atoms)
     gone = h["traded_lots"] + h["prevented_lots"]
     if total <= gone:
         return 0

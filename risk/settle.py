@@ -238,7 +238,7 @@ def begin_amend(state, rings, c, pending, event):
     if promised >= 0:
         state.accounts[c["account"]]["activity"] -= 1
         if state.holds[promised]["order_id"] == c["order_id"]:
-            state.holds[promised]["amends_inflight"] = 0
+            state.holds[promised]["amends_inflight"] -= 1
     if event["kind"] == e.EV_REJECTED:
         emit_rejected(state, rings, c, event["reason"])
         return True

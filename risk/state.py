@@ -14,6 +14,7 @@ import numpy as np
 from protocol.instance import Limits
 from protocol.records import SLOT_BYTES
 from ringbuf.bundle import Bundle
+from ringbuf.idtable import id_shift
 
 # --- balances: int64[(accounts + 1) * (assets + 1) * 8], one cache line a row, guarded by a sequence lock for readers -----------------
 FREE: Final = 0  # settle
@@ -166,6 +167,7 @@ FAULT: Final = 26  # number of a broken invariant; the engine stops
 WAITED_SEQ: Final = 27  # last command that waited for exact state, counted once
 ACCOUNTS_HIGH: Final = 28  # settle: highest account number
 TOUCHED_SCOPES: Final = 29  # settle: scopes that the command touched and that are not examined yet
+INDEX_SHIFT: Final = 30  # of ``order_index``
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -211,7 +213,7 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("samples_e8", i8, (limits.instruments + 1, REFERENCE_SAMPLES)),
         ("holds", HOLD_DTYPE, (limits.orders,)),
         ("hold_ids", i8, (limits.orders, HOLD_ID_WORDS)),
-        ("order_index", np.dtype("<i4"), (table_capacity(limits.orders),)),
+        ("order_index", np.dtype("<u8"), (table_capacity(limits.orders),)),  # number hold + 1; see ``ringbuf.idtable``
         ("withdrawals", WITHDRAWAL_DTYPE, (table_capacity(limits.withdrawal_holds),)),
         ("pending", PENDING_DTYPE, (window,)),
         ("timer_periods_ns", i8, (limits.timers,)),
@@ -229,5 +231,6 @@ def reset(state: Bundle) -> None:
     from protocol.hashing import ROLL_START
 
     state.meta[HOLD_FREE] = -1
+    state.meta[INDEX_SHIFT] = id_shift(len(state.order_index))
     state.meta[VERDICT_HASH] = ROLL_START
     state.meta[OUTCOME_HASH] = ROLL_START

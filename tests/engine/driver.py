@@ -20,6 +20,7 @@ from protocol import build
 from protocol import enums as e
 from protocol.instance import Engine, Limits, Rings
 from protocol.records import COMMAND_DTYPE
+from ringbuf.idtable import id_shift
 from ringbuf.ring import FIRST_READER, PUBLISHED, READER_CURSOR
 from risk import state as s
 from risk.kernel import step as risk_step
@@ -223,10 +224,13 @@ def check_settled(engine: FusedEngine) -> None:
 def _indexed(index: np.ndarray, holds: np.ndarray, order_id: int) -> int:
     """Hold row that the index finds for an order, -1 where its probe path ends without one."""
     mask = len(index) - 1
-    at = ((order_id * 0x9E3779B97F4A7C15) % (1 << 64) >> 32) & mask
+    tag = (((order_id >> 3) * 0x9E3779B97F4A7C15) % (1 << 64) >> 35) << 3 | order_id & 7
+    at = (tag >> id_shift(len(index))) << 3 | order_id & 7
     while index[at]:
-        if holds["order_id"][index[at] - 1] == order_id:
-            return int(index[at]) - 1
+        row = (int(index[at]) & 0xFFFFFFFF) - 1
+        if holds["order_id"][row] == order_id:
+            assert int(index[at]) >> 32 == tag
+            return row
         at = (at + 1) & mask
     return -1
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from matcher import state as m
+from persistence.checkpoints import publishers_of
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.records import OUTCOME_IDS
-from risk import state as s
 from tests.engine.campaign import variants
 from tests.engine.driver import LIMITS, TINY, Run, Variant
 from tests.engine.operators import (
@@ -80,17 +81,29 @@ def test_client_order_id_of_36_characters_follows_the_order_whole() -> None:
     assert market.groups[-1]["order_id"][0] == ids["order_id"]
 
 
-def test_checkpoint_publishes_the_same_hashes_in_every_schedule() -> None:
+def test_checkpoint_publishes_the_same_hashes_in_every_schedule_and_over_any_shards() -> None:
     market = Market(7, 500)
     market.checkpoint()
-    at = market.groups[-1]["seq"][0]
+    at = int(market.groups[-1]["seq"][0])
     market.tick()
     seen = set()
     for variant in variants(7):
-        meta = MarketRun(market.groups, variant).run.engine.risk.meta
-        assert at == meta[s.CHECKPOINT_SEQ]
-        seen.add(tuple(meta[[s.CHECKPOINT_VERDICT_HASH, s.CHECKPOINT_OUTCOME_HASH, s.CHECKPOINT_STATE_HASH]].tolist()))
+        engine = MarketRun(market.groups, variant).run.engine
+        engine.step_until_settled()
+        published = publishers_of(engine)
+        assert at == published.newest()
+        found = published.at(at)
+        assert found is not None, variant.name
+        seen.add(tuple(found.items()))
     assert 1 == len(seen)
+
+
+def test_feed_leaves_no_matcher_behind() -> None:
+    market = Market(13, 80)
+    for _ in range(40):  # two slots each, and no matcher answers
+        market.office(build.deposit(1, 1, 1, *WHO))
+    engine = MarketRun(market.groups, Variant("behind", 3, 7), parts=1).run.engine
+    assert [engine.last_seq] * 3 == [matcher.meta[m.APPLIED_SEQ] for matcher in engine.matchers]
 
 
 def test_group_of_128_slots_passes_rings_of_the_smallest_size() -> None:

@@ -13,6 +13,7 @@ import pytest
 from cambist import procfs
 from cambist.home import Home
 from gateway.control.client import ControlClient
+from persistence.checkpoints import CHECKPOINTS_FILE, STRUCTURES, kept
 from tests.live.support import cambist, settings_file, up
 
 TABLES = {
@@ -238,6 +239,9 @@ def test_status_has_processes_seqs_and_instruments(home: Home) -> None:
     for name in ("sequenced", "durable", "settled", "replicated", "verified"):
         assert state["seqs"][name] >= seq, name
     assert [("OREUSD", "open"), ("HALTED", "halted")] == [(row["symbol"], row["state"]) for row in state["instruments"]]
+    checkpoints = kept(home.path / CHECKPOINTS_FILE)
+    assert max(checkpoints) >= state["seqs"]["verified"]
+    assert all({"seq", *STRUCTURES} == checkpoint.keys() for checkpoint in checkpoints.values())
 
 
 def test_a_second_start_of_a_home_names_who_holds_it(home: Home) -> None:

@@ -193,6 +193,74 @@ def drive(pipe: Pipe, requests: list[Request], rng: random.Random) -> list[tuple
     return told + pipe.reader.take()
 
 
+def checkpoint_of(state: MatcherState) -> tuple[int, int, int]:
+    """Seq, and the hashes of events and of books, that the shard has published."""
+    words = (s.CHECKPOINT_SEQ, s.CHECKPOINT_EVENT_HASH, s.CHECKPOINT_BOOKS_HASH)
+    seq, events, books = (int(state.meta[word]) for word in words)
+    return seq, events % (1 << 64), books % (1 << 64)
+
+
+def hashes_as_published(state: MatcherState) -> tuple[int, int]:
+    hashes = structure_hashes(state)
+    return hashes["events"], hashes["books"]
+
+
+def test_checkpoint_publishes_events_and_books_as_of_its_place_within_a_batch() -> None:
+    settled = Pipe(event_slots=32)
+    at_once = Pipe(event_slots=32)
+    requests = [listing(1), buy(1), buy(2), buy(3, price=101), Request(e.LIMIT, 4, 2, 1, e.SELL, 101, 3)]
+    for q in requests:
+        for pipe in (settled, at_once):
+            pipe.put(q)
+    settled.judge()
+    settled.step()
+    due = hashes_as_published(settled.state)
+    for q in (Request(e.CHECKPOINT), buy(5), Request(e.CANCEL, 1, 1, 1)):
+        at_once.put(q)
+    at_once.judge()
+    assert (0, 0, 0) == checkpoint_of(at_once.state)
+    at_once.step()
+    assert (6, *due) == checkpoint_of(at_once.state)
+    assert all(now != then for now, then in zip(hashes_as_published(at_once.state), due, strict=True))
+    at_once.put(Request(e.CHECKPOINT))
+    at_once.judge()
+    assert 1 == at_once.step(), "a checkpoint says nothing"
+    assert (9, *hashes_as_published(at_once.state)) == checkpoint_of(at_once.state)
+
+
+def test_checkpoint_behind_a_paused_command_waits_for_its_end() -> None:
+    pipe = Pipe(event_slots=EVENTS_AT_ONCE)
+    for order_id in range(1, 6):
+        pipe.put(buy(order_id, price=order_id))
+        pipe.judge()
+        pipe.step()
+        pipe.reader.take()
+    pipe.put(Request(e.CANCEL_ALL, account=1))
+    pipe.put(Request(e.CHECKPOINT))
+    pipe.judge()
+    pipe.step()
+    assert (0, 0, 0) == checkpoint_of(pipe.state)
+    while pipe.cursors()[0] < pipe.seq:
+        pipe.reader.take()
+        pipe.step()
+    assert (7, *hashes_as_published(pipe.state)) == checkpoint_of(pipe.state)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_checkpoints_of_shards_add_up_to_that_of_one(seed: int) -> None:
+    requests = requests_for(seed, 400)
+    for at in (400, 300, 100):
+        requests.insert(at, Request(e.CHECKPOINT))
+    rng = random.Random(seed)
+    one = Pipe(event_slots=64)
+    shards = [Pipe(64, shard, 3) for shard in range(3)]
+    for pipe in (one, *shards):
+        drive(pipe, requests, rng)
+    seqs, *hashes = zip(*(checkpoint_of(pipe.state) for pipe in shards), strict=True)
+    assert {403} == set(seqs)
+    assert checkpoint_of(one.state) == (403, *(sum(parts) % (1 << 64) for parts in hashes))
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_portions_make_no_difference(seed: int) -> None:
     requests = requests_for(seed, 600)

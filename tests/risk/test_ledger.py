@@ -1,6 +1,7 @@
 """Rows of the ledger against dicts, under random operations on tables whose keys collide."""
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from numba import njit
 from protocol.instance import Limits
 from ringbuf.arena import private_arena
 from ringbuf.bundle import Bundle
+from ringbuf.idtable import id_shift
 from risk import ledger
 from risk import state as s
 
@@ -67,15 +69,20 @@ def post(state, account, asset, free, locked, seq):
     ledger.post(state, ledger.balance_row(state, account, asset), free, locked, seq)
 
 
-def colliding_ids(rng: random.Random, mask: int) -> list[int]:
+def hold_home(key: int, mask: int) -> int:
+    tag = (((key >> 3) * 0x9E3779B97F4A7C15) % (1 << 64) >> 35) << 3 | key & 7
+    return (tag >> id_shift(mask + 1)) << 3 | key & 7
+
+
+def withdrawal_home(key: int, mask: int) -> int:
+    return ((key * 0x9E3779B97F4A7C15) % (1 << 64) >> 32) & mask
+
+
+def colliding_ids(rng: random.Random, mask: int, home: Callable[[int, int], int]) -> list[int]:
     """Ids of producers, most of them with neighbouring homes at the end of the table, so that probe paths run into one another and wrap."""
-
-    def home(key: int) -> int:
-        return ((key * 0x9E3779B97F4A7C15) % (1 << 64) >> 32) & mask
-
     ids = [source << 40 | n for source in (2, 8, 63) for n in range(1, 2_000)]
     rng.shuffle(ids)
-    crowd = [key for key in ids if home(key) in {mask - 1, mask, 0}][:18]
+    crowd = [key for key in ids if home(key, mask) in {mask - 1, mask, 0}][:18]
     return crowd + ids[:8]
 
 
@@ -101,7 +108,7 @@ def operations(rng: random.Random, ids: list[int], count: int, most: int) -> tup
 def test_hold_index_finds_what_a_dict_finds(seed: int) -> None:
     rng = random.Random(seed)
     state = empty_state()
-    ids = colliding_ids(rng, len(state.order_index) - 1)
+    ids = colliding_ids(rng, len(state.order_index) - 1, hold_home)
     ops, states = operations(rng, ids, 2_000, ROWS)
     out = np.zeros(len(ops), dtype=np.int64)
     do_holds(state, ops, out)
@@ -127,7 +134,7 @@ def test_hold_index_finds_what_a_dict_finds(seed: int) -> None:
 def test_withdrawal_table_finds_what_a_dict_finds(seed: int) -> None:
     rng = random.Random(seed)
     state = empty_state()
-    ids = colliding_ids(rng, len(state.withdrawals) - 1)
+    ids = colliding_ids(rng, len(state.withdrawals) - 1, withdrawal_home)
     ops, states = operations(rng, ids, 2_000, len(state.withdrawals) // 2)
     out = np.zeros(len(ops), dtype=np.int64)
     do_withdrawals(state, ops, out)

@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numba.extending import lower_builtin, type_callable
 
-from matcher.jit import njit_inlined
+_inlined = njit(forceinline=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 PHI: Final = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio, odd: the multiplier of Fibonacci hashing (Knuth, TAOCP 6.4)."""
@@ -92,12 +92,12 @@ def _compiled_leading_zeros(word):
     return leading_zeros(word)
 
 
-@njit_inlined
+@_inlined
 def _multiply_compiled(a, b):
     return np.uint64(a) * np.uint64(b)
 
 
-@njit_inlined
+@_inlined
 def _add_compiled(a, b):
     return np.uint64(a) + np.uint64(b)
 
@@ -117,7 +117,7 @@ add = _add_plain if config.DISABLE_JIT else _add_compiled
 """``add(a, b)``: the sum of two integers modulo 2^64, as uint64."""
 
 
-@njit_inlined
+@_inlined
 def mix(word):
     """A uint64 with its bits spread over all others, one to one (splitmix64's finalizer; Steele and others, 2014)."""
     word = multiply(word ^ (word >> _U30), _MIX_1)
@@ -125,31 +125,31 @@ def mix(word):
     return word ^ (word >> _U31)
 
 
-@njit_inlined
+@_inlined
 def bit(number):
     """The uint64 in which only bit ``number`` (0..63) is set."""
     return _U1 << np.uint64(number)
 
 
-@njit_inlined
+@_inlined
 def below(number):
     """The uint64 in which the bits below ``number`` (0..63) are set."""
     return (_U1 << np.uint64(number)) - _U1
 
 
-@njit_inlined
+@_inlined
 def above(number):
     """The uint64 in which the bits above ``number`` (0..63) are set."""
     return ~((_U1 << np.uint64(number)) | ((_U1 << np.uint64(number)) - _U1))
 
 
-@njit_inlined
+@_inlined
 def lowest(word):
     """Number of the lowest bit of a word that is not 0."""
     return trailing_zeros(word)
 
 
-@njit_inlined
+@_inlined
 def highest(word):
     """Number of the highest bit of a word that is not 0."""
     return 63 - leading_zeros(word)
