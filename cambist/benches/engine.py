@@ -70,6 +70,7 @@ def _case(task: Task, name: str, plan: Plan, plain: Plan, alone: np.ndarray | No
         cpu_s,
         limit,
         messages=messages,
+        wall_median=statistics.median(messages / rate for rate in rates),
         slots=len(plan.commands) - untimed_slots,
         messages_per_cpu_s=statistics.median(cpu_rates),
         result_hash=str(right["state"]),

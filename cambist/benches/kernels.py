@@ -200,6 +200,8 @@ def open_loop(
         Commands done: n, or fewer where the engine stopped or stood still for ten seconds.
     """
     n = len(slots)
+    if n == 0:
+        return 0
     mask = np.int64(ingress.slots.shape[0] - 1)
     outcome_mask = np.int64(outcomes.slots.shape[0] - 1)
     before = np.int64(slots[0]["seq"]) - 1

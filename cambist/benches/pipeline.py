@@ -27,7 +27,7 @@ _NS: Final = 1e9
 _BATCHES: Final = (1, 8, 1024)
 """Beside ``live.BATCH_SLOTS``."""
 _BOOKS: Final = 3
-SHORT_SHARE: Final = 0.01
+SHORT_SHARE: Final = 0.003
 """Of the sum of all of an account's orders, which is what the plain flow gives it."""
 
 
