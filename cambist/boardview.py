@@ -13,6 +13,7 @@ from typing import Final, Self
 BOARD_MAGIC: Final = 0x4452414F42474E52
 BOARD_HEADER_WORDS: Final = 32
 RING_MAGIC: Final = 0x474E495246554252
+RING_CAPACITY: Final = 3
 RING_PUBLISHED: Final = 32
 RING_FIRST_READER: Final = 160
 RING_READER_WORDS: Final = 32
@@ -70,6 +71,11 @@ class RingView(SharedWords):
     def published(self) -> int:
         """Last position published."""
         return self[RING_PUBLISHED]
+
+    @property
+    def capacity(self) -> int:
+        """Number of slots."""
+        return self[RING_CAPACITY]
 
     def cursor(self, reader: int) -> int:
         """Last position that ``reader`` has finished."""

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol import enums
-from protocol.instance import Engine, Limits, Rings
+from protocol.instance import Engine, Limits, Overload, Rings
 from protocol.readers import SHARDS_MAX
 
 FILE_NAME: Final = "cambist.toml"
@@ -82,6 +82,15 @@ class RingsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event: Positive = Rings().event
     outcome: Positive = Rings().outcome
     window: Positive = Rings().window
+
+
+class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[gateway]``: what holds for every gateway; see ``gateway.admission``."""
+
+    reserved_percent: Annotated[int, Meta(ge=1, le=90)] = Overload().reserved_percent
+    """Share of each ingress ring and gateway table for cancels, exits and protective commands."""
+    queue_target_ms: Annotated[int, Meta(ge=1, le=60_000)] = Overload().queue_target_ms
+    """New orders are refused while the queue before them means more than this."""
 
 
 class ControlSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,6 +172,13 @@ class BenchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     html: str = ""
 
 
+class TestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[test]``: makes the exchange worse on purpose."""
+
+    matcher_delay_us: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Microseconds that a matcher takes for a slot; 0 = as fast as it can."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of the configuration; see the sections."""
 
@@ -172,6 +188,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitsSection = LimitsSection()
     tables: TablesSection = TablesSection()
     rings: RingsSection = RingsSection()
+    gateway: GatewaySection = GatewaySection()
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
     demo: DemoSection = DemoSection()
@@ -182,6 +199,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replay: ReplaySection = ReplaySection()
     tour: TourSection = TourSection()
     bench: BenchSection = BenchSection()
+    test: TestSection = TestSection()
 
     @property
     def profile(self) -> str:
@@ -189,7 +207,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.limits.profile or ("relaxed" if self.up.demo else "standard")
 
     def engine_settings(self) -> Engine:
-        """What the engine's processes are configured by; ConfigError if the sizes do not fit together."""
+        """What the engine's processes are configured by; ConfigError if the settings do not fit together."""
+        if self.test.matcher_delay_us and self.engine.topology != "split":
+            raise ConfigError(
+                f"test.matcher_delay_us = {self.test.matcher_delay_us}: needs engine.topology = 'split', "
+                f"only there is a matcher a process of its own"
+            )
         producers = {_PRODUCERS[name] for name in self.engine.producers}
         if self.up.demo:
             producers.add(enums.SOURCE_BOTS)
@@ -204,6 +227,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             segment_bytes=self.engine.segment_bytes,
             limits=Limits(**msgspec.structs.asdict(self.tables)),
             rings=Rings(**msgspec.structs.asdict(self.rings)),
+            overload=Overload(**msgspec.structs.asdict(self.gateway)),
             checkpoint_interval_s=self.engine.checkpoint_interval_s,
             sources=(enums.SOURCE_RISK, *sorted(producers)),
             gating_outcome_reader=self.engine.gating_outcome_reader,

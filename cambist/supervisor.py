@@ -360,6 +360,7 @@ class Supervisor:
             engine=self.engine,
             shard=process.shard,
             jitter_seed=self.config.engine.jitter,
+            matcher_delay_us=self.config.test.matcher_delay_us,
             options=process.options,
         )
         self._shared.store(readers.ready_word(process.line), 0)

@@ -15,8 +15,9 @@ import msgspec
 from cambist import procfs
 from cambist.boardview import BoardView, RingView
 from cambist.home import Home
+from gateway.admission import queue
 from protocol import board as words
-from protocol import readers
+from protocol import enums, readers
 
 _ANSWER_TIMEOUT_S: Final = 2.0
 _ANSWER_BYTES_MAX: Final = 16 << 20
@@ -49,6 +50,12 @@ _COUNTERS: Final = {
     "journal_bytes": words.JOURNAL_BYTES,
     "journal_sync_ns": words.JOURNAL_SYNC_NS,
 }
+_LANES: Final = {
+    enums.SOURCE_RISK: "risk",
+    enums.SOURCE_CONTROL: "control",
+    enums.SOURCE_REPLAY: "replay",
+    enums.SOURCE_BOTS: "bots",
+}
 _ALARMS: Final = {
     "clock_alarm": words.CLOCK_ALARM,
     "journal_space": words.JOURNAL_SPACE,
@@ -75,6 +82,7 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
         "running": False,
         "processes": [],
         "seqs": {},
+        "lanes": [],
         "instruments": [],
     }
     table = _table(home)
@@ -98,6 +106,8 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             counters={name: view[word] for name, word in _COUNTERS.items()},
             alarms={name: view[word] for name, word in _ALARMS.items() if view[word]},
             processes=_processes(home, table, view, sample_s),
+            settle_ns=view[words.SETTLE_NS],
+            lanes=_lanes(home, view),
         )
     answer["memory_bytes"] = sum(row["memory_bytes"] for row in answer["processes"])
     answer["cpu_percent"] = round(sum(row["cpu_percent"] for row in answer["processes"]), 2)
@@ -185,6 +195,27 @@ def _lags(home: Home, table: Mapping[str, Any], view: BoardView) -> dict[str, in
                 reader = readers.COMMAND_FIRST_MATCHER + row["shard"]
                 lags[row["name"]] = command.published - command.cursor(reader)
     return {name: max(0, lag) for name, lag in lags.items()}
+
+
+def _lanes(home: Home, view: BoardView) -> list[dict[str, Any]]:
+    """Each producer's lane: how full its ring is, and what its next command has before it."""
+    lanes = []
+    for source, line in readers.SOURCE_LINES.items():
+        with contextlib.suppress(OSError), RingView(home.shared / f"ingress-{source}") as ring:
+            settled, taken = view[words.SETTLED_SEQ], view[words.LANE_SEQUENCED + source]
+            before = queue(view[words.SEQUENCED_SEQ], settled, ring.published, taken, view[words.SETTLE_NS])
+            lanes.append(
+                {
+                    "name": _LANES.get(source, f"source-{source}"),
+                    "source": source,
+                    "capacity": ring.capacity,
+                    "used": ring.published - ring.cursor(readers.INGRESS_SEQUENCER),
+                    "queue_slots": before.slots,
+                    "queue_ms": round(before.wait_ns / 1e6, 3),
+                    "refused_orders": view[readers.refused_word(line)],
+                }
+            )
+    return lanes
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -20,8 +20,8 @@ from ringbuf.bank import bank_ring, bank_spec
 from ringbuf.board import BoardFile, claim_line, private_board
 from ringbuf.bundle import Bundle
 from ringbuf.file import RingFile
-from ringbuf.loop import jitter
-from ringbuf.ring import private_ring
+from ringbuf.loop import jitter, service_time
+from ringbuf.ring import lag, private_ring
 from ringbuf.steps import Step, Steps
 from ringbuf.waiting import STRATEGIES
 
@@ -62,9 +62,13 @@ def main(context: Context) -> int:
     join_events(state, events)
 
     stage = make_stage(state, commands.ring, verdicts.ring, events, COMMAND_FIRST_MATCHER + shard, shard)
-    steps = Steps(Step(step, stage, STEP_SLOTS))
+    budget, delay = STEP_SLOTS, jitter(context.jitter_seed, context.line)
+    if context.matcher_delay_us:
+        # One slot a step, so that the delay is the time that each takes.
+        budget, delay = 1, service_time(context.matcher_delay_us, lambda: bool(lag(verdicts.ring, shard) > 0))
+    steps = Steps(Step(step, stage, budget))
     store_release(board, ready_word(context.line), os.getpid())
-    steps.run(board, context.line, STRATEGIES[engine.wait], b.STOP, jitter(context.jitter_seed, context.line))
+    steps.run(board, context.line, STRATEGIES[engine.wait], b.STOP, delay)
     return 0
 
 

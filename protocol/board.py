@@ -22,6 +22,9 @@ RECOVERED_SEQ: Final = _line(0) + 4
 SEQUENCED_SEQ: Final = _line(1)
 SEQUENCED_TS_NS: Final = _line(1) + 1
 CLOCK_ALARM: Final = _line(1) + 2  # 1 = UTC is further away than the clock may slew
+SETTLE_NS: Final = (
+    _line(1) + 3
+)  # smoothed time that the engine takes to settle a slot while it has a backlog; 0 = not known
 
 # Written by the journal.
 DURABLE_SEQ: Final = _line(2)
@@ -44,6 +47,9 @@ CHECKPOINT_SEQ: Final = _line(4) + 5
 REPLICATED_SEQ: Final = _line(5)
 VERIFIED_SEQ: Final = _line(5) + 1
 DIVERGED: Final = _line(5) + 2  # 1 = replica and live engine differ
+
+# Written by the sequencer; SOURCES_MAX words, lines 8 to 11.
+LANE_SEQUENCED: Final = _line(8)  # + source: the producer's last number that is sequenced
 
 FIRST_PROCESS_LINE: Final = 16
 LINE_SEQUENCER: Final = 16

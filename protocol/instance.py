@@ -36,6 +36,15 @@ class Rings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: int = 1 << 14
 
 
+class Overload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When gateways refuse new orders, before they are numbered; see ``gateway.admission``."""
+
+    reserved_percent: int = 25
+    """Share of each producer's ring and tables that new orders do not enter."""
+    queue_target_ms: int = 50
+    """New orders are refused while what is before them would take longer to settle."""
+
+
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that the engine's processes are configured by."""
 
@@ -47,6 +56,7 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segment_bytes: int = 64 << 20
     limits: Limits = msgspec.field(default_factory=Limits)
     rings: Rings = msgspec.field(default_factory=Rings)
+    overload: Overload = msgspec.field(default_factory=Overload)
     checkpoint_interval_s: int = 10
     sources: tuple[int, ...] = (enums.SOURCE_RISK, enums.SOURCE_CONTROL)
     gating_outcome_reader: bool = False
@@ -95,6 +105,8 @@ class Context(msgspec.Struct, frozen=True):
     shard: int = 0
     jitter_seed: int = 0
     """Above 0: forced delays at each stage (``--jitter``)."""
+    matcher_delay_us: int = 0
+    """Above 0: a matcher takes so long for a slot, for tests of overload."""
     options: dict[str, str] = {}
 
     @property

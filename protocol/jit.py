@@ -4,11 +4,129 @@
 on-disk cache they compile several times faster. ``entry`` functions are called from Python: cached on disk, and they
 release the GIL. ``_nrt=False``: kernels allocate nothing, so that no reference is counted. Both run as plain Python
 functions with ``NUMBA_DISABLE_JIT=1``.
+
+numba by itself optimises every function together with all that it calls, and makes machine code of it, before its caller is
+looked at: each level of calls pays for all levels below. Here an ``inner`` function stays unoptimised LLVM code until an
+``entry`` links all that it reaches, once, and optimises that. It halves the time of compiling, and rests on three methods of
+numba's code library (0.68, pinned).
 """
 
 from __future__ import annotations
 
-from numba import njit
+from collections.abc import Iterator
+from typing import Any, Final
 
-inner = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-entry = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True)
+from llvmlite import binding as llvm
+from numba import njit
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+
+
+class _NoEnvironment:
+    """Stands for the code generator where numba gives a function the environment of its Python wrapper, which it does not have."""
+
+    def set_env(self, env_name: str, env: Any) -> None:
+        """Do nothing."""
+
+
+class _InnerLibrary(JITCodeLibrary):
+    """The code of one ``inner`` function; what it calls is only remembered."""
+
+    _linking_libraries: list[Any]
+    _shared_module: Any
+
+    @property
+    def codegen(self) -> Any:
+        return _NoEnvironment()
+
+    def add_linking_library(self, library: Any) -> None:
+        self._linking_libraries.append(library)
+
+    def finalize(self) -> None:
+        self._raise_if_finalized()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:  # noqa: ARG002 - numba's interface: there is no machine code
+        return 0
+
+    def _get_module_for_linking(self) -> Any:
+        """For callers that are compiled in numba's own way: this function and all that it reaches."""
+        if self._shared_module is None:
+            module = self.own_module().clone()
+            for library in _reached([self]):
+                if library is not self:
+                    module.link_in(_module_of(library), preserve=True)
+            self._shared_module = module
+        return self._shared_module
+
+    def own_module(self) -> Any:
+        """The function alone, as code that may be linked in several times."""
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                function.linkage = "linkonce_odr"
+        return self._final_module
+
+
+class _EntryLibrary(JITCodeLibrary):
+    """The code of an ``entry`` function with every ``inner`` one that it reaches."""
+
+    _linking_libraries: list[Any]
+
+    def add_linking_library(self, library: Any) -> None:
+        self._linking_libraries.append(library)
+
+    def finalize(self) -> None:
+        for library in _reached(self._linking_libraries):
+            self._final_module.link_in(_module_of(library), preserve=True)
+        self._linking_libraries = []
+        super().finalize()
+
+
+def _module_of(library: Any) -> Any:
+    return library.own_module() if isinstance(library, _InnerLibrary) else library._get_module_for_linking()  # noqa: SLF001
+
+
+def _reached(libraries: list[Any]) -> Iterator[Any]:
+    seen = set()
+    waiting = list(reversed(libraries))
+    while waiting:
+        library = waiting.pop()
+        if library in seen:
+            continue
+        seen.add(library)
+        yield library
+        if isinstance(library, _InnerLibrary):
+            waiting += reversed(library._linking_libraries)  # noqa: SLF001
+
+
+class _InnerCompiler(Compiler):
+    def define_pipelines(self) -> Any:
+        state = self.state
+        state.library = _InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        return super().define_pipelines()
+
+
+class _EntryCompiler(Compiler):
+    def define_pipelines(self) -> Any:
+        state = self.state
+        state.library = _EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super().define_pipelines()
+
+
+INNER: Final[dict[str, Any]] = {
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": _InnerCompiler,
+}
+ENTRY: Final[dict[str, Any]] = {
+    "cache": True,
+    "nogil": True,
+    "_nrt": False,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": _EntryCompiler,
+}
+
+inner = njit(**INNER)
+entry = njit(**ENTRY)

@@ -45,6 +45,8 @@ SOURCE_LINES: Final = {
 """Board line of the producer of each source: its bell when an ingress ring has room again."""
 
 # --- words of a process's own line (ringbuf.board: 0..7 are its, 8..15 ours) ---
+REFUSED_ORDERS: Final = 14
+"""Of a producer: new orders that its gateway refused because of load since the process began."""
 READY: Final = 15
 """Holds the process's own pid once it serves: the last act of starting. One with a socket is ready when it accepts."""
 
@@ -57,6 +59,11 @@ EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 65  # recovery cannot use what is on the disk, ever. recovery.json: {"error": why}
 EXIT_CRASHED: Final = 70  # an exception that nobody caught; its traceback is in the log
 EXIT_EPOCH_USED: Final = 75  # the journal knows this epoch already. recovery.json: {"last_epoch": n}
+
+
+def refused_word(line: int) -> int:
+    """Index on the board of the REFUSED_ORDERS word of ``line``."""
+    return line * board.LINE_WORDS + REFUSED_ORDERS
 
 
 def ready_word(line: int) -> int:

@@ -50,6 +50,7 @@ JOURNAL_SPACE: Final = 51
 ENGINE_DOWN: Final = 52
 MALFORMED: Final = 53
 NOT_PERMITTED: Final = 54
+OVERLOADED: Final = 55
 
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
@@ -103,6 +104,8 @@ TEXT: Final[dict[int, str]] = {
     ENGINE_DOWN: "the engine is restarting; the command was not taken and can be sent again",
     MALFORMED: "the message could not be understood",
     NOT_PERMITTED: "not permitted",
+    OVERLOADED: "the engine has more to do than it may keep waiting, and takes cancels only; "
+    "nothing was executed and no number used, so that it is safe to send again",
     BY_USER: "cancelled by its owner",
     BY_STP: "ended by self-trade prevention",
     BY_IOC: "the rest of an immediate order was dropped",

@@ -55,7 +55,7 @@ class Bundle:
         self._members = members
         self.__dict__.update(members)
         self.directory = np.array(words, dtype=np.int64)
-        self.address = int(self.directory.ctypes.data)
+        self.address: int = int(self.directory.ctypes.data)
         self.numba_type: BundleType | None = None
         _bundles[self.address] = self
 

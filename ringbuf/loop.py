@@ -12,7 +12,7 @@ import numpy as np
 from ringbuf.atomics import load_acquire
 from ringbuf.waiting import idle_wait, woke
 
-__all__ = ["STOPPED", "jitter", "run_loop"]
+__all__ = ["STOPPED", "jitter", "run_loop", "service_time"]
 
 STOPPED: Final = -1
 """Result of a step after which the loop must end, because something is wrong."""
@@ -51,5 +51,15 @@ def jitter(seed: int, stage: int) -> Callable[[], None] | None:
     def delay() -> None:
         if rng.random() < 0.02:
             time.sleep(rng.randrange(_JITTER_NS_MAX) / 1e9)
+
+    return delay
+
+
+def service_time(delay_us: int, has_work: Callable[[], bool]) -> Callable[[], None]:
+    """A stage that takes ``delay_us`` for each step that has work, and none to see that there is none."""
+
+    def delay() -> None:
+        if has_work():
+            time.sleep(delay_us / 1e6)
 
     return delay

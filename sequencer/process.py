@@ -42,6 +42,7 @@ def announce(state: Bundle, board: np.ndarray) -> None:
     """What is sequenced, on the board."""
     board[b.SEQUENCED_TS_NS] = state.meta[core.TS_NS]
     store_release(board, b.SEQUENCED_SEQ, int(state.meta[core.SEQ]))
+    board[b.LANE_SEQUENCED : b.LANE_SEQUENCED + e.SOURCES_MAX] = state.sources
 
 
 def start_timers(

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE_PACKAGES = ("protocol", "matcher", "risk")
-CORE_FILES = ("sequencer/core.py",)
+CORE_FILES = ("sequencer/core.py", "sequencer/depth.py")
 # The thin wrappers around cores: clocks, files and signals are their work.
 WRAPPER_NAMES = frozenset({"process.py"})
 SOURCE_PACKAGES = (*CORE_PACKAGES, "ringbuf", "sequencer", "persistence", "gateway", "cambist", "tests", "bench")

@@ -144,7 +144,7 @@ def _curves(document: dict[str, Any]) -> dict[str, list[Row]]:
     """Rows of the open loop by what they have in common: their case without the rate."""
     found: dict[str, list[Row]] = {}
     for result in document["results"]:
-        if "offered_per_s" in result:
+        if "achieved_per_s" in result:
             found.setdefault(result["case"].rpartition("_")[0], []).append(result)
     return found
 

@@ -52,6 +52,8 @@ class Sizes(NamedTuple):
     syncs_max: int = 200
     """Bare writes and syncs of one measurement; of more, the time is what so many took in proportion."""
     journal_s: float = 1.0
+    overload_s: float = 15.0
+    """Time of each phase of an overload run."""
     compile_modules: tuple[str, ...] = ()
     """Modules whose kernels are compiled anew; empty: those of ``cambist up --demo``."""
     demo: bool = True
@@ -101,10 +103,11 @@ def row(
     }
 
 
-def histogram(times_ns: np.ndarray | Iterable[int] = ()) -> HdrHistogram:
+def histogram(times_ns: Iterable[int] = ()) -> HdrHistogram:
     """Times in ns, with three digits."""
     found = HdrHistogram(1, _NS_MAX, _DIGITS)
-    values, counts = np.unique(np.maximum(np.asarray(times_ns, dtype=np.int64), 1), return_counts=True)
+    times = times_ns if isinstance(times_ns, np.ndarray) else np.array(list(times_ns), dtype=np.int64)
+    values, counts = np.unique(np.maximum(times, 1), return_counts=True)
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         found.record_value(value, count)
     return found

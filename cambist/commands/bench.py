@@ -9,7 +9,9 @@ from cambist.commands import Call, option
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments and options of ``bench``."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="ring, matcher, engine, pipeline, latency, …")
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="ring, matcher, engine, pipeline, latency, overload, …"
+    )
     option(parser, "bench.flow", "--flow", metavar="FILE", help="recorded flow to use")
     option(parser, "bench.runs", "--runs", type=int, metavar="N", help="runs of each case (default 5)")
     option(parser, "bench.json", "--json", metavar="FILE", help="write the results as JSON; - is stdout")

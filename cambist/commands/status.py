@@ -55,6 +55,13 @@ def _lines(state: dict[str, Any]) -> list[str]:
         f"{'all':<12} {'':>8} {'':<9} {'':>8} {'':>6} {state['cpu_percent']:>6.2f} {'':>8} "
         f"{state['memory_bytes'] / _MIB:>7.1f}  and {state['shared_bytes'] / _MIB:.1f} MiB of shared files"
     )
+    if state["lanes"]:
+        lines += ["", f"{'lane':<12} {'ring used':>9} {'of':>8} {'queue':>8} {'ms':>9} {'orders refused':>14}"]
+    lines += [
+        f"{lane['name']:<12} {lane['used']:>9} {lane['capacity']:>8} {lane['queue_slots']:>8} {lane['queue_ms']:>9.1f} "
+        f"{lane['refused_orders']:>14}"
+        for lane in state["lanes"]
+    ]
     for title in ("seqs", "counters", "alarms"):
         if state[title]:
             lines += ["", f"{title}: " + ", ".join(f"{name} {value}" for name, value in state[title].items())]

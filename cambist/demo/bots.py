@@ -21,6 +21,7 @@ from cambist.demo import counters, plan, setup
 from cambist.demo.link import Link, await_durable
 from cambist.demo.setup import Demo
 from cambist.demo.strategy import Book, Desk, Heard, Intent
+from gateway.admission import Kind
 from gateway.control.client import ControlClient, ControlError
 from gateway.outcomes import OutcomeFollower
 from protocol import board as lines
@@ -153,7 +154,7 @@ class Bots:
     def _cancel_everything(self, *, last: bool = False) -> bool:
         """Send a cancel-all for each account, if the engine takes it now."""
         self._link.follow()
-        if not self._link.open_for(len(self._accounts), last=last):
+        if not self._link.open_for(len(self._accounts), Kind.URGENT, last=last):
             return False
         self._link.send(np.concatenate([build.cancel_all(account=account) for account in self._accounts]))
         return True
@@ -179,7 +180,7 @@ class Bots:
                 dt_s = (now_ns - next_ns + PERIOD_NS) / _SECOND_NS
                 next_ns = now_ns + PERIOD_NS
                 credit = min(credit + dt_s * self._rate, max(credit, _BURST_S * self._rate, 1.0))
-                if link.waiting < _WAITING_MAX and link.open_for(int(credit)):
+                if link.waiting < _WAITING_MAX and link.open_for(int(credit), Kind.ORDER):
                     credit -= self._send(int(credit), dt_s)
             link.wait(next_ns)
             released = link.follow()

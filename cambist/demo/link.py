@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from gateway.admission import Kind
+from gateway.lane import ProducerLane
 from gateway.outcomes import OutcomeFollower, Released
 from protocol import board as lines
 from protocol import build
@@ -33,8 +35,6 @@ from ringbuf import (
     load_acquire,
     now_ns,
     publish,
-    published,
-    room,
     store_release,
 )
 from ringbuf.ring import PUBLISHED
@@ -64,6 +64,7 @@ class Link:
         ingress = RingFile.attach(context.ingress(SOURCE_BOTS), COMMAND_DTYPE, COMMAND_SCHEMA, board=board)
         ingress.take_writer(context.line)
         self._ingress: Ring = ingress.ring
+        self._lane = ProducerLane(ingress.ring, board, SOURCE_BOTS, context.engine.overload)
         self._follower: OutcomeFollower | None = None
         self._sent_ns: dict[int, int] = {}
         self._seen_seq = 0
@@ -78,14 +79,14 @@ class Link:
     @property
     def next_source_seq(self) -> int:
         """Number of the next command."""
-        return int(published(self._ingress)) + 1
+        return self._lane.next_number
 
     def stopping(self) -> bool:
         """Whether the board tells gateways to end."""
         return bool(load_acquire(self._board, lines.STOP) >= STOP_GATEWAYS)
 
-    def open_for(self, count: int, *, last: bool = False) -> bool:
-        """Whether ``count`` slots may be sent now: the engine runs, the disk has space, half of the ring stays free.
+    def open_for(self, count: int, kind: Kind, *, last: bool = False) -> bool:
+        """Whether ``count`` slots may be sent now: the engine runs, the disk has space, the lane admits them.
 
         With ``last`` also while the exchange stops: the engine works off what gateways sent before they ended.
         """
@@ -94,8 +95,7 @@ class Link:
             return False
         if load_acquire(self._board, lines.JOURNAL_SPACE) != 0:
             return False
-        wanted = count + len(self._ingress.slots) // 2
-        return bool(room(self._ingress, wanted) >= wanted)
+        return self._lane.refusal(kind, count, time.monotonic_ns()) is None
 
     def send(self, group: np.ndarray) -> None:
         """Number and publish commands of one slot each; the caller has asked ``open_for``."""

@@ -26,7 +26,7 @@ PATIENCE_S: Final = 50.0
 """How long a gateway or an engine that is not there yet is waited for."""
 _PAUSE_S: Final = 0.02
 _ANSWER_S: Final = 2.0
-_PASSING: Final = frozenset({reasons.BUSY, reasons.ENGINE_DOWN, OUTCOME_UNKNOWN})
+_PASSING: Final = frozenset({reasons.BUSY, reasons.OVERLOADED, reasons.ENGINE_DOWN, OUTCOME_UNKNOWN})
 _EIGHT: Final = 8
 
 

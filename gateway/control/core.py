@@ -1,17 +1,19 @@
 """The control gateway without its socket: requests become numbered command groups, outcomes become replies.
 
-A command gets a number only when it has room and the engine runs; until then a refusal is safe to repeat. After that
+A command gets a number only when the lane admits it and the engine runs; until then a refusal is safe to repeat. After that
 it is a promise: its reply waits for its last outcome to be durable, across restarts of the engine, and a peer that
 has left changes nothing. A query waits until the journal has every row that its answer was made of.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from gateway import admission
+from gateway.admission import Kind, Refusal
 from gateway.control import messages as m
 from gateway.control import queries
 from gateway.control.catalog import Catalog
@@ -20,16 +22,17 @@ from gateway.control.messages import OUTCOME_UNKNOWN, Refused, Reply, Request, r
 from gateway.control.names import NameBook
 from gateway.control.replies import Progress
 from gateway.control.view import EngineView
+from gateway.lane import ProducerLane
 from protocol import board as lines
 from protocol import build, reasons
 from protocol import enums as e
-from protocol.instance import Limits
-from ringbuf import Ring, load_acquire, publish, published, room
+from protocol.instance import Limits, Overload
+from ringbuf import Ring, load_acquire, publish
 
 PENDING_MAX: Final = 1 << 14
-"""Commands and queries without an answer yet; more are refused as BUSY."""
-URGENT_TYPES: Final = frozenset({e.CANCEL, e.CANCEL_ALL, e.FREEZE, e.HALT})
-"""They may use the last quarter of the ring, which keeps them from waiting behind new orders."""
+"""Commands and queries without an answer yet; the reserved share of them is for urgent commands too."""
+_ORDER_OPS: Final = frozenset({"order", "amend"})
+_DEFAULT: Final = Overload()
 _CANCEL_TYPES: Final = frozenset({e.CANCEL, e.CANCEL_ALL})
 
 
@@ -73,6 +76,8 @@ class ControlCore:
         Producer slot.
     view : EngineView, optional
         The engine's tables; without them (no engine yet) commands and queries are refused.
+    overload : Overload
+        When new orders are refused.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class ControlCore:
         *,
         source: int = e.SOURCE_CONTROL,
         view: EngineView | None = None,
+        overload: Overload = _DEFAULT,
     ) -> None:
         self.ring = ring
         self.board = board
@@ -93,7 +99,7 @@ class ControlCore:
         self._drafter = Drafter(self.catalog)
         self._pending: dict[int, _Pending] = {}
         self._queries: list[_Query] = []
-        self._reserve = len(ring.slots) // 4
+        self._lane = ProducerLane(ring, board, source, overload)
 
     @property
     def waiting(self) -> int:
@@ -119,13 +125,17 @@ class ControlCore:
         """Take a request received at ``now_ns`` (monotonic) and ``utc_ns``; None = the reply comes later."""
         try:
             if request.op == "status":
-                return Reply(request.id, ok=True, result=queries.status(self.board) | {"pending": self.waiting})
+                return Reply(request.id, ok=True, result=self._status(now_ns))
             self._check_service()
             if request.op == "name_account":
                 return self._name_account(request)
             if request.op in m.QUERY_OPS:
+                _refuse(self._full(Kind.OTHER))
                 self._queries.append(self._asked(peer, request))
                 return None
+            if request.op in _ORDER_OPS:
+                # Before the work of a draft: a gateway that is slow to refuse is what its cancels would wait for.
+                _refuse(self._lane.late(Kind.ORDER, now_ns))
             self._number(peer, request, self._drafter.draft(request), now_ns, utc_ns)
         except Refused as refused:
             return refusal(request.id, refused)
@@ -187,11 +197,19 @@ class ControlCore:
         """Drop what would be said to a peer that has left; its numbered commands go on."""
         self._queries = [query for query in self._queries if query.peer != peer]
 
+    def _status(self, now_ns: int) -> dict[str, Any]:
+        before = self._lane.before(now_ns)
+        queued = {"queue_slots": before.slots, "queue_ms": -(-before.wait_ns // 1_000_000)}
+        return queries.status(self.board) | queued | {"pending": self.waiting}
+
+    def _full(self, kind: Kind) -> Refusal | None:
+        """Why no further request may wait for its answer, or None."""
+        free, rule = PENDING_MAX - self.waiting, self._lane.rule
+        return admission.full(kind, 1, free, PENDING_MAX, rule, "requests that may wait for answers")
+
     def _check_service(self) -> None:
         if load_acquire(self.board, lines.ENGINE_STATE) != lines.ENGINE_RUNNING:
             raise Refused(reasons.ENGINE_DOWN)
-        if self.waiting >= PENDING_MAX:
-            raise Refused(reasons.BUSY, f"{PENDING_MAX} requests wait for their answer")
         # Also down until the tables and the outcome ring of an epoch are attached: nobody would see the answer.
         _ = self.catalog.view
 
@@ -199,10 +217,9 @@ class ControlCore:
         count = len(draft.group)
         if draft.type not in _CANCEL_TYPES and load_acquire(self.board, lines.JOURNAL_SPACE) != 0:
             raise Refused(reasons.JOURNAL_SPACE)
-        wanted = count if draft.type in URGENT_TYPES else count + self._reserve
-        if room(self.ring, wanted) < wanted:
-            raise Refused(reasons.BUSY)
-        first = int(published(self.ring)) + 1
+        kind = admission.kind_of(draft.type, int(draft.group[0]["flags"]))
+        _refuse(self._lane.count(kind, self._full(kind)) or self._lane.full(kind, count))
+        first = self._lane.next_number
         draft.group["entry_ts_ns"][0] = utc_ns
         build.stamp(draft.group, self.source, first)
         for position, slot in enumerate(draft.group, first):
@@ -248,3 +265,8 @@ class ControlCore:
             self._drafter.check_free_name(args.name)
         self.catalog.names.assign(args.name, account)
         return Reply(request.id, ok=True, result={"account": account, "name": args.name})
+
+
+def _refuse(refused: Refusal | None) -> None:
+    if refused is not None:
+        raise Refused(refused.code, refused.detail, retry_ms=refused.retry_ms)

@@ -241,13 +241,17 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Error(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a request was refused; ``detail`` is about this request, ``field`` names the field at fault."""
+    """Why a request was refused; ``detail`` is about this request, ``field`` names the field at fault.
+
+    ``retry_ms`` above 0: when to send a request again that was refused because of load.
+    """
 
     code: int
     name: str
     text: str
     detail: str = ""
     field: str = ""
+    retry_ms: int = 0
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -262,20 +266,22 @@ class Reply(msgspec.Struct, frozen=True):
 class Refused(Exception):
     """A request is answered with a reason, before it gets a number."""
 
-    def __init__(self, code: int, detail: str = "", field: str = "") -> None:
+    def __init__(self, code: int, detail: str = "", field: str = "", retry_ms: int = 0) -> None:
         self.code = code
         self.detail = detail
         self.field = field
+        self.retry_ms = retry_ms
         super().__init__(detail or reason_error(code).text)
 
 
-def reason_error(code: int, detail: str = "", field: str = "") -> Error:
+def reason_error(code: int, detail: str = "", field: str = "", retry_ms: int = 0) -> Error:
     """Error of a reason code, with its name and text."""
     name = reasons.NAME.get(code) or _LOCAL_NAMES.get(code, f"REASON_{code}")
     text = reasons.TEXT.get(code) or _LOCAL_TEXTS.get(code, "refused")
-    return Error(code, name, text, detail, field)
+    return Error(code, name, text, detail, field, retry_ms)
 
 
 def refusal(request_id: int | str | None, refused: Refused) -> Reply:
     """Reply of a request that got no number."""
-    return Reply(request_id, ok=False, error=reason_error(refused.code, refused.detail, refused.field))
+    error = reason_error(refused.code, refused.detail, refused.field, refused.retry_ms)
+    return Reply(request_id, ok=False, error=error)

@@ -47,8 +47,10 @@ def main(context: Context) -> int:
         outcomes = RingFile.attach(current.outcome_ring, OUTCOME_DTYPE, OUTCOME_SCHEMA, epoch, board)
         return EpochRings(outcomes.ring, _add_reader(outcomes, context.line), attach_view(current))
 
-    core = ControlCore(ingress.ring, board, context.engine.limits, NameBook(Path(context.home) / FILE_NAME))
-    wait_durable = context.engine.durability == "sync"
+    engine = context.engine
+    names = NameBook(Path(context.home) / FILE_NAME)
+    core = ControlCore(ingress.ring, board, engine.limits, names, overload=engine.overload)
+    wait_durable = engine.durability == "sync"
     path = Path(context.options.get("socket") or Path(context.home) / "run" / SOCKET_NAME)
     try:
         uvloop.run(_serve(lambda: ControlServer(core, board, context.line, attach, path, wait_durable=wait_durable)))

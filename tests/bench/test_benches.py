@@ -38,6 +38,7 @@ SMOKE = rows.Sizes(
     wakes=50,
     syncs_max=10,
     journal_s=0.1,
+    overload_s=1.5,
     compile_modules=("cambist.replay.convert",),
     demo=False,
 )
@@ -231,6 +232,18 @@ def test_parts_of_a_flow_end_between_groups(flow: Path) -> None:
     for part, following in itertools.pairwise(parts):
         assert part.stop == following.start
         assert not plan.commands["flags"][part.stop - 1] & e.FLAG_MORE
+
+
+def test_overload_refuses_orders_and_no_cancel(tmp_path: Path) -> None:
+    found = results_of("overload", None, tmp_path)
+    assert ["cancel_half_load", "cancel_offered_x20"] == list(found)
+    half, over = found.values()
+    assert half["limit"] is None
+    assert half["median"] == over["limit"]["value"]
+    assert half["cancels"] == half["orders_accepted"] > 0
+    assert over["cancels"] == over["orders_accepted"] > 0
+    assert over["orders_refused"] > over["orders_accepted"]
+    assert 40 * half["offered_per_s"] < over["offered_per_s"]
 
 
 def test_ring_and_journal_have_the_form_of_the_others(tmp_path: Path) -> None:

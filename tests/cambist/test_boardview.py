@@ -42,7 +42,8 @@ def test_numbers_that_stand_twice_are_equal() -> None:
         views._SLEEPS,
         views._SAVED_WAKES,
     )
-    assert (ring.PUBLISHED, ring.FIRST_READER, ring.READER_WORDS) == (
+    assert (ring.CAPACITY, ring.PUBLISHED, ring.FIRST_READER, ring.READER_WORDS) == (
+        boardview.RING_CAPACITY,
         boardview.RING_PUBLISHED,
         boardview.RING_FIRST_READER,
         boardview.RING_READER_WORDS,

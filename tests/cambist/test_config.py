@@ -33,6 +33,12 @@ def test_no_file_gives_the_defaults_of_the_engine(tmp_path: Path) -> None:
         ("[rings]\ncommand = 1000", "rings.command", "1000", "power of two"),
         ("[rings]\nwindow = 65536", "rings.command", "65536", "rings.window"),
         ("[tables]\noutbox = 3", "tables.outbox", "", "tables.instruments"),
+        ("[gateway]\nreserved_percent = 0", "gateway.reserved_percent", "0", ">= 1"),
+        ("[gateway]\nreserved_percent = 100", "gateway.reserved_percent", "100", "<= 90"),
+        ("[gateway]\nqueue_target_ms = '5 ms'", "gateway.queue_target_ms", "'5 ms'", "Expected int"),
+        ("[gateway]\nqueue_target = 5", "gateway.queue_target", "5", "did you mean queue_target_ms?"),
+        ("[test]\nmatcher_delay_us = -1", "test.matcher_delay_us", "-1", ">= 0"),
+        ("[test]\nmatcher_delay_us = 5\n[engine]\ntopology = 'fused'", "test.matcher_delay_us", "5", "engine.topology"),
         ("[control]\nenabled = 1", "control.enabled", "1", "Expected bool"),
     ],
 )

@@ -73,7 +73,9 @@ class Host:
         if first == last or self.stalled:
             return 0
         self.exchange.sequence(self.ingress.slots[np.arange(first, last) & (len(self.ingress.slots) - 1)])
-        self.board[words.SEQUENCED_SEQ] = self.board[words.DURABLE_SEQ] = self.exchange.engine.last_seq
+        for word in (words.SEQUENCED_SEQ, words.SETTLED_SEQ, words.DURABLE_SEQ):
+            self.board[word] = self.exchange.engine.last_seq
+        self.board[words.LANE_SEQUENCED + e.SOURCE_BOTS] = last
         advance(self.ingress, INGRESS_SEQUENCER, last)
         return last - first
 

@@ -14,13 +14,14 @@ from gateway.control.view import AccountRow, AssetRow, Balance, InstrumentRow, L
 from gateway.outcomes import OutcomeFollower
 from protocol import board as lines
 from protocol import enums as e
-from protocol.instance import Limits
+from protocol.instance import Limits, Overload
 from protocol.instruments import Asset, Instrument
 from protocol.records import COMMAND_DTYPE, OUTCOME_DTYPE
 from ringbuf import Ring, claim, private_ring, publish, published
 
 USDT = Asset(1, "USDT", 8)
 BTC = Asset(2, "BTC", 8)
+RULE = Overload()
 BTCUSDT = Instrument(1, "BTCUSDT", BTC, USDT, tick_e8=1_000_000, lot_atoms=1_000)
 
 
@@ -93,18 +94,26 @@ def request(op: str, args: dict[str, Any] | None = None, number: int = 1) -> Req
 class Exchange:
     """A control core with its rings; the test is the engine."""
 
-    def __init__(self, ingress: int = 64, outcomes: int = 256) -> None:
+    def __init__(self, ingress: int = 64, outcomes: int = 256, overload: Overload = RULE) -> None:
         self.board = running_board()
         self.ingress = private_ring(COMMAND_DTYPE, ingress)
         self.outcomes = private_ring(OUTCOME_DTYPE, outcomes, 1, gating=False)
         self.view = FakeView()
         self.names = NameBook()
-        self.core = ControlCore(self.ingress, self.board, Limits(accounts=1000), self.names, view=self.view)
+        limits = Limits(accounts=1000)
+        self.core = ControlCore(self.ingress, self.board, limits, self.names, view=self.view, overload=overload)
         self.follower = OutcomeFollower(self.outcomes, self.board, e.SOURCE_CONTROL, 1)
         self.now_ns = 1000
 
     def submit(self, op: str, args: dict[str, Any] | None = None, number: int = 1, peer: int = 1) -> Reply | None:
         return self.core.submit(peer, request(op, args, number), self.now_ns, 1_700_000_000_000_000_000)
+
+    def engine_takes(self, settled: int = 0, settle_ns: int = 0) -> None:
+        """The sequencer has all that is published, and risk has settled ``settled`` slots of it, each in ``settle_ns``."""
+        last = int(published(self.ingress))
+        self.board[lines.SEQUENCED_SEQ] = self.board[lines.LANE_SEQUENCED + e.SOURCE_CONTROL] = last
+        self.board[lines.SETTLED_SEQ] = settled
+        self.board[lines.SETTLE_NS] = settle_ns
 
     def refused(self, op: str, args: dict[str, Any] | None = None) -> str:
         """Name of the reason for which a request gets no number."""

@@ -12,7 +12,9 @@ from protocol import board as lines
 from protocol import enums as e
 from protocol import reasons
 from protocol.build import order_id_of
+from protocol.instance import Overload
 from protocol.instruments import Asset
+from protocol.readers import refused_word
 from protocol.records import EXT_ADMIN_SLOT, EXT_IDS_SLOT, EXT_LISTING_SLOT, OUTCOME_DTYPE
 from ringbuf import advance, private_ring, published
 from tests.gateway.support import BTCUSDT, Exchange, FakeView, outcome
@@ -20,6 +22,15 @@ from tests.gateway.support import BTCUSDT, Exchange, FakeView, outcome
 ORDER: dict[str, Any] = {"account": 7, "instrument": "BTCUSDT", "side": "buy", "price": "100.00", "qty": "0.5"}
 MARKET: dict[str, Any] = {"account": 7, "instrument": "BTCUSDT", "side": "sell", "type": "market"}
 ORDER_ID = order_id_of(e.SOURCE_CONTROL, 1)
+CANCEL: dict[str, Any] = {"account": 7, "order_id": ORDER_ID, "instrument": "BTCUSDT"}
+
+
+def queue_of(exchange: Exchange) -> tuple[int, int]:
+    """Slots and milliseconds that ``status`` tells."""
+    reply = exchange.submit("status")
+    assert reply is not None
+    assert reply.result is not None
+    return reply.result["queue_slots"], reply.result["queue_ms"]
 
 
 def resting(order_id: int = ORDER_ID, client_order_id: str = "") -> OpenOrder:
@@ -275,21 +286,92 @@ def test_an_amend_keeps_what_is_not_given() -> None:
 # --- load and engine states ------------------------------------------------------------------------------------------
 
 
-def test_the_last_quarter_of_the_ring_is_for_cancels_and_a_full_ring_is_busy() -> None:
+def test_new_orders_leave_the_reserved_share_of_the_ring_to_cancels() -> None:
     exchange = Exchange(ingress=64)
     while exchange.submit("order", ORDER) is None:
         pass
     assert 48 == int(published(exchange.ingress))
-    assert "BUSY" == exchange.refused("order", ORDER)
-    assert "BUSY" == exchange.refused("deposit", {"account": 7, "asset": "USDT", "amount": "1"})
-    cancel = {"account": 7, "order_id": ORDER_ID, "instrument": "BTCUSDT"}
-    while exchange.submit("cancel", cancel) is None:
+    assert "OVERLOADED" == exchange.refused("order", ORDER)
+    assert "OVERLOADED" == exchange.refused("deposit", {"account": 7, "asset": "USDT", "amount": "1"})
+    while exchange.submit("cancel", CANCEL) is None:
         pass
     assert 64 == int(published(exchange.ingress))
-    assert "BUSY" == exchange.refused("cancel", cancel)
+
+
+def test_completely_full_ring_refuses_a_cancel_as_busy_and_loses_nothing() -> None:
+    exchange = Exchange(ingress=64)
+    while exchange.submit("cancel", CANCEL) is None:
+        pass
+    taken = exchange.ingress.slots.copy()
+    assert "BUSY" == exchange.refused("cancel", CANCEL)
+    assert "OVERLOADED" == exchange.refused("order", ORDER)
+    assert taken.tobytes() == exchange.ingress.slots.tobytes()
     advance(exchange.ingress, 0, 40)
     assert exchange.submit("order", ORDER) is None
     assert 65 == exchange.group()[0]["source_seq"]
+
+
+@pytest.mark.parametrize(("percent", "slots"), [(1, 62), (50, 32), (90, 6)])
+def test_reserved_share_is_as_configured(percent: int, slots: int) -> None:
+    exchange = Exchange(ingress=64, overload=Overload(reserved_percent=percent))
+    while exchange.submit("order", ORDER) is None:
+        pass
+    assert slots == int(published(exchange.ingress))
+
+
+def test_new_orders_are_refused_while_the_queue_means_more_than_the_target() -> None:
+    exchange = Exchange(overload=Overload(queue_target_ms=20))
+    for _ in range(5):
+        exchange.submit("order", ORDER)
+    exchange.engine_takes(settle_ns=2_000_000)
+    assert exchange.submit("order", ORDER) is None, "10 slots of 2 ms are the target and not more"
+    reply = exchange.submit("order", ORDER)
+    assert reply is not None
+    assert reply.error is not None
+    assert ("OVERLOADED", 4, None) == (reply.error.name, reply.error.retry_ms, reply.result)
+    assert "12 slots wait for about 24 ms" in reply.error.detail
+    assert "OVERLOADED" == exchange.refused("amend", {**CANCEL, "price": "99", "qty": "1"})
+    assert exchange.submit("cancel", CANCEL) is None
+    assert exchange.submit("deposit", {"account": 7, "asset": "USDT", "amount": "1"}) is None
+    exchange.engine_takes(settled=8, settle_ns=2_000_000)
+    assert exchange.submit("order", ORDER) is None
+    assert 2 == exchange.board[refused_word(lines.LINE_CONTROL)]
+
+
+def test_slots_of_other_producers_and_slots_not_yet_sequenced_are_before_an_order_too() -> None:
+    exchange = Exchange(overload=Overload(queue_target_ms=20))
+    exchange.engine_takes(settle_ns=2_000_000)
+    exchange.board[lines.SEQUENCED_SEQ] = 9
+    assert exchange.submit("order", ORDER) is None
+    assert "OVERLOADED" == exchange.refused("order", ORDER)
+    assert (11, 22) == queue_of(exchange)
+    exchange.board[lines.SETTLED_SEQ] = 9
+    assert (2, 4) == queue_of(exchange)
+
+
+def test_engine_that_settles_nothing_for_longer_than_the_target_gets_no_new_orders() -> None:
+    exchange = Exchange(overload=Overload(queue_target_ms=20))
+    exchange.submit("order", ORDER)
+    exchange.engine_takes()
+    assert exchange.submit("order", ORDER) is None
+    exchange.now_ns += 20_000_000
+    assert exchange.submit("order", ORDER) is None
+    exchange.now_ns += 1
+    assert "OVERLOADED" == exchange.refused("order", ORDER)
+    assert exchange.submit("cancel", CANCEL) is None
+    exchange.engine_takes(settled=1)
+    assert exchange.submit("order", ORDER) is None
+
+
+def test_engine_at_rest_is_not_one_that_stands_still() -> None:
+    exchange = Exchange(overload=Overload(queue_target_ms=20))
+    exchange.engine_takes()
+    assert exchange.submit("order", ORDER) is None
+    exchange.engine_takes(settled=2)
+    assert (0, 0) == queue_of(exchange)
+    exchange.now_ns += 10**12
+    exchange.board[lines.SEQUENCED_SEQ] = 3
+    assert exchange.submit("order", ORDER) is None
 
 
 def test_without_journal_space_only_cancels_are_taken() -> None:
@@ -552,15 +634,19 @@ def test_every_query_answers_in_decimal_text() -> None:
 
 
 def test_peers_that_left_and_requests_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.control.core.PENDING_MAX", 2)
+    monkeypatch.setattr("gateway.control.core.PENDING_MAX", 4)
     exchange = Exchange()
     exchange.submit("balance", {"account": 7}, peer=1)
+    exchange.submit("balance", {"account": 7}, peer=1)
     exchange.submit("order", ORDER, peer=2)
-    assert "BUSY" == exchange.refused("order", ORDER)
+    assert "OVERLOADED" == exchange.refused("order", ORDER)
+    assert "OVERLOADED" == exchange.refused("balance", {"account": 7})
+    assert exchange.submit("cancel", CANCEL, peer=2) is None
+    assert "BUSY" == exchange.refused("cancel", CANCEL)
     exchange.core.forget(1)
     exchange.core.forget(2)
-    assert 1 == exchange.core.waiting
-    assert [2] == [answered.peer for answered in exchange.core.give_up(5)]
+    assert 2 == exchange.core.waiting
+    assert [2, 2] == [answered.peer for answered in exchange.core.give_up(5)]
 
 
 def test_a_new_asset_is_found_after_its_listing() -> None:

@@ -183,3 +183,42 @@ def test_observing_the_commands_rebuilds_the_state_that_wrote_them() -> None:
     assert bench.state.sources.tolist() == rebuilt.sources.tolist()
     assert bench.state.timers.tolist() == rebuilt.timers.tolist()
     assert bench.state.meta.tolist() == rebuilt.meta.tolist()
+
+
+def test_board_says_what_is_taken_of_a_lane_and_how_fast_the_engine_settles() -> None:
+    bench = Bench(commands=4)
+    bench.send(*[cancel() for _ in range(6)])
+    bench.take(now_ns=SECOND_NS)
+    assert (4, 4) == (bench.board[b.SEQUENCED_SEQ], bench.board[b.LANE_SEQUENCED + SOURCE])
+    assert 0 == bench.board[b.SETTLE_NS]
+    bench.board[b.SETTLED_SEQ] = 2
+    bench.take(now_ns=SECOND_NS + 10_000_000)
+    assert 0 < bench.board[b.SETTLE_NS] <= 5_000_000
+    advance(bench.commands, 0, 4)
+    bench.take(now_ns=SECOND_NS + 10_000_001)
+    assert 6 == bench.board[b.LANE_SEQUENCED + SOURCE]
+
+
+@pytest.mark.parametrize("clock", [e.CLOCK_VIRTUAL, e.CLOCK_VERBATIM])
+def test_pace_is_not_measured_on_a_replayed_clock(clock: int) -> None:
+    bench = Bench()
+    bench.send(cancel(), cancel())
+    bench.take(SECOND_NS, clock)
+    bench.board[b.SETTLED_SEQ] = 1
+    bench.take(2 * SECOND_NS, clock)
+    assert 0 == bench.board[b.SETTLE_NS]
+
+
+def test_a_flooding_lane_does_not_keep_others_out_of_a_full_command_ring() -> None:
+    bench = Bench(commands=4)
+    bench.send(*[cancel() for _ in range(100)])
+    other: Ring = private_ring(COMMAND_DTYPE, 16)
+    slots = build.stamp(np.concatenate([cancel() for _ in range(4)]), e.SOURCE_REPLAY, 1)
+    other.slots[:4] = slots
+    publish(other, 4)
+    lanes = [bench.lane, core.make_lane(e.SOURCE_REPLAY, other)]
+    stage = core.make_stage(bench.state, bench.commands, lanes, bench.board, bench.clock)
+    for _ in range(20):
+        core.step(stage, 128)
+        advance(bench.commands, 0, int(published(bench.commands)))
+    assert 4 == bench.state.sources[e.SOURCE_REPLAY]
