@@ -32,6 +32,9 @@ class _NoEnvironment:
 class _InnerLibrary(JITCodeLibrary):
     """The code of one ``inner`` function; what it calls is only remembered."""
 
+    _linking_libraries: list[Any]
+    _shared_module: Any
+
     @property
     def codegen(self) -> Any:
         return _NoEnvironment()
@@ -57,7 +60,7 @@ class _InnerLibrary(JITCodeLibrary):
         return self._shared_module
 
     def own_module(self) -> Any:
-        """This function alone, as code that may be linked in several times."""
+        """The function alone, as code that may be linked in several times."""
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == llvm.Linkage.external:
                 function.linkage = "linkonce_odr"
@@ -66,6 +69,8 @@ class _InnerLibrary(JITCodeLibrary):
 
 class _EntryLibrary(JITCodeLibrary):
     """The code of an ``entry`` function with every ``inner`` one that it reaches."""
+
+    _linking_libraries: list[Any]
 
     def add_linking_library(self, library: Any) -> None:
         self._linking_libraries.append(library)

@@ -31,6 +31,10 @@ WAITING_START: Final = 1
 WAITING_END: Final = 2
 LANE_WORDS: Final = 16
 
+_FREED_SEQ: Final = 0  # durable cursor up to which ingress slots were given back
+_FIRST_LANE: Final = 1  # with which the next step begins
+_TURN_WORDS: Final = 2
+
 PERIOD_NS: Final = 0
 PHASE_NS: Final = 1
 NEXT_NS: Final = 2
@@ -75,7 +79,7 @@ def make_stage(state: Bundle, commands: Ring, lanes: list[Bundle], board: np.nda
         lanes=np.array([lane.address for lane in lanes], dtype=np.int64),
         board=board,
         clock=clock,
-        freed_seq=np.zeros(1, dtype=np.int64),
+        turns=np.zeros(_TURN_WORDS, dtype=np.int64),
         meter=np.zeros(METER_WORDS, dtype=np.int64),
     )
 
@@ -189,6 +193,7 @@ def take(stage, lane, now_ns, limit):
     first_seq = state.meta[SEQ]
     end = published(lane.ring)
     mask = lane.ring.slots.shape[0] - 1
+    _, boundary = first_timer(state)
     taken = 0
     while state.sources[source] < end and taken < limit:
         position = state.sources[source] + 1
@@ -200,8 +205,10 @@ def take(stage, lane, now_ns, limit):
         elif clock == e.CLOCK_VERBATIM:
             ts_ns = head["ts_ns"]
         ts_ns = max(ts_ns, state.meta[TS_NS])
-        if clock != e.CLOCK_VERBATIM and not run_timers(state, stage.commands, stage.command_words, ts_ns):
-            break
+        if clock != e.CLOCK_VERBATIM and ts_ns >= boundary:
+            if not run_timers(state, stage.commands, stage.command_words, ts_ns):
+                break
+            _, boundary = first_timer(state)
         wanted = state.meta[SEQ] - published(stage.commands) + length
         if room(stage.commands, wanted) < wanted:
             break
@@ -209,6 +216,8 @@ def take(stage, lane, now_ns, limit):
             state, lane.ring, lane.words, stage.commands, stage.command_words, source, position, length, ts_ns, clock
         )
         taken += length
+        if head["type"] == e.SET_TIMER:
+            _, boundary = first_timer(state)
     if state.meta[SEQ] > published(stage.commands):
         publish(stage.commands, state.meta[SEQ])
     if taken > 0:
@@ -267,15 +276,19 @@ def step(stage, budget):
         run_timers(state, stage.commands, stage.command_words, now_ns)
         if state.meta[SEQ] > first_seq:
             publish(stage.commands, state.meta[SEQ])
-    for i in range(stage.lanes.shape[0]):
-        take(stage, bundle_at(stage.lane, stage.lanes[i]), now_ns, budget)
+    # Each step another lane is the first: where the command ring is full, none may keep the others out.
+    first_lane = stage.turns[_FIRST_LANE]
+    lanes = stage.lanes.shape[0]
+    stage.turns[_FIRST_LANE] = (first_lane + 1) % lanes
+    for i in range(lanes):
+        take(stage, bundle_at(stage.lane, stage.lanes[(first_lane + i) % lanes]), now_ns, budget)
     if state.meta[SEQ] > first_seq:
         announce(stage)
     if stage.clock[ck.MODE] == e.CLOCK_LIVE:
         measure(stage.meter, stage.board, stage.clock[ck.MONOTONIC_NS])
     durable_seq = load_acquire(stage.board, b.DURABLE_SEQ)
-    if durable_seq != stage.freed_seq[0]:
-        stage.freed_seq[0] = durable_seq
+    if durable_seq != stage.turns[_FREED_SEQ]:
+        stage.turns[_FREED_SEQ] = durable_seq
         for i in range(stage.lanes.shape[0]):
             free_durable(bundle_at(stage.lane, stage.lanes[i]), durable_seq)
     return state.meta[SEQ] - first_seq

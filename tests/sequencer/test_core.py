@@ -207,3 +207,18 @@ def test_pace_is_not_measured_on_a_replayed_clock(clock: int) -> None:
     bench.board[b.SETTLED_SEQ] = 1
     bench.take(2 * SECOND_NS, clock)
     assert 0 == bench.board[b.SETTLE_NS]
+
+
+def test_a_flooding_lane_does_not_keep_others_out_of_a_full_command_ring() -> None:
+    bench = Bench(commands=4)
+    bench.send(*[cancel() for _ in range(100)])
+    other: Ring = private_ring(COMMAND_DTYPE, 16)
+    slots = build.stamp(np.concatenate([cancel() for _ in range(4)]), e.SOURCE_REPLAY, 1)
+    other.slots[:4] = slots
+    publish(other, 4)
+    lanes = [bench.lane, core.make_lane(e.SOURCE_REPLAY, other)]
+    stage = core.make_stage(bench.state, bench.commands, lanes, bench.board, bench.clock)
+    for _ in range(20):
+        core.step(stage, 128)
+        advance(bench.commands, 0, int(published(bench.commands)))
+    assert 4 == bench.state.sources[e.SOURCE_REPLAY]
