@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -21,15 +22,17 @@ from persistence.journal.errors import JournalError
 from persistence.journal.process import save_position
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import ScanResult, scan, start_new_segment_after_recovery
+from persistence.journal.store import DirectoryStore, JournalStore
+from persistence.journal.writer import WriterPosition
 from protocol import board as b
 from protocol.instance import Context, Engine, Limits
 from protocol.readers import EXIT_EPOCH_USED, EXIT_OK, EXIT_REFUSED, LINE_RECOVERY, RECOVERY_DONE, RECOVERY_TOTAL
 from protocol.records import COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
-from ringbuf.arena import create_arena
+from ringbuf.arena import ArenaSpec, create_arena
 from ringbuf.atomics import load_acquire, store_release
 from ringbuf.board import BoardFile
 from ringbuf.file import RingFile
-from ringbuf.ring import publish
+from ringbuf.ring import Ring, publish
 from risk import state as risk_state
 from risk.process import warm as warm_risk
 from sequencer import core as sequencer
@@ -68,19 +71,67 @@ def recover(context: Context, board: np.ndarray) -> tuple[Report, int]:
     """Do the work of ``main``; (report, exit status)."""
     context.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep_limits(Path(context.home), context.engine.limits)
+    return rebuild(DirectoryStore(context.journal_dir), EpochFiles(context, board), context, board, time.time_ns())
+
+
+class EpochMemory(Protocol):
+    """Where recovery puts what the engine of an epoch begins with: files in shared memory, or the simulator's own arrays."""
+
+    def arena(self, path: Path, spec: ArenaSpec) -> dict[str, np.ndarray]:
+        """Arrays of a part's state, zero, under the name that the context gives it."""
+
+    def outcome_ring(self, start: int) -> Ring:
+        """The epoch's outcome ring, empty, at position ``start``."""
+
+    def save_position(self, position: WriterPosition) -> None:
+        """Keep for the journal's process where it writes on."""
+
+
+class EpochFiles:
+    """The files of an epoch, as its processes attach them."""
+
+    def __init__(self, context: Context, board: np.ndarray) -> None:
+        self._context = context
+        self._board = board
+
+    def arena(self, path: Path, spec: ArenaSpec) -> dict[str, np.ndarray]:
+        """Make a state file; sparse, so that only what the history needs takes memory."""
+        return create_arena(path, spec, COMMAND_SCHEMA, 0)
+
+    def outcome_ring(self, start: int) -> Ring:
+        """Make the outcome ring's file; it stays mapped as long as the ring is used."""
+        context = self._context
+        capacity = context.engine.rings.outcome
+        return RingFile.create(
+            context.outcome_ring, OUTCOME_DTYPE, capacity, OUTCOME_SCHEMA, context.epoch, start, self._board
+        ).ring
+
+    def save_position(self, position: WriterPosition) -> None:
+        """Write the position's file."""
+        save_position(self._context.epoch_dir, position)
+
+
+def rebuild(
+    journal: JournalStore, memory: EpochMemory, context: Context, board: np.ndarray, utc_ns: int
+) -> tuple[Report, int]:
+    """Replay ``journal`` into ``memory``, begin the epoch's segment, and only then move the cursors; (report, exit status).
+
+    ``utc_ns`` goes into the header of the new segment. Raises JournalError, EngineFault, RecoveryRefused.
+    """
     known = int(load_acquire(board, b.DURABLE_SEQ))
-    found = scan(context.journal_dir, known_durable_seq=known or None)
+    found = scan(journal, known_durable_seq=known or None)
     if context.epoch <= found.epoch:
         return Report(last_epoch=found.epoch), EXIT_EPOCH_USED
     if found.first_seq != 1:
-        msg = f"{context.journal_dir}: the journal begins at seq {found.first_seq}; without its beginning the state cannot be rebuilt"
+        msg = (
+            f"{journal.label('.')}: the journal begins at seq {found.first_seq}; "
+            "without its beginning the state cannot be rebuilt"
+        )
         raise RecoveryRefused(msg)
-    engine, sources = replay_into_epoch(context, found, board)
-    publish_tail(context, engine, board)
-    position = start_new_segment_after_recovery(
-        context.journal_dir, found, context.epoch, time.time_ns(), context.engine.segment_bytes
-    )
-    save_position(context.epoch_dir, position)
+    engine, sources = replay_into_epoch(journal, memory, context, found, board)
+    publish_tail(memory, engine)
+    position = start_new_segment_after_recovery(journal, found, context.epoch, utc_ns, context.engine.segment_bytes)
+    memory.save_position(position)
     for word in (b.SEQUENCED_SEQ, b.RESERVED_SEQ, b.SETTLED_SEQ, b.DURABLE_SEQ, b.RECOVERED_SEQ):
         store_release(board, word, found.last_seq)
     note = ""
@@ -120,22 +171,23 @@ def load_limits(home: Path) -> Limits:
     return msgspec.json.decode(path.read_bytes(), type=Limits) if path.exists() else Limits()
 
 
-def replay_into_epoch(context: Context, found: ScanResult, board: np.ndarray) -> tuple[FusedEngine, dict[str, int]]:
-    """Make the epoch's state files and replay the journal into them; (engine, highest number of each source)."""
+def replay_into_epoch(
+    journal: JournalStore, memory: EpochMemory, context: Context, found: ScanResult, board: np.ndarray
+) -> tuple[FusedEngine, dict[str, int]]:
+    """Make the epoch's state and replay the journal into it; (engine, highest number of each source)."""
     config = context.engine
-    risk_arrays = create_arena(context.risk_state, risk_spec(config), COMMAND_SCHEMA, 0)
+    risk_arrays = memory.arena(context.risk_state, risk_spec(config))
     risk_state.reset(risk_state.make_state(risk_arrays), config.limits)
     shards = []
     for k in range(config.shards):
-        arrays = create_arena(context.matcher_state(k), shard_spec(config), COMMAND_SCHEMA, 0)
+        arrays = memory.arena(context.matcher_state(k), shard_spec(config))
         matcher_state.reset(matcher_state.make_state(arrays), k, config.shards)
         shards.append(arrays)
-    lane_arrays = create_arena(context.sources_state, sequencer.state_spec(config.limits.timers), COMMAND_SCHEMA, 0)
-    lanes = sequencer.make_state(lane_arrays)
+    lanes = sequencer.make_state(memory.arena(context.sources_state, sequencer.state_spec(config.limits.timers)))
     engine = FusedEngine(config, risk_arrays, shards)
     store_release(board, b.LINE_WORDS * LINE_RECOVERY + RECOVERY_TOTAL, found.last_seq)
     if found.last_seq:
-        for slots in JournalReader(context.journal_dir, to_seq=found.last_seq):
+        for slots in JournalReader(journal, to_seq=found.last_seq):
             engine.feed(slots)
             sequencer.observe(lanes, slots)
             store_release(board, b.LINE_WORDS * LINE_RECOVERY + RECOVERY_DONE, engine.settled_seq)
@@ -146,16 +198,12 @@ def replay_into_epoch(context: Context, found: ScanResult, board: np.ndarray) ->
     return engine, {str(source): int(n) for source, n in enumerate(lanes.sources) if n}
 
 
-def publish_tail(context: Context, engine: FusedEngine, board: np.ndarray) -> None:
+def publish_tail(memory: EpochMemory, engine: FusedEngine) -> None:
     """Make the epoch's outcome ring with the newest outcomes of the replay in it."""
     total = int(engine.risk.meta[risk_state.OUTCOMES])
-    capacity = context.engine.rings.outcome
-    kept = min(total, capacity)
-    with RingFile.create(
-        context.outcome_ring, OUTCOME_DTYPE, capacity, OUTCOME_SCHEMA, context.epoch, total - kept, board
-    ) as file:
-        file.ring.slots[:] = engine.outcomes.slots
-        publish(file.ring, total)
+    ring = memory.outcome_ring(total - min(total, engine.engine.rings.outcome))
+    ring.slots[:] = engine.outcomes.slots
+    publish(ring, total)
 
 
 def warm() -> None:

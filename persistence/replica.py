@@ -15,6 +15,7 @@ from typing import Any
 from persistence.checkpoints import CHECKPOINTS_FILE, Publishers, attach_publishers, differing, keep, publishers_of
 from persistence.fused import FusedEngine
 from persistence.journal.reader import JournalReader
+from persistence.journal.store import JournalStore
 from persistence.recovery import warm
 from protocol import board as b
 from protocol.instance import Context
@@ -37,10 +38,13 @@ class Replica:
     context : of the process; its epoch is the one in which the replica starts
     attach : gives where the live engine of an epoch publishes; RingError where that epoch is over
     board : the instance's board
+    journal : the store, where it is not the context's directory
     """
 
-    def __init__(self, context: Context, attach: Callable[[int], Publishers], board: Any) -> None:
-        self._reader = JournalReader(context.journal_dir)
+    def __init__(
+        self, context: Context, attach: Callable[[int], Publishers], board: Any, journal: JournalStore | None = None
+    ) -> None:
+        self._reader = JournalReader(context.journal_dir if journal is None else journal)
         self._engine = FusedEngine(context.engine)
         self._own = publishers_of(self._engine)
         self._attach = attach

@@ -33,6 +33,7 @@ from numba.np.arrayobj import populate_array
 
 __all__ = ["Bundle", "bundle_at"]
 
+_types: dict[Any, BundleType] = {}
 _bundles: weakref.WeakValueDictionary[int, Bundle] = weakref.WeakValueDictionary()
 
 
@@ -106,8 +107,21 @@ def _array_types(kind: Any) -> tuple[Any, ...]:
 @typeof_impl.register(Bundle)
 def _typeof_bundle(value: Bundle, context: Any) -> BundleType:
     if value.numba_type is None:
-        value.numba_type = BundleType(tuple((n, typeof_impl(m, context)) for n, m in value.members().items()))
+        # Asking numba for the types of a state's arrays takes a millisecond, and most bundles are like an earlier one.
+        kind = _kind(value)
+        if kind not in _types:
+            _types[kind] = BundleType(tuple((n, typeof_impl(m, context)) for n, m in value.members().items()))
+        value.numba_type = _types[kind]
     return value.numba_type
+
+
+def _kind(member: Any) -> Any:
+    """What numba's type of a bundle, a ring or an array depends on."""
+    if isinstance(member, Bundle):
+        return tuple((name, _kind(part)) for name, part in member.members().items())
+    if isinstance(member, tuple):
+        return type(member), *(_kind(part) for part in member)
+    return member.dtype, member.ndim, member.flags.writeable, member.flags.aligned
 
 
 register_model(BundleType)(models.OpaqueModel)

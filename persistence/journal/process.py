@@ -124,6 +124,8 @@ class JournalProcess:
         Bell lines of those that wait for the durable cursor.
     delay : callable, optional
         Called before each write; tests of timing wait in it.
+    clock_ns : callable
+        Time that never falls, for repeated attempts to make a segment and for the time that syncs took.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class JournalProcess:
         writer: JournalWriter,
         bells: Sequence[int] = (),
         delay: Callable[[], None] | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         cursor = reader_cursor(command_ring, reader)
         assert cursor == writer.last_seq, f"the ring's reader is at seq {cursor}, the journal at {writer.last_seq}"
@@ -145,8 +148,12 @@ class JournalProcess:
         self._mask = command_ring.slots.shape[0] - 1
         self._bells = np.array(bells, dtype=np.int64)
         self._delay = delay
+        self._clock_ns = clock_ns
         self._sync_ns = 0
         self._space_problem = False
+        # What a journal before this one said of itself, and did not live to take back.
+        store_release(board, JOURNAL_SPACE, 0)
+        store_release(board, JOURNAL_FAILED, 0)
         _announce(board, writer.last_seq, self._bells)
 
     def step(self) -> int:
@@ -159,7 +166,7 @@ class JournalProcess:
         JournalFailed
             The disk failed; board[JOURNAL_FAILED] has the errno, and the engine must end.
         """
-        started_ns = time.monotonic_ns()
+        started_ns = self._clock_ns()
         self._maintain(started_ns)
         available_seq = published(self._ring)
         if available_seq == self._writer.last_seq:
@@ -173,7 +180,7 @@ class JournalProcess:
             raise
         if slots == 0:
             return 0
-        self._sync_ns += time.monotonic_ns() - started_ns
+        self._sync_ns += self._clock_ns() - started_ns
         _publish(
             self._board,
             self._writer.last_seq,

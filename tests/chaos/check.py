@@ -26,15 +26,21 @@ SENT_WORDS = slice(2, None)
 class Rebuilt:
     """History and outcomes as the journal gives them, fused."""
 
-    def __init__(self, home: Path) -> None:
-        journal = home / "journal"
-        found = scan(journal)
-        self.slots = np.concatenate([part.copy() for part in JournalReader(journal, to_seq=found.last_seq)])
-        self.limits = load_limits(home)
-        self.engine = FusedEngine(Engine(limits=self.limits))
+    def __init__(self, slots: np.ndarray, engine: Engine) -> None:
+        self.slots = slots
+        self.limits = engine.limits
+        self.engine = FusedEngine(engine)
         outcomes: list[np.ndarray] = []
         self.engine.feed(self.slots, lambda part: outcomes.append(part.copy()))
         self.outcomes = np.concatenate(outcomes)
+
+    @classmethod
+    def of(cls, home: Path) -> "Rebuilt":
+        """The history of a home whose exchange has stopped."""
+        journal = home / "journal"
+        found = scan(journal)
+        slots = np.concatenate([part.copy() for part in JournalReader(journal, to_seq=found.last_seq)])
+        return cls(slots, Engine(limits=load_limits(home)))
 
     @property
     def heads(self) -> np.ndarray:
@@ -135,10 +141,8 @@ def replies(rebuilt: Rebuilt, told: list[dict[str, Any]]) -> list[str]:
     return wrong
 
 
-def oracle(rebuilt: Rebuilt) -> list[str]:
+def oracle(rebuilt: Rebuilt, naive: Oracle) -> list[str]:
     """The naive exchange, given the journal's commands in their order, writes the same outcomes; money is conserved in both."""
-    limits = rebuilt.limits
-    naive = Oracle(limits.accounts, limits.assets, limits.instruments)
     outcomes = rebuilt.outcomes
     starts = np.searchsorted(outcomes["seq"], rebuilt.heads["seq"])
     ends = np.append(starts[1:], len(outcomes))
@@ -170,11 +174,13 @@ def verify(home: Path, rebuilt: Rebuilt) -> list[str]:
 
 def all_of(home: Path, folder: Path, summary: dict[str, Any], told: list[dict[str, Any]]) -> tuple[list[str], Rebuilt]:
     """Every check; what is wrong, and the history."""
-    rebuilt = Rebuilt(home)
+    rebuilt = Rebuilt.of(home)
+    limits = rebuilt.limits
     wrong = numbers(rebuilt)
     wrong += content(rebuilt, folder)
     wrong += acknowledged(rebuilt, folder, summary)
     wrong += replies(rebuilt, told)
-    wrong += oracle(rebuilt)
+    sizes = {"client_ids": limits.client_ids, "client_id_ttl_ms": limits.client_id_ttl_ms}
+    wrong += oracle(rebuilt, Oracle(limits.accounts, limits.assets, limits.instruments, **sizes))
     wrong += verify(home, rebuilt)
     return wrong, rebuilt

@@ -284,8 +284,9 @@ class NaiveExchange:
         if refusal:
             return self._verdict(refusal)
         order = Order(order_id, account, instrument, side, price, qty, tif, stp)
-        if self._hold_of(order) > self.free[self._paid_with(order)]:
-            return self._verdict(Code.INSUFFICIENT_FUNDS)
+        refusal = self._hold_taking_refusal(order)
+        if refusal:
+            return self._verdict(refusal)
         if tif == Tif.POST_ONLY and self._would_take(order):
             return self._verdict(Code.POST_ONLY_WOULD_TAKE)
         if tif == Tif.FOK and not self._fillable(order):
@@ -301,8 +302,9 @@ class NaiveExchange:
         if refusal:
             return self._verdict(refusal)
         order = Order(order_id, account, instrument, side, price, qty, Tif.IOC, stp)
-        if self._hold_of(order) > self.free[self._paid_with(order)]:
-            return self._verdict(Code.INSUFFICIENT_FUNDS)
+        refusal = self._hold_taking_refusal(order)
+        if refusal:
+            return self._verdict(refusal)
         self._lock(order, self._hold_of(order))
         return self._take_then_rest_or_drop(order, may_rest=False)
 
@@ -325,8 +327,9 @@ class NaiveExchange:
         # amount is the bound.
         total = most_lots(self.markets[instrument]) if side == Side.SELL else 0
         order = Order(order_id, account, instrument, side, price, total, Tif.IOC, stp, amount_left=amount)
-        if self._hold_of(order) > self.free[self._paid_with(order)]:
-            return self._verdict(Code.INSUFFICIENT_FUNDS)
+        refusal = self._hold_taking_refusal(order)
+        if refusal:
+            return self._verdict(refusal)
         self._lock(order, self._hold_of(order))
         return self._take_then_rest_or_drop(order, may_rest=False)
 
@@ -479,6 +482,11 @@ class NaiveExchange:
         if market.halted:
             return Code.INSTRUMENT_HALTED
         return Code.ACCEPTED
+
+    def _hold_taking_refusal(self, order: Order) -> Code:
+        """Reason 14: the hold of a new order is more than is free."""
+        short = self._hold_of(order) > self.free[self._paid_with(order)]
+        return Code.INSUFFICIENT_FUNDS if short else Code.ACCEPTED
 
     @staticmethod
     def _order_out_of_range(market: Market, price: int, qty: int) -> bool:

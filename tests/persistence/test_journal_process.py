@@ -1,5 +1,6 @@
 import errno
 import os
+import time
 
 import numpy as np
 import pytest
@@ -32,13 +33,15 @@ WAITER = 30
 class Engine:
     """A command ring, a board and a journal's process on a simulated disk."""
 
-    def __init__(self, disk, epoch=1, delay=None, **options):
+    def __init__(self, disk, epoch=1, delay=None, clock_ns=time.monotonic_ns, board=None, **options):
         self.disk = disk
         self.writer = open_writer(disk, epoch, **options)
-        self.board = private_board(lines.LINES)
+        self.board = private_board(lines.LINES) if board is None else board
         start = self.writer.last_seq
         self.ring = private_ring(COMMAND_DTYPE, CAPACITY, n_readers=1, start=start, board=self.board)
-        self.process = JournalProcess(self.ring, 0, self.board, self.writer, bells=(WAITER,), delay=delay)
+        self.process = JournalProcess(
+            self.ring, 0, self.board, self.writer, bells=(WAITER,), delay=delay, clock_ns=clock_ns
+        )
         self.seq = start
 
     def put(self, count):
@@ -95,10 +98,9 @@ def test_run_writes_what_is_left_when_it_is_told_to_stop():
     assert 40 == engine.board[lines.DURABLE_SEQ]
 
 
-def test_segment_that_cannot_be_made_shows_on_the_board_until_it_can(monkeypatch):
-    engine = Engine(FakeDisk())
+def test_segment_that_cannot_be_made_shows_on_the_board_until_it_can():
     now = [0]
-    monkeypatch.setattr("persistence.journal.process.time.monotonic_ns", lambda: now[0])
+    engine = Engine(FakeDisk(), clock_ns=lambda: now[0])
     engine.disk.failures["create"] = errno.ENOSPC
     engine.process.step()
     engine.process.step()
@@ -110,6 +112,22 @@ def test_segment_that_cannot_be_made_shows_on_the_board_until_it_can(monkeypatch
     engine.process.step()
     engine.process.step()
     assert 0 == engine.board[lines.JOURNAL_SPACE]
+
+
+def test_next_epochs_journal_takes_back_what_a_dead_one_said_of_itself():
+    """Seed 27 of the simulator's faults: new orders were refused for ever for want of space that was there again."""
+    disk = FakeDisk()
+    engine = Engine(disk)
+    disk.failures["create"] = errno.ENOSPC
+    engine.process.step()
+    engine.process.step()
+    disk.failures = {"sync": errno.EIO}
+    engine.put(5)
+    with pytest.raises(JournalFailed):
+        engine.process.step()
+    assert (1, errno.EIO) == (engine.board[lines.JOURNAL_SPACE], engine.board[lines.JOURNAL_FAILED])
+    after = Engine(disk.after_process_death(), epoch=2, board=engine.board)
+    assert (0, 0) == (after.board[lines.JOURNAL_SPACE], after.board[lines.JOURNAL_FAILED])
 
 
 def test_failed_sync_leaves_its_errno_and_the_durable_cursor_as_it_was():
