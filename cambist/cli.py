@@ -58,6 +58,11 @@ COMMANDS: Final = {
         "feed a recording to the live processes of a fresh home",
         ("cambist replay recording.csv --json", "cambist replay flow.bin --shards 3 --jitter 7 --fills fills.csv"),
     ),
+    "demo": _Command(
+        "cambist.commands.demo",
+        "take the demo on a tour: kill the matcher under load and see what is lost",
+        ("cambist demo tour", "cambist demo tour --home var --json"),
+    ),
     "bench": _Command(
         "cambist.commands.bench",
         "measure parts of the exchange",

@@ -156,6 +156,16 @@ class ReplaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Keep the temporary home."""
 
 
+class TourSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tour]``: options of ``cambist demo tour``."""
+
+    orders_per_s: Positive = 1000
+    """Of the tour's own client, beside those of the bots."""
+    load_s: Positive = 6
+    """How long it trades before the kill, and again after the recovery."""
+    json: bool = False
+
+
 class BenchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[bench]``: options of ``cambist bench``."""
 
@@ -190,6 +200,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: StatusSection = StatusSection()
     verify: VerifySection = VerifySection()
     replay: ReplaySection = ReplaySection()
+    tour: TourSection = TourSection()
     bench: BenchSection = BenchSection()
     test: TestSection = TestSection()
 

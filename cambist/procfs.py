@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import time
 from pathlib import Path
 
-_NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_CPU_CLOCK = 2
 _STATE = 0
-_USER_TICKS = 11
-_SYSTEM_TICKS = 12
+_PARENT = 1
 _START_TICKS = 19
 
 
@@ -33,17 +32,21 @@ def is_alive(pid: int, started_ticks: int) -> bool:
     return pid > 0 and started_ticks > 0 and start_ticks(pid) == started_ticks
 
 
+def parent(pid: int) -> int:
+    """Process that ``pid`` is a child of; 0 when it does not run."""
+    fields = _stat(pid)
+    return 0 if not fields or fields[_STATE] in {"Z", "X"} else int(fields[_PARENT])
+
+
 def cpu_ns(pid: int) -> int:
-    """Processor time of all threads of ``pid`` in ns; 0 when it does not run."""
-    total_ns = 0
+    """Processor time of all threads of ``pid``, those that have ended too, in ns; 0 when it does not run."""
+    if not start_ticks(pid):
+        return 0
     try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            # Finer than the ticks of /proc/<pid>/stat; absent where the kernel keeps no scheduler statistics.
-            total_ns += int((task / "schedstat").read_text(encoding="ascii").split()[0])
-    except (OSError, IndexError, ValueError):
-        fields = _stat(pid)
-        total_ns = (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) * _NS_PER_TICK if fields else 0
-    return total_ns
+        # The number of a process's own clock, as clock_getcpuclockid(3) makes it.
+        return time.clock_gettime_ns((~pid << 3) | _CPU_CLOCK)
+    except OSError:
+        return 0
 
 
 def memory_bytes(pid: int) -> int:

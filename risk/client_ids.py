@@ -31,13 +31,13 @@ def client_tag(account, words, slot):
     """31-bit tag of (account, client order id) for the EXT_IDS slot ``words[slot]``; -1 where the slot has no client order id."""
     if words[slot, 3] == 0:
         return -1
-    h = mix(_HASH_START, account)
+    h = account
     for word in range(3, 3 + s.CLIENT_ID_WORDS):
         # Most ids are short; the words after a zero one are compared, not hashed.
         if words[slot, word] == 0:
             break
-        h = mix(h, words[slot, word])
-    return (h >> _TAG_SHIFT) & _TAG_MASK
+        h = roll(h, words[slot, word])
+    return (mix(_HASH_START, h) >> _TAG_SHIFT) & _TAG_MASK
 
 
 @inner

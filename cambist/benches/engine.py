@@ -1,8 +1,9 @@
 """Messages per second of reserve, match and settle in one thread: the fused engine on private rings.
 
-The commands lie in the command ring before the clock runs; accounts are funded by deposits. The first run is not
-timed: its outcomes are read and compared with the expected results; later ones must give its state and outcomes again.
-The limit is the matcher's kernel on the same messages in the same run. Not measured: sequencer, journal, hand-off.
+The commands lie in the command ring before the clock runs; accounts are funded by deposits. With client order ids every
+new order has one of its own, in a second slot of its group. The first run is not timed: its outcomes are read and
+compared with the expected results; later ones must give its state and outcomes again. The limit is the matcher's
+kernel on the same messages in the same run. Not measured: sequencer, journal, hand-off.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from cambist.benches import flows, matcher
+from cambist.benches import flows, matcher, variants
 from cambist.benches.rows import BenchFailedError, Row, Task, row
 from cambist.replay import report, truth
 from cambist.replay.collect import Collector
@@ -29,22 +30,30 @@ _READERS: Final = 2
 
 
 def run(task: Task) -> list[Row]:
-    """A row for w1, or for the flow."""
-    return [_case(task, name, flows.plan_of(file)) for name, file in flows.files(task, "w1").items()]
+    """Rows for w1, or for the flow, as it is and with a client order id in every new order."""
+    rows = []
+    for name, file in flows.files(task, "w1").items():
+        plan = flows.plan_of(file)
+        alone = matcher.numbered(plan) if plan.format == "xflow001" else None
+        rows.append(_case(task, name, plan, plan, alone))
+        if plan.clock == "virtual":
+            rows.append(_case(task, f"{name}_client_ids", variants.with_client_ids(plan), plan, alone))
+    return rows
 
 
-def _case(task: Task, name: str, plan: Plan) -> Row:
+def _case(task: Task, name: str, plan: Plan, plain: Plan, alone: np.ndarray | None) -> Row:
+    """Measure ``plan``, which brings the messages of ``plain``; ``alone`` are those for the matcher's kernel."""
     slots = flows.sequenced(plan)
-    prefill = flows.prefill_slots(plan)
-    messages = flows.timed_messages(plan, prefill)
+    untimed_slots = flows.prefill_slots(plan)
+    prefill = flows.prefill_slots(plain)
+    messages = flows.timed_messages(plain, prefill)
     task.progress(f"engine {name}: {messages:,} messages, {task.runs} runs")
-    right, compared = _check(plan, slots)
-    alone_slots = matcher.numbered(plan) if plan.format == "xflow001" else None
+    right, compared = check(plan, slots)
     rates, cpu_rates, cpu_s, limits = [], [], [], []
     for _ in range(task.runs):
-        if alone_slots is not None:
-            limits.append(messages / matcher.measure(plan, alone_slots, prefill + 1)[0])
-        took_s, used_s, hashes = _measure(plan, slots, len(plan.setup) + prefill)
+        if alone is not None:
+            limits.append(messages / matcher.measure(plain, alone, prefill + 1)[0])
+        took_s, used_s, hashes = _measure(plan, slots, len(plan.setup) + untimed_slots)
         if hashes != right:
             wrong = ", ".join(key for key in right if hashes[key] != right[key])
             raise BenchFailedError(f"{name}: a run gave other results than the one that was checked: {wrong}")
@@ -61,6 +70,8 @@ def _case(task: Task, name: str, plan: Plan) -> Row:
         cpu_s,
         limit,
         messages=messages,
+        wall_median=statistics.median(messages / rate for rate in rates),
+        slots=len(plan.commands) - untimed_slots,
         messages_per_cpu_s=statistics.median(cpu_rates),
         result_hash=str(right["state"]),
         compared=compared,
@@ -85,7 +96,7 @@ def _advance_to(engine: FusedEngine, seq: int) -> None:
     engine.step_until_settled()
 
 
-def _check(plan: Plan, slots: np.ndarray) -> tuple[dict[str, int], str]:
+def check(plan: Plan, slots: np.ndarray) -> tuple[dict[str, int], str]:
     """Hashes of a run whose outcomes were read and found right, and with what they were compared."""
     probes, depth = truth.probes_for(plan)
     collector = Collector(plan, probes=probes, depth=depth)

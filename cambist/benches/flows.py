@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -18,17 +19,18 @@ from cambist.benches.rows import BenchFailedError, Task
 from cambist.replay.plan import Plan, RecordingError, load, read_bytes
 from cambist.replay.xflow import HEADER_1
 from protocol import build
+from protocol import enums as e
 
 WORKLOADS: Final = ("w1", "w2", "w3")
 SEED: Final = 1
 _GENERATOR: Final = ROOT / "tests" / "flows" / "flow.py"
 
 
-def files(task: Task, *names: str) -> dict[str, Path]:
-    """The flow of the task by its name, or else the workloads ``names``."""
+def files(task: Task, *names: str, messages: int = 0) -> dict[str, Path]:
+    """The flow of the task by its name, or else the workloads ``names``, of the task's size where none is given."""
     if task.flow is not None:
         return {task.flow.name.removesuffix(".gz").removesuffix(".bin"): task.flow}
-    return {name: workload(name, task.sizes.flow_messages, task.progress) for name in names}
+    return {name: workload(name, messages or task.sizes.flow_messages, task.progress) for name in names}
 
 
 def workload(name: str, messages: int, progress: Callable[[str], None] = lambda _: None) -> Path:
@@ -83,6 +85,14 @@ def sequenced(plan: Plan) -> np.ndarray:
         heads = build.heads(slots)
         slots["ts_ns"] = slots["entry_ts_ns"][heads][np.cumsum(heads) - 1]
     return slots
+
+
+def parts(plan: Plan, first: int, count: int) -> list[slice]:
+    """The commands from ``first`` on in ``count`` parts of nearly the same length, between whole groups."""
+    ends = np.flatnonzero((plan.commands["flags"] & e.FLAG_MORE) == 0) + 1
+    cuts = np.linspace(first, len(plan.commands), count + 1).astype(np.int64)[1:]
+    at = [first, *ends[np.searchsorted(ends, cuts)].tolist()]
+    return [slice(begin, end) for begin, end in itertools.pairwise(at)]
 
 
 def power_of_two(at_least: int) -> int:

@@ -6,12 +6,13 @@ import mmap
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from cambist.benches.kernels import PING_WORDS, answer_pings, send_pings
+from cambist.benches.kernels import PING_WORDS, answer_pings, answer_wakes, send_pings, send_wakes
 from cambist.benches.rows import BenchFailedError
 from persistence.journal import DirectoryStore
 from persistence.journal.layout import BATCH_BYTES_MAX, BLOCK_BYTES
@@ -52,19 +53,34 @@ def ping_pong_ns(count: int) -> np.ndarray:
 
     int64[count], ns. Raises BenchFailedError where the other process ends early.
     """
+    return _to_and_fro(send_pings, answer_pings, count)
+
+
+def wake_ns(count: int) -> np.ndarray:
+    """Times for waking a process that sleeps on a futex, on a CPU of its own: half of there and back, both sleeping.
+
+    int64[count], ns. Raises BenchFailedError where the other process ends early.
+    """
+    return _to_and_fro(send_wakes, answer_wakes, count) // 2
+
+
+def _to_and_fro(
+    send: Callable[[np.ndarray, np.ndarray], None], answer: Callable[[np.ndarray, int], None], count: int
+) -> np.ndarray:
     memory = mmap.mmap(-1, PING_WORDS * 8)
     words = np.frombuffer(memory, dtype=np.int64)
     out_ns = np.zeros(count, dtype=np.int64)
     # Compiled here, so that the fork has it.
-    send_pings(words, out_ns[:0])
-    answer_pings(words, 0)
+    send(words, out_ns[:0])
+    answer(words, 0)
     allowed = os.sched_getaffinity(0)
     cpus = sorted(allowed)
-    other = multiprocessing.get_context("fork").Process(target=_answer, args=(words, count, cpus[-1]), daemon=True)
+    arguments = answer, words, count, cpus[-1]
+    other = multiprocessing.get_context("fork").Process(target=_answer, args=arguments, daemon=True)
     other.start()
     try:
         os.sched_setaffinity(0, {cpus[0]})
-        send_pings(words, out_ns)
+        send(words, out_ns)
         other.join(_JOIN_S)
     finally:
         os.sched_setaffinity(0, allowed)
@@ -72,11 +88,11 @@ def ping_pong_ns(count: int) -> np.ndarray:
             other.kill()
         other.join()
     if other.exitcode:
-        raise BenchFailedError(f"the process that answers pings ended with {other.exitcode}")
+        raise BenchFailedError(f"the process that answers ended with {other.exitcode}")
     return out_ns
 
 
-def _answer(words: np.ndarray, count: int, cpu: int) -> None:
+def _answer(answer: Callable[[np.ndarray, int], None], words: np.ndarray, count: int, cpu: int) -> None:
     os.sched_setaffinity(0, {cpu})
-    answer_pings(words, count)
+    answer(words, count)
     os._exit(0)

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from cambist import procfs
+from cambist.benches.kernels import send_batches
 from cambist.benches.rows import BenchFailedError
 from cambist.home import Home
 from cambist.launch import Launched, LaunchError, running
@@ -27,11 +28,12 @@ from ringbuf.arena import attach_arena
 from ringbuf.atomics import load_acquire
 from ringbuf.board import BoardFile, claim_line
 from ringbuf.file import RingFile
-from ringbuf.ring import advance, publish, published, room
 from risk import state as risk_state
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 10.0
 _POLL_S = 0.0005
+BATCH_SLOTS = 64
+"""Slots that the client publishes at once where a bench says nothing else."""
 
 
 class Quiet:
@@ -61,11 +63,12 @@ class Quiet:
         """Say nothing."""
 
 
-def settings(plan: Plan, topology: str, shards: int) -> dict[str, Any]:
+def settings(plan: Plan, topology: str, shards: int, durability: str = "sync") -> dict[str, Any]:
     """Configuration of an exchange that takes a plan: as for a replay, without gateways and replica."""
     found: dict[str, Any] = {
         "engine.topology": topology,
         "engine.shards": shards,
+        "engine.durability": durability,
         "engine.clock": plan.clock,
         "engine.producers": ["replay"],
         "engine.gating_outcome_reader": True,
@@ -117,37 +120,30 @@ class Client:
         self._outcomes.adopt_reader(OUTCOME_COLLECTOR, b.LINE_REPLAY)
         self.ingress = self._ingress.ring
         self.outcomes = self._outcomes.ring
+        self.rings = self.ingress, self.outcomes, OUTCOME_COLLECTOR, self.board, b.LINE_REPLAY
 
-    def send(self, slots: np.ndarray) -> None:
-        """Send numbered slots and skip their outcomes; returns when all are settled and durable."""
-        ring = self.ingress
-        mask = len(ring.slots) - 1
-        at = 0
-        while at < len(slots):
-            # A quarter of the ring holds any group whole; ``_pause`` until the journal has freed that much.
-            free = int(room(ring, len(ring.slots) // 4))
-            end = min(len(slots), at + free)
-            while at < end < len(slots) and slots["flags"][end - 1] & e.FLAG_MORE:
-                end -= 1
-            if end == at:
-                self._pause()
-                continue
-            ring.slots[(slots["seq"][at:end] - 1) & mask] = slots[at:end]
-            publish(ring, int(slots["seq"][end - 1]))
-            at = end
-        self.wait_for(int(slots["seq"][-1]) if len(slots) else 0)
-
-    def wait_for(self, seq: int) -> None:
-        """Wait until a command is settled and durable.
+    def send(self, slots: np.ndarray, batch: int = BATCH_SLOTS, *, durable: bool = True) -> None:
+        """Send numbered slots and skip their outcomes; returns when all are settled, and durable unless told otherwise.
 
         Raises BenchFailedError where the engine stops or stands still.
         """
+        done = int(send_batches(*self.rings, slots, batch, durable))
+        if done != len(slots):
+            raise self.stalled(f"{done:,} of {len(slots):,} commands were sent")
+
+    def await_durable(self, seq: int) -> None:
+        """Wait until the journal has a command that is settled."""
         end_s = time.monotonic() + _PATIENCE_S
-        while min(int(load_acquire(self.board, word)) for word in (b.SETTLED_SEQ, b.DURABLE_SEQ)) < seq:
-            self._pause()
+        while int(load_acquire(self.board, b.DURABLE_SEQ)) < seq:
             if time.monotonic() > end_s:
-                raise BenchFailedError(f"the engine did not settle command {seq} within {_PATIENCE_S:.0f} s")
-        self._skip_outcomes()
+                raise self.stalled(f"command {seq} is not durable")
+            time.sleep(_POLL_S)
+
+    def stalled(self, what: str) -> BenchFailedError:
+        """The error that says where the engine stands."""
+        words = {"sequenced": b.SEQUENCED_SEQ, "settled": b.SETTLED_SEQ, "durable": b.DURABLE_SEQ}
+        found = ", ".join(f"{name} {int(load_acquire(self.board, word))}" for name, word in words.items())
+        return BenchFailedError(f"the engine stopped or stands still: {what}; {found}")
 
     def hashes(self) -> dict[str, int]:
         """Hashes of the state; the engine stands still."""
@@ -158,15 +154,6 @@ class Client:
             shard_state(attach_arena(context.matcher_state(k), spec, COMMAND_SCHEMA)) for k in range(engine.shards)
         ]
         return hashes_of(risk, matchers)
-
-    def _skip_outcomes(self) -> None:
-        advance(self.outcomes, OUTCOME_COLLECTOR, int(published(self.outcomes)))
-
-    def _pause(self) -> None:
-        if int(load_acquire(self.board, b.ENGINE_STATE)) != b.ENGINE_RUNNING:
-            raise BenchFailedError(f"the engine stopped; it ran in {self._context.home}")
-        self._skip_outcomes()
-        time.sleep(_POLL_S)
 
 
 def engine_of(plan: Plan, topology: str = "split", shards: int = 1) -> Engine:

@@ -20,7 +20,7 @@ import numpy as np
 
 from cambist.benches import flows
 from cambist.benches.machine import ROOT
-from cambist.benches.rows import BenchFailedError, Row, Task, row
+from cambist.benches.rows import NO_COMPILER, BenchFailedError, Row, Task, row
 from cambist.replay.collect import HASH_START, fold
 from cambist.replay.plan import Plan
 from cambist.replay.report import expected_file
@@ -79,7 +79,7 @@ def _case(task: Task, name: str, file: Path, peer: Path | None) -> Row:
     messages = flows.timed_messages(plan, prefill - 1)
     task.progress(f"matcher {name}: {messages:,} messages, {task.runs} runs")
     right, trade_hash, compared = _check(plan, slots)
-    rates, cpu_rates, cpu_s, limits, limits_cpu = [], [], [], [], []
+    rates, cpu_rates, cpu_s, wall_s, limits, limits_cpu = [], [], [], [], [], []
     for _ in range(task.runs):
         if peer is not None and (found := _measure_peer(peer, file, task.directory, messages, trade_hash)):
             limits.append(found[0])
@@ -90,11 +90,15 @@ def _case(task: Task, name: str, file: Path, peer: Path | None) -> Row:
         rates.append(messages / took_s)
         cpu_rates.append(messages / used_s)
         cpu_s.append(used_s)
+        wall_s.append(took_s)
     limit = None
     if limits:
         limit = ("the same flow through a bare tick ladder in C, in turn with it", statistics.median(limits))
     result = row("matcher", name, "messages_per_s", "1/s", rates, cpu_s, limit)
     result |= {"messages": messages, "messages_per_cpu_s": statistics.median(cpu_rates)}
+    result["wall_median"] = statistics.median(wall_s)
+    if peer is None:
+        result["note"] = NO_COMPILER
     if limits_cpu:
         result["limit"]["per_cpu_s"] = statistics.median(limits_cpu)
     return result | {"result_hash": str(trade_hash), "compared": compared}

@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from cambist.benches.rows import BenchFailedError, Row, Task
+from cambist.benches.rows import NO_COMPILER, BenchFailedError, Row, Task
 
 
 def ring(task: Task) -> list[Row]:
     """Messages per second through a ring between two processes; see ``bench/ring.py``."""
     task.progress(f"ring: {task.sizes.ring_messages:,} messages a case, {task.runs} runs")
-    return _rows("ring", _module("ring").run(task.sizes.ring_messages, task.runs))
+    rows = _rows("ring", _module("ring").run(task.sizes.ring_messages, task.runs))
+    for result in rows:
+        result["wall_median"] = task.sizes.ring_messages / result["median"]
+        if result["limit"] is None:
+            result["note"] = NO_COMPILER
+    return rows
 
 
 def journal(task: Task) -> list[Row]:

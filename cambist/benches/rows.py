@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 from hdrh.histogram import HdrHistogram
 
 Row = dict[str, Any]
@@ -26,15 +27,30 @@ class Sizes(NamedTuple):
 
     ring_messages: int = 2_000_000
     flow_messages: int = 300_000
-    """Timed messages of a generated workload."""
-    pipeline_shards: int = 3
+    """Timed messages of a generated workload, of those that one process runs …"""
+    live_messages: int = 1_000_000
+    """… and of the one that goes through live processes, a part of it a run."""
+    pipeline_variants: bool = True
+    """Besides the three topologies: refusals, short funds, and the curve over batches, durability and shards."""
     latency_settled: int = 20_000
     """Orders sent one at a time that wait for their outcome, a run …"""
     latency_durable: int = 4_000
-    """… and for the journal too."""
+    """… for the journal too …"""
+    latency_paused: int = 800
+    """… and of either kind with a pause before each."""
+    pause_ns: int = 1_000_000
     latency_s: float = 5.0
-    """After so many seconds a run of either kind sends no more."""
+    """After so many seconds a run of any kind sends no more."""
+    open_rates: tuple[int, ...] = (1_000, 10_000, 50_000, 100_000, 200_000, 400_000, 800_000)
+    """Orders a second that are offered, up to the first that is not kept up with."""
+    open_s: float = 1.0
+    """Time for which each rate is offered, once …"""
+    open_orders_max: int = 90_000
+    """… and orders at most: many times what the rings hold."""
     pings: int = 100_000
+    wakes: int = 2_000
+    syncs_max: int = 200
+    """Bare writes and syncs of one measurement; of more, the time is what so many took in proportion."""
     journal_s: float = 1.0
     overload_s: float = 15.0
     """Time of each phase of an overload run."""
@@ -87,12 +103,17 @@ def row(
     }
 
 
-def histogram(times_ns: Iterable[int]) -> HdrHistogram:
+def histogram(times_ns: Iterable[int] = ()) -> HdrHistogram:
     """Times in ns, with three digits."""
     found = HdrHistogram(1, _NS_MAX, _DIGITS)
-    for time_ns in times_ns:
-        found.record_value(max(1, int(time_ns)))
+    times = times_ns if isinstance(times_ns, np.ndarray) else np.array(list(times_ns), dtype=np.int64)
+    values, counts = np.unique(np.maximum(times, 1), return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        found.record_value(value, count)
     return found
+
+
+NO_COMPILER: Final = "no limit: there is no gcc here that could build the peer in C"
 
 
 def percentiles_of(times: HdrHistogram) -> dict[str, int]:

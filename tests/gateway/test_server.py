@@ -125,6 +125,8 @@ class Service:
             for head in heads:
                 if head["type"] < e.EXT_IDS:
                     self._accept(head)
+            self.board[lines.LANE_SEQUENCED + e.SOURCE_CONTROL] = last
+            self.board[lines.SEQUENCED_SEQ] = self.board[lines.SETTLED_SEQ] = self.seq
             store_release(self.board, lines.DURABLE_SEQ, self.seq)
             fence()
             ring_bell(self.board, lines.LINE_CONTROL)

@@ -14,7 +14,10 @@ from cambist.replay.collect import Collector
 from cambist.replay.drive import replay
 from cambist.replay.plan import Plan
 
-TIMEOUT_S = 110
+TIMEOUT_S = 300
+"""Kernels may have to be compiled first."""
+QUEUE_TARGET_MS = 30_000
+"""On a busy machine a process of the engine may get no core for longer than orders may wait by default."""
 
 
 class Way(NamedTuple):
@@ -61,6 +64,7 @@ def settings_file(home: Path, sections: Mapping[str, Mapping[str, Any]]) -> Path
     """Write the configuration of a home."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = []
+    sections = {"gateway": {"queue_target_ms": QUEUE_TARGET_MS}} | dict(sections)
     for section, values in sections.items():
         lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     file = home / "cambist.toml"
