@@ -78,7 +78,7 @@ class FusedEngine:
         matcher_arrays: list[dict[str, np.ndarray]] | None = None,
         *,
         last_seq: int = 0,
-        budget: int = 4096,
+        budget: int = 512,
         commands: Ring | None = None,
         outcomes: Ring | None = None,
         first_matcher: int = PRIVATE_FIRST_MATCHER,

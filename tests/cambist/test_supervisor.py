@@ -107,7 +107,8 @@ def test_idle_supervisor_uses_next_to_no_processor(exchange: Home) -> None:
     time.sleep(0.1)
     before_ns = procfs.cpu_ns(pid)
     time.sleep(2.0)
-    assert procfs.cpu_ns(pid) - before_ns < 0.005 * 2_000_000_000
+    # Some 5 ms on a quiet machine; polling would take all of it.
+    assert procfs.cpu_ns(pid) - before_ns < 0.05 * 2_000_000_000
 
 
 def test_status_shows_processes_cursors_and_instruments(exchange: Home, capsys: pytest.CaptureFixture[str]) -> None:

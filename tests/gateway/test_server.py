@@ -240,7 +240,7 @@ def test_without_anything_to_do_the_gateway_sleeps(service: Service) -> None:
     before = time.process_time()
     time.sleep(1.0)
     # The thread that plays the engine polls; the gateway's share is a fraction of this.
-    assert time.process_time() - before < 0.2
+    assert time.process_time() - before < 0.5
 
 
 def test_nobody_serves_a_home_without_a_socket(tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ def test_waiting_costs_next_to_nothing() -> None:
             await asyncio.sleep(0.3)
             before_s = time.process_time()
             await asyncio.sleep(1.0)
-            assert time.process_time() - before_s < 0.02
+            # Polling would take the whole second; a busy machine charges more for the same.
+            assert time.process_time() - before_s < 0.1
             task.cancel()
 
     asyncio.run(main())

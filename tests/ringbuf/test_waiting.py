@@ -267,27 +267,24 @@ def idle_until_stopped(board, line):
     return 0
 
 
-def test_eight_idle_processes_use_less_than_a_twentieth_of_a_core(shared: np.ndarray) -> None:
+def test_an_idle_process_wakes_less_and_less_often(shared: np.ndarray) -> None:
     store_release(shared, STOP, 1)
     idle_until_stopped(shared, LINE)
     store_release(shared, STOP, 0)
     processes = [spawn(lambda line=LINE + index: idle_until_stopped(shared, line)) for index in range(8)]  # type: ignore[misc]
     time.sleep(0.4)
-    before_s = [cpu_seconds(process.pid) for process in processes]
+    words = [(LINE + index) * LINE_WORDS + SLEEPS for index in range(8)]
+    before = [int(shared[word]) for word in words]
     time.sleep(1.2)
-    used_s = sum(cpu_seconds(process.pid) for process in processes) - sum(before_s)
+    # Some 30 on a quiet machine; on a busy one it may still be in the first 64 short sleeps. At 1 ms each it were 1,200.
+    woken = [int(shared[word]) - count for word, count in zip(words, before, strict=True)]
     assert all(shared[(LINE + index) * LINE_WORDS + SLEEPING] for index in range(8))
     store_release(shared, STOP, 1)
     fence()
     for index in range(8):
         ring_bell(shared, LINE + index)
     join_all(processes)
-    assert used_s / 1.2 < 0.05
-
-
-def cpu_seconds(pid: int | None) -> float:
-    """CPU time of a process in seconds, to the nanosecond."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+    assert all(0 < count < 150 for count in woken), woken
 
 
 def test_bells_rung_by_several_threads_are_all_seen(board: np.ndarray) -> None:
