@@ -150,3 +150,30 @@ class PipeReporter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+class Quiet:
+    """A reporter for starts that nobody watches; it keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def phase(self, text: str) -> None:
+        """Say nothing."""
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
+
+    def ready(self, summary: dict[str, Any]) -> None:
+        """Say nothing."""
+
+    def failed(self, reason: str) -> None:
+        """Keep it."""
+        self.notes.append(reason)
+
+    def line(self, text: str) -> None:
+        """Say nothing."""

@@ -7,8 +7,8 @@ functions with ``NUMBA_DISABLE_JIT=1``.
 
 numba by itself optimises every function together with all that it calls, and makes machine code of it, before its caller is
 looked at: each level of calls pays for all levels below. Here an ``inner`` function stays unoptimised LLVM code until an
-``entry`` links all that it reaches, once, and optimises that. It halves the time of compiling, and rests on three methods of
-numba's code library (0.68, pinned).
+``entry`` links all that it reaches, once, and optimises that. It takes a quarter off the time of compiling, and rests on three
+methods of numba's code library (0.68, pinned).
 """
 
 from __future__ import annotations

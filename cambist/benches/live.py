@@ -17,6 +17,7 @@ from cambist.benches.rows import BenchFailedError
 from cambist.home import Home
 from cambist.launch import Launched, LaunchError, running
 from cambist.replay.plan import Plan
+from cambist.report import Quiet
 from matcher.process import shard_spec, shard_state
 from persistence.fused import hashes_of, risk_spec
 from protocol import board as b
@@ -34,33 +35,6 @@ _PATIENCE_S = 10.0
 _POLL_S = 0.0005
 BATCH_SLOTS = 64
 """Slots that the client publishes at once where a bench says nothing else."""
-
-
-class Quiet:
-    """A reporter for starts that nobody watches; it keeps the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def phase(self, text: str) -> None:
-        """Say nothing."""
-
-    def progress(self, label: str, done: int, total: int) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Keep it."""
-        self.notes.append(text)
-
-    def ready(self, summary: dict[str, Any]) -> None:
-        """Say nothing."""
-
-    def failed(self, reason: str) -> None:
-        """Keep it."""
-        self.notes.append(reason)
-
-    def line(self, text: str) -> None:
-        """Say nothing."""
 
 
 def settings(plan: Plan, topology: str, shards: int, durability: str = "sync") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from cambist import procfs
 from cambist.boardview import BoardView
 from cambist.home import Home
 from cambist.launch import Launched, launch, up_command
+from cambist.report import Quiet
 from gateway.control.client import ControlClient, ControlError
 from protocol import board as b
 from protocol.instance import Limits
@@ -45,33 +46,6 @@ class ChaosError(Exception):
     """The exchange did not do what it must; the text says what."""
 
 
-class Silent:
-    """A reporter that keeps what went wrong."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def phase(self, text: str) -> None:
-        """Nothing to say."""
-
-    def progress(self, label: str, done: int, total: int) -> None:
-        """Nothing to say."""
-
-    def note(self, text: str) -> None:
-        """Keep it."""
-        self.notes.append(text)
-
-    def ready(self, summary: dict[str, Any]) -> None:
-        """Nothing to say."""
-
-    def failed(self, reason: str) -> None:
-        """Keep it."""
-        self.notes.append(reason)
-
-    def line(self, text: str) -> None:
-        """Nothing to say."""
-
-
 class Exchange:
     """One home with a live exchange in it."""
 
@@ -90,7 +64,7 @@ class Exchange:
     def up(self) -> None:
         """Start it and wait until it is ready; LaunchError where it does not get so far."""
         log = self.home.log / "supervisor.log"
-        self._launched = launch(up_command(self.home, self.settings), log, Silent(), detach=False)
+        self._launched = launch(up_command(self.home, self.settings), log, Quiet(), detach=False)
 
     def stop(self) -> int:
         """Stop it orderly; the supervisor's exit status."""
