@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cambist import __version__
 from cambist.commands import Call, FailedError, UsageError
 
 _ACTIONS: Final = ("head", "verify", "ls", "export", "rebuild")
@@ -18,22 +19,20 @@ _ACTIONS: Final = ("head", "verify", "ls", "export", "rebuild")
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the actions of ``audit``."""
     actions = parser.add_subparsers(dest="action", metavar="|".join(_ACTIONS), required=True)
-    head = actions.add_parser("head", help="newest record and its hash, to be kept outside the exchange")
+    head = _action(actions, "head", "newest record and its hash, to be kept outside the exchange")
     _json(head)
-    verify = actions.add_parser("verify", help="compare the chain with the journal; exit status 1 where they differ")
+    verify = _action(actions, "verify", "compare the chain with the journal; exit status 1 where they differ")
     verify.add_argument(
         "--head", default="", metavar="HASH", help="a hash that `audit head` gave earlier; the chain must still have it"
     )
     _json(verify)
-    listing = actions.add_parser("ls", help="records: who did what, when, why, and with what outcome")
+    listing = _action(actions, "ls", "records: who did what, when, why, and with what outcome")
     listing.add_argument("--account", metavar="ID", help="a number or a name")
     listing.add_argument("--who", metavar="NAME", help="the operator")
     listing.add_argument("--type", metavar="TYPE", help="such as DEPOSIT or HALT")
     _range(listing)
     _json(listing)
-    export = actions.add_parser(
-        "export", help="commands, orders, fills, postings and chain of a range, with a verifier"
-    )
+    export = _action(actions, "export", "commands, orders, fills, postings and chain of a range, with a verifier")
     what = export.add_mutually_exclusive_group(required=True)
     what.add_argument("--account", metavar="ID", help="what one account did and had; a number or a name")
     what.add_argument("--instrument", metavar="SYMBOL", help="the orders and fills of one instrument")
@@ -42,10 +41,18 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     export.add_argument("--compress", action="store_true", help="leave one file, DIR.tar.zst, in place of the folder")
     export.add_argument("directory", type=Path, metavar="DIR", help="must not exist")
     _json(export)
-    rebuild = actions.add_parser(
-        "rebuild", help="put a damaged chain aside and write it again from the journal; the exchange is down"
+    rebuild = _action(
+        actions, "rebuild", "put a damaged chain aside and write it again from the journal; the exchange is down"
     )
     _json(rebuild)
+
+
+def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    # They are options of the command too; people write them at the end.
+    parser.add_argument("--home", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="folder of the instance")
+    parser.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration")
+    return parser
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +211,7 @@ def _export(call: Call) -> int:
         raise UsageError(f"{arguments.directory} is there already: name a folder that is not")
     scope = Scope(_account(call), arguments.instrument)
     first, last = _moment(arguments.first, "--from"), _moment(arguments.last, "--to")
-    answer = export(call.home.path, arguments.directory, scope, first, last, compress=arguments.compress)
+    answer = export(call.home.path, arguments.directory, scope, first, last, compress=arguments.compress, program=__version__)
     if arguments.json:
         _print_json(answer)
     else:

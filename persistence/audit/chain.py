@@ -6,8 +6,9 @@ else is below U+0020 or above U+007E as ``\u`` with four lower-case hexadecimal 
 is ``json.dumps(record, sort_keys=True, separators=(",", ":"))`` of Python. One of the keys is the record's ``number``: 1, 2,
 3, …
 
-**Links**: hash n = SHA-256 over hash n-1 (32 bytes) followed by the canonical bytes of record n. Hash 0 = SHA-256 of the
-ASCII text ``cambist audit 1 `` followed by the 32 hexadecimal digits of the journal's id: a chain belongs to one journal.
+**Links**: hash n = SHA-256 over hash n-1 (32 bytes) followed by the SHA-256 of the canonical bytes of record n (32 bytes).
+So a record that must not be shown can be replaced by its own hash, and the chain can still be checked. Hash 0 = SHA-256 of
+the ASCII text ``cambist audit 1 `` followed by the 32 hexadecimal digits of the journal's id: a chain belongs to one journal.
 
 **Files**: ``<home>/audit/NNNNNNNNNNNN.log``, named by the number of their first record, about 4 MiB each. The first line is
 ``cambist-audit 1 JOURNAL_ID FIRST_NUMBER HASH_BEFORE``; each further line is one entry, ``HASH RECORD``: 64 hexadecimal
@@ -70,7 +71,7 @@ def start_hash(journal_id: bytes) -> bytes:
 
 def link(before: bytes, data: bytes) -> bytes:
     """Hash of an entry with canonical bytes ``data`` behind the hash ``before``."""
-    return hashlib.sha256(before + data).digest()
+    return hashlib.sha256(before + hashlib.sha256(data).digest()).digest()
 
 
 def empty_head(journal_id: bytes) -> Head:

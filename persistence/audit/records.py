@@ -35,13 +35,14 @@ _ADMIN_TYPES: Final = (*range(e.DEPOSIT, e.ADJUST + 1), *range(e.SET_FEES, e.SET
 _ALWAYS: Final = np.zeros(256, dtype=bool)
 _ALWAYS[list(_ADMIN_TYPES)] = True
 
-_SOURCE_NAMES: Final = {
+SOURCE_NAMES: Final = {
     e.SOURCE_SEQUENCER: "sequencer",
     e.SOURCE_RISK: "risk",
     e.SOURCE_CONTROL: "control",
     e.SOURCE_REPLAY: "replay",
     e.SOURCE_BOTS: "bots",
 }
+"""Others are ``gateway-N``."""
 _ENUMS: Final = {
     "side": {e.BUY: "BUY", e.SELL: "SELL"},
     "tif": {e.GTC: "GTC", e.IOC: "IOC", e.FOK: "FOK", e.POST_ONLY: "POST_ONLY"},
@@ -118,7 +119,7 @@ def _record(group: np.ndarray, outcomes: np.ndarray, risk: Bundle) -> Record:
         ext = int(group["type"][k])
         if ext == e.EXT_ADMIN:
             signed = group[k : k + 1].view(EXT_ADMIN_SLOT.slot_dtype)[0]
-            who, why = _text(signed["operator"]), _text(signed["reason"])
+            who, why = text_of(signed["operator"]), text_of(signed["reason"])
         elif ext in _EXTENSIONS:
             what |= _ext_fields(group[k : k + 1].view(_EXTENSIONS[ext].slot_dtype)[0], kind, ext)
     _name(what, kind, seq, risk)
@@ -129,7 +130,7 @@ def _record(group: np.ndarray, outcomes: np.ndarray, risk: Bundle) -> Record:
         "seq": seq,
         "ts_ns": int(head["ts_ns"]),
         "type": e.COMMAND_NAMES.get(kind, f"TYPE_{kind}"),
-        "source": _SOURCE_NAMES.get(source, f"gateway-{source}"),
+        "source": SOURCE_NAMES.get(source, f"gateway-{source}"),
         "source_seq": int(head["source_seq"]),
         "who": who,
         "why": why,
@@ -161,7 +162,7 @@ def _ext_fields(slot: np.void, kind: int, ext: int) -> dict[str, Any]:
             continue
         told = kind in (e.LIST_ASSET, e.LIST_INSTRUMENT) or (ext == e.EXT_LISTING and name in _BANDS)
         if told or value:
-            what[name] = _text(value) if isinstance(value, bytes) else value
+            what[name] = text_of(value) if isinstance(value, bytes) else value
     return what
 
 
@@ -182,7 +183,7 @@ def _listed(table: np.ndarray, number: int, seq: int) -> str | None:
     """Symbol of a row that an earlier command listed."""
     if not 0 < number < len(table) or not 0 < table[number]["seq"] < seq:
         return None
-    return _text(table[number]["symbol"])
+    return text_of(table[number]["symbol"])
 
 
 def _outcome(outcomes: np.ndarray, kind: int, seq: int, risk: Bundle) -> dict[str, Any]:
@@ -218,6 +219,6 @@ def decimal(units: int, scale: int) -> str:
     return f"{sign}{whole}.{part}" if part else f"{sign}{whole}"
 
 
-def _text(value: bytes) -> str:
+def text_of(value: bytes) -> str:
     """Text of a command; bytes that are no UTF-8 stay visible."""
     return value.decode("utf-8", "backslashreplace")

@@ -147,7 +147,7 @@ def test_chain_is_what_its_description_says(market: Market, written: Path) -> No
         for line in lines:
             digest, record = line[:64], line[65:]
             number += 1
-            before = hashlib.sha256(before + record.encode()).digest()
+            before = hashlib.sha256(before + hashlib.sha256(record.encode()).digest()).digest()
             assert (before.hex(), number) == (digest, json.loads(record)["number"])
     assert number == sum(1 for _ in regenerated(written, market.next_seq - 1))
 
@@ -248,7 +248,7 @@ def kinds(home: Path, head: str = "") -> list[tuple[str, int]]:
     return [(finding["kind"], finding["number"]) for finding in found["findings"]]
 
 
-def edit(home: Path, number: int, change) -> None:  # type: ignore[no-untyped-def]
+def edit(home: Path, number: int, change) -> None:
     """Give the lines of the file with record ``number`` to ``change(lines, place)``, and write what comes back."""
     for name in reversed(file_names(home / FOLDER)):
         if int(name.removesuffix(".log")) <= number:
@@ -258,7 +258,7 @@ def edit(home: Path, number: int, change) -> None:  # type: ignore[no-untyped-de
             return
 
 
-def rechained(home: Path, records: list[dict]) -> None:  # type: ignore[type-arg]
+def rechained(home: Path, records: list[dict]) -> None:
     """What somebody does who knows the rules: one file with new numbers and hashes, and the position to match."""
     shutil.rmtree(home / FOLDER)
     (home / FOLDER).mkdir()
@@ -272,7 +272,7 @@ def rechained(home: Path, records: list[dict]) -> None:  # type: ignore[type-arg
     (home / FOLDER / POSITION_FILE).write_text(json.dumps(position))
 
 
-def records_of(home: Path) -> list[dict]:  # type: ignore[type-arg]
+def records_of(home: Path) -> list[dict]:
     return [json.loads(line[65:]) for data in chain_bytes(home).values() for line in data.splitlines()[1:]]
 
 
