@@ -211,7 +211,9 @@ def _export(call: Call) -> int:
         raise UsageError(f"{arguments.directory} is there already: name a folder that is not")
     scope = Scope(_account(call), arguments.instrument)
     first, last = _moment(arguments.first, "--from"), _moment(arguments.last, "--to")
-    answer = export(call.home.path, arguments.directory, scope, first, last, compress=arguments.compress, program=__version__)
+    answer = export(
+        call.home.path, arguments.directory, scope, first, last, compress=arguments.compress, program=__version__
+    )
     if arguments.json:
         _print_json(answer)
     else:
