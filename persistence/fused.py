@@ -106,6 +106,8 @@ class FusedEngine:
         self.verdicts: Ring = private_ring(VERDICT_DTYPE, rings.command, n_readers=shards, start=last_seq)
         outcomes_before = int(self.risk.meta[risk_state.OUTCOMES])
         self._drains = outcomes is None
+        self.outcomes_from = outcomes_before
+        """Number of outcomes before the first that the private ring has seen; a snapshot brings earlier ones."""
         self.outcomes: Ring = outcomes or private_ring(OUTCOME_DTYPE, rings.outcome, n_readers=1, start=outcomes_before)
         bank = private_arena(bank_spec(EVENT_DTYPE, rings.event, shards))
         init_bank(bank["words"], bank["slots"], shards, NO_BELL, [NO_BELL] * shards)
@@ -212,6 +214,10 @@ class FusedEngine:
     def applied_seq(self) -> int:
         """Last command slot settled that every matcher has passed."""
         return min(self.settled_seq, *(int(matcher.meta[matcher_state.APPLIED_SEQ]) for matcher in self.matchers))
+
+    def oldest_outcome(self, total: int) -> int:
+        """Outcomes before the oldest one that the private ring still holds, of ``total``."""
+        return max(self.outcomes_from, total - len(self.outcomes.slots))
 
     def hashes(self) -> dict[str, int]:
         """Hashes by named structure as of the last settled command; see ``hashes_of``."""
