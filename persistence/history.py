@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from persistence.fused import FusedEngine
-from persistence.journal.store import DirectoryStore
+from persistence.journal.store import DirectoryStore, JournalStore
 from persistence.recovery import journal_id, sound_snapshots
-from persistence.snapshots import SnapshotError, SnapshotFolder, private_state, restore
+from persistence.snapshots import Manifest, SnapshotError, SnapshotFolder, private_state, restore
+from persistence.snapshots.state import Arrays
 from protocol.instance import Engine
+
+
+class Past(NamedTuple):
+    """An engine on private memory and the sequencer's lanes and timers at the same command."""
+
+    engine: FusedEngine
+    lanes: Arrays
+    snapshot: Manifest | None
+    """Of which it was made; None for the empty state."""
+    notes: tuple[str, ...]
+    """Why newer snapshots were passed over."""
 
 
 def open_past(home: Path, engine: Engine, before_seq: int) -> FusedEngine:
@@ -27,14 +40,19 @@ def open_past(home: Path, engine: Engine, before_seq: int) -> FusedEngine:
     JournalError
         Which journal it is cannot be read.
     """
+    return latest(home, DirectoryStore(home / "journal"), engine, before_seq).engine
+
+
+def latest(home: Path, journal: JournalStore, engine: Engine, before_seq: int) -> Past:
+    """As ``open_past``, with the lanes of the sequencer."""
     assert before_seq >= 1, "the first seq is 1"
     notes: list[str] = []
-    for snapshot in sound_snapshots(
-        SnapshotFolder(home), journal_id(DirectoryStore(home / "journal")), notes, before_seq
-    ):
+    for snapshot in sound_snapshots(SnapshotFolder(home), journal_id(journal), notes, before_seq):
+        state = private_state(engine)
         with snapshot:
             try:
-                return restore(snapshot, engine, private_state(engine))
+                return Past(restore(snapshot, engine, state), state.sequencer, snapshot.manifest, tuple(notes))
             except SnapshotError as error:
-                notes.append(str(error))
-    return FusedEngine(engine)
+                notes.append(f"a snapshot was passed over: {error}")
+    state = private_state(engine)
+    return Past(FusedEngine(engine, state.risk, state.shards), state.sequencer, None, tuple(notes))

@@ -10,6 +10,7 @@ Keys: number of the array in the manifest (u16) and of the chunk (u32), big endi
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import struct
@@ -25,8 +26,9 @@ import msgspec
 import numpy as np
 
 from persistence.snapshots.chunks import decode_chunk, encode_chunks
-from persistence.snapshots.errors import SnapshotError
+from persistence.snapshots.errors import SnapshotError, problem_of
 from persistence.snapshots.state import Arrays
+from protocol import board
 from protocol.instance import Limits
 from protocol.records import COMMAND_SCHEMA
 
@@ -142,14 +144,29 @@ def write_snapshot(
         sync_folder(path.parent)
     except lmdb.MapFullError as error:
         raise SnapshotError(
-            f"{path}: the map of {map_bytes} bytes is full; raise snapshots.map_bytes, the state is larger"
+            f"{path}: the state is larger than the map of {map_bytes} bytes; raise snapshots.map_bytes",
+            board.SNAPSHOT_MAP_FULL,
         ) from error
     except (lmdb.Error, OSError) as error:
-        raise SnapshotError(f"{path}: cannot be written: {error}") from error
+        problem = _problem(path, error)
+        raise SnapshotError(
+            f"{path}: cannot be written, {board.SNAPSHOT_PROBLEM_TEXT[problem]}: {error}", problem
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             scratch.unlink()
     return size_bytes
+
+
+def _problem(path: Path, error: lmdb.Error | OSError) -> int:
+    number = error.errno if isinstance(error, OSError) else getattr(error, "code", 0)
+    if number == errno.EIO:
+        # LMDB says so too where a write was cut short, as it is when the disk becomes full.
+        with contextlib.suppress(OSError):
+            status = os.statvfs(path.parent)
+            if status.f_bavail * status.f_frsize < _PORTION_BYTES:
+                number = errno.ENOSPC
+    return problem_of(number or errno.EIO)
 
 
 def _write_chunks(path: Path, manifest: Manifest, parts: dict[str, Arrays], pace: Pace, map_bytes: int) -> None:
