@@ -18,7 +18,6 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _NAME_BYTES_MAX: Final = 15
-_NICE: Final = 10
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -48,10 +47,11 @@ def set_process_name(name: str) -> None:
     _prctl(_PR_SET_NAME, ctypes.create_string_buffer(name.encode()[:_NAME_BYTES_MAX]))
 
 
-def fork_beside(name: str, work: Callable[[], int]) -> int:
-    """Fork a child of low priority that does ``work`` on this process's memory as it is now, and ends with its result; its pid.
+def fork_beside(name: str, work: Callable[[], int], nice: int) -> int:
+    """Fork a child that does ``work`` on this process's memory as it is now, and ends with its result; its pid.
 
-    For processes of one thread. The parent must reap it. What both write is separate, but for memory that is mapped shared.
+    ``nice`` lowers its priority. For processes of one thread; the parent must reap it. What both write is separate, but for memory that
+    is mapped shared.
     """
     parent_pid = os.getpid()
     sys.stdout.flush()
@@ -65,7 +65,7 @@ def fork_beside(name: str, work: Callable[[], int]) -> int:
         set_process_name(name)
         # The collector would look at, and so copy, every page with an object.
         gc.disable()
-        os.nice(_NICE)
+        os.nice(nice)
         status = work()
     except BaseException:  # noqa: BLE001 - the log is the last to hear of it
         traceback.print_exc()

@@ -17,6 +17,7 @@ from matcher.hashes import books_hash
 from matcher.kernel import make_stage as matcher_stage
 from matcher.kernel import step as matcher_step
 from matcher.process import shard_spec, shard_state
+from protocol.codec import as_words
 from protocol.enums import FLAG_MORE
 from protocol.hashing import mix
 from protocol.instance import Engine
@@ -160,8 +161,13 @@ class FusedEngine:
         if slots["seq"][0] != self.last_seq + 1:
             msg = f"the next command must have seq {self.last_seq + 1}, not {slots['seq'][0]}"
             raise EngineFault(msg)
-        positions = (np.arange(count) + self.last_seq) & (len(self.commands.slots) - 1)
-        self.commands.slots[positions] = slots[:count]
+        # As words, in at most two pieces: a copy of records goes field by field.
+        ring = as_words(self.commands.slots)
+        given = as_words(np.ascontiguousarray(slots[:count]))
+        first = self.last_seq & (len(ring) - 1)
+        before_end = min(count, len(ring) - first)
+        ring[first : first + before_end] = given[:before_end]
+        ring[: count - before_end] = given[before_end:]
         self.last_seq += count
         publish(self.commands, self.last_seq)
         return count

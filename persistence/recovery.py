@@ -9,7 +9,8 @@ followed the old ring goes on where it was. Nothing is released before what was 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ import numpy as np
 from matcher.process import shard_spec
 from matcher.process import warm as warm_matcher
 from matcher.rebuild import take_over_books
+from persistence.beside import begin_segment, gathered, read_beside
 from persistence.fused import EngineFault, FusedEngine, risk_spec
 from persistence.journal.errors import JournalError
 from persistence.journal.process import save_position
@@ -44,6 +46,7 @@ from sequencer import core as sequencer
 
 REPORT_FILE = "recovery.json"
 LIMITS_FILE = "limits.json"
+_MANY_SLOTS = 1 << 16
 
 
 class RecoveryRefused(Exception):
@@ -62,7 +65,8 @@ class Report(msgspec.Struct):
     snapshot_seq: int = 0
     """Command slot of the snapshot that it began with; 0 = the beginning of the journal."""
     seconds: dict[str, float] = {}
-    """How long it took to ``check`` snapshot and journal, ``load`` the snapshot, ``replay`` the rest, and begin the new ``segment``."""
+    """How long it took to ``check`` snapshot and journal, ``load`` the snapshot, ``replay`` the rest, and then to wait for the new
+    ``segment``."""
 
 
 def main(context: Context) -> int:
@@ -96,6 +100,12 @@ class EpochMemory(Protocol):
     def save_position(self, position: WriterPosition) -> None:
         """Keep for the journal's process where it writes on."""
 
+    def slots(self, journal: JournalStore, from_seq: int, to_seq: int) -> Iterator[np.ndarray]:
+        """The slots of the journal, not too few at once; an array is good until the next one."""
+
+    def begin_segment(self, work: Callable[[], WriterPosition]) -> Callable[[], WriterPosition]:
+        """Have the new segment made, at the latest when what is returned is called."""
+
 
 class EpochFiles:
     """The files of an epoch, as its processes attach them."""
@@ -120,6 +130,16 @@ class EpochFiles:
     def save_position(self, position: WriterPosition) -> None:
         """Write the position's file."""
         save_position(self._context.epoch_dir, position)
+
+    def slots(self, journal: JournalStore, from_seq: int, to_seq: int) -> Iterator[np.ndarray]:
+        """Read by a second process where there are many."""
+        if to_seq - from_seq < _MANY_SLOTS:
+            return gathered(JournalReader(journal, from_seq, to_seq))
+        return read_beside(journal, from_seq, to_seq)
+
+    def begin_segment(self, work: Callable[[], WriterPosition]) -> Callable[[], WriterPosition]:
+        """In a second process: the disk's time is not the replay's."""
+        return begin_segment(work)
 
 
 class _Clock:
@@ -179,11 +199,13 @@ def rebuild(
         sound.close()
     clock.stage("load")
     began_seq = base.engine.last_seq
-    sources = replay_into_epoch(journal, base, found, board)
-    clock.stage("replay")
+    segment = memory.begin_segment(
+        partial(start_new_segment_after_recovery, journal, found, context.epoch, utc_ns, context.engine.segment_bytes)
+    )
+    sources = replay_into_epoch(journal, memory, base, found, board)
     publish_tail(memory, base.engine)
-    position = start_new_segment_after_recovery(journal, found, context.epoch, utc_ns, context.engine.segment_bytes)
-    memory.save_position(position)
+    clock.stage("replay")
+    memory.save_position(segment())
     for word in (b.SEQUENCED_SEQ, b.RESERVED_SEQ, b.SETTLED_SEQ, b.DURABLE_SEQ, b.RECOVERED_SEQ):
         store_release(board, word, found.last_seq)
     clock.stage("segment")
@@ -295,13 +317,15 @@ def load_limits(home: Path) -> Limits:
     return msgspec.json.decode(path.read_bytes(), type=Limits) if path.exists() else Limits()
 
 
-def replay_into_epoch(journal: JournalStore, base: _Base, found: ScanResult, board: np.ndarray) -> dict[str, int]:
+def replay_into_epoch(
+    journal: JournalStore, memory: EpochMemory, base: _Base, found: ScanResult, board: np.ndarray
+) -> dict[str, int]:
     """Replay what the journal has after ``base``; highest number of each source. RecoveryRefused where money is not conserved then."""
     engine = base.engine
     lanes = sequencer.make_state(base.state.sequencer)
     store_release(board, b.LINE_WORDS * LINE_RECOVERY + RECOVERY_TOTAL, found.last_seq)
     if found.last_seq > engine.last_seq:
-        for slots in gathered(JournalReader(journal, engine.last_seq + 1, found.last_seq)):
+        for slots in memory.slots(journal, engine.last_seq + 1, found.last_seq):
             engine.feed(slots)
             sequencer.observe(lanes, slots)
             store_release(board, b.LINE_WORDS * LINE_RECOVERY + RECOVERY_DONE, engine.settled_seq)
@@ -312,25 +336,12 @@ def replay_into_epoch(journal: JournalStore, base: _Base, found: ScanResult, boa
     return {str(source): int(n) for source, n in enumerate(lanes.sources) if n}
 
 
-def gathered(batches: Iterable[np.ndarray], enough: int = 4096) -> Iterator[np.ndarray]:
-    """The slots of many small batches in arrays of ``enough`` or more, for each array that is fed has a price of its own."""
-    parts: list[np.ndarray] = []
-    count = 0
-    for slots in batches:
-        parts.append(slots)
-        count += len(slots)
-        if count >= enough:
-            yield np.concatenate(parts) if len(parts) > 1 else slots
-            parts, count = [], 0
-    if parts:
-        yield np.concatenate(parts)
-
-
 def publish_tail(memory: EpochMemory, engine: FusedEngine) -> None:
     """Make the epoch's outcome ring with the newest outcomes in it, those of the replay and those of the snapshot before."""
     total = int(engine.risk.meta[risk_state.OUTCOMES])
     ring = memory.outcome_ring(engine.oldest_outcome(total))
-    ring.slots[:] = engine.outcomes.slots
+    words, known = ring.slots.view(np.int64), engine.outcomes.slots.view(np.int64)
+    words[:] = known
     publish(ring, total)
 
 

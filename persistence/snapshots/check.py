@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from persistence.beside import gathered
 from persistence.fused import EngineFault, FusedEngine
 from persistence.history import latest
 from persistence.journal.errors import JournalError
@@ -16,7 +17,7 @@ from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import scan
 from persistence.journal.segments import lineage
 from persistence.journal.store import DirectoryStore
-from persistence.recovery import gathered, journal_id, load_limits
+from persistence.recovery import journal_id, load_limits
 from persistence.snapshots import Manifest, SnapshotError, SnapshotFolder, open_snapshot, private_state, restore
 from persistence.snapshots.writer import Settings, keep_snapshot
 from protocol.instance import Engine, Limits

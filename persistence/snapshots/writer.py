@@ -28,6 +28,7 @@ from protocol.records import COMMAND_SCHEMA
 from sequencer import core as sequencer
 
 PROCESS_NAME = "cb:snapshot"
+_NICE = 10
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -99,7 +100,7 @@ class ForkWriter:
     def begin(self, work: Callable[[], int]) -> None:
         """Fork."""
         assert self._pid == 0, "one snapshot at a time"
-        self._pid = fork_beside(PROCESS_NAME, work)
+        self._pid = fork_beside(PROCESS_NAME, work, _NICE)
 
     def poll(self) -> int | None:
         """Exit status of the fork, as a shell counts it; None while it runs."""

@@ -4,13 +4,23 @@ import itertools
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from matcher.process import shard_spec
+from persistence.beside import gathered, read_beside
+from persistence.fused import FusedEngine, risk_spec
 from persistence.history import open_past
-from persistence.journal import JournalCorrupt
-from persistence.journal.reader import JournalReader
-from persistence.recovery import RecoveryRefused
+from persistence.journal import JournalCorrupt, JournalReader
+from persistence.journal.process import load_position
+from persistence.recovery import EpochFiles, RecoveryRefused, rebuild
 from persistence.snapshots import SnapshotFolder
+from protocol import board as b
+from protocol.codec import as_words
+from protocol.instance import Context
+from protocol.records import COMMAND_SCHEMA
+from ringbuf.arena import attach_arena
+from ringbuf.board import private_board
 from risk import state as s
 from tests.persistence.snapshot_homes import Follower, Home, make_home
 
@@ -158,3 +168,33 @@ def test_files_that_a_dead_writer_left_are_removed_and_never_read(home: Home) ->
     assert not scratch.exists()
     assert home.checkpoints == folder.seqs()
     assert all(a < z for a, z in itertools.pairwise(folder.seqs()))
+
+
+def test_a_second_process_reads_ahead_what_this_one_would_have_read(home: Home) -> None:
+    expected = np.concatenate([as_words(slots) for slots in gathered(JournalReader(home.journal, 7, 800))])
+    found = np.concatenate([as_words(slots).copy() for slots in read_beside(home.journal, 7, 800)])
+    assert expected.tolist() == found.tolist()
+
+
+def test_damage_that_the_second_process_met_is_raised_with_its_position(home: Home) -> None:
+    segments = sorted((home.path / "journal").glob("*.seg"))
+    damage(segments[2], 4096 + 200)
+    with pytest.raises(JournalCorrupt, match=f"{segments[2].name}.*offset 4096"):
+        for _ in read_beside(home.journal, 1, len(home.slots)):
+            pass
+
+
+def test_recovery_into_the_files_of_an_epoch_with_processes_beside_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("protocol.instance.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("persistence.recovery._MANY_SLOTS", 1)
+    context = Context(str(home.path), "test", 2, b.LINE_SUPERVISOR, home.config)
+    context.epoch_dir.mkdir(parents=True)
+    board = private_board(b.LINES)
+    report, status = rebuild(home.journal, EpochFiles(context, board), context, board, 1, home.folder)
+    assert (0, len(home.slots)) == (status, report.last_seq)
+    assert len(home.slots) == load_position(context.epoch_dir).last_seq
+    arrays = attach_arena(context.risk_state, risk_spec(home.config), COMMAND_SCHEMA)
+    shards = [attach_arena(context.matcher_state(0), shard_spec(home.config), COMMAND_SCHEMA)]
+    assert home.hashes == FusedEngine(home.config, arrays, shards, last_seq=len(home.slots)).hashes()
