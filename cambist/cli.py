@@ -63,6 +63,11 @@ COMMANDS: Final = {
             "cambist audit export --account alice --from 2026-11-01 --to 2026-12-01 alice-november",
         ),
     ),
+    "snapshot": _Command(
+        "cambist.commands.snapshot",
+        "list, take and verify snapshots of the whole state",
+        ("cambist snapshot ls", "cambist snapshot take", "cambist snapshot verify --json"),
+    ),
     "replay": _Command(
         "cambist.commands.replay",
         "feed a recording to the live processes of a fresh home",
