@@ -38,8 +38,8 @@ MONEY: Final = (e.DEPOSIT, e.WITHDRAW_HOLD, e.ADJUST)
 
 def command_answers(slots: np.ndarray, listings: Listings) -> list[dict[str, Any]]:
     """Each group of ``slots`` (COMMAND_DTYPE, whole groups) as a dict; ``listings`` knows what is listed by then."""
-    starts = np.flatnonzero(heads(slots)) if len(slots) else np.zeros(0, dtype=np.int64)
-    ends = np.append(starts[1:], len(slots))
+    starts = np.flatnonzero(heads(slots))
+    ends = np.append(starts, len(slots))[1:]
     return [_answer(slots[start:end], listings) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 

@@ -134,7 +134,7 @@ class Past:
             resting = resting_orders(matcher, instrument.index, side)  # type: ignore[arg-type] # a bundle of the same arrays
             prices, first = np.unique(resting["price_ticks"], return_index=True)
             first = np.sort(first)
-            ends = np.append(first[1:], len(resting))
+            ends = np.append(first, len(resting))[1:]
             shown = list(zip(first.tolist(), ends.tolist(), strict=True))[:depth]
             levels = []
             for start, end in shown:

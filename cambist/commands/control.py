@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cambist.commands import Call, FailedError, UsageError, action
+from cambist.commands import Call, FailedError, UsageError
+from cambist.commands import action as add_action
 from cambist.commands.tables import table
 from gateway.control.client import TIMEOUT_S, ControlClient, ControlError, RefusedError
 
@@ -230,7 +231,7 @@ def _actions(parser: argparse.ArgumentParser) -> Any:
 
 
 def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
-    parser = action(actions, name, text)
+    parser = add_action(actions, name, text)
     _common(parser)
     if reason:
         _reason(parser)
