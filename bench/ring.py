@@ -71,7 +71,8 @@ def write_messages(ring, line, until, batch, strategy):
                 payload[word] = position * _MIX + word + 1
         head += wanted
         publish(ring, head)
-        idle = woke(ring.board, line, idle)
+        if idle:
+            idle = woke(ring.board, line, idle)
 
 
 @njit(cache=True, nogil=True)

@@ -24,7 +24,7 @@ from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
 from risk.client_ids import publish_client_ids
 from risk.ledger import foresee_hold
-from risk.outcomes import emit_count, emit_duplicate, emit_rejected
+from risk.outcomes import emit_count, emit_duplicate, emit_rejected, fold_outcomes
 from risk.reserve import WAIT, reserve_command
 from risk.scopes import examine_touched_scopes
 from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event
@@ -206,6 +206,7 @@ def settle_step(state, rings, budget):
         meta[s.SHARDS_DONE] = 0
         commands += 1
     if meta[s.OUTCOMES] > published(rings.outcomes):
+        fold_outcomes(state, rings)
         publish(rings.outcomes, meta[s.OUTCOMES])
     if commands > 0 or rings.board[b.CLIENT_ID_TTL_NS] == 0:
         publish_client_ids(state, rings.board)

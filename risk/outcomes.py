@@ -39,12 +39,27 @@ def next_slot(state, rings, c, kind, flags):
 
 
 @inner
-def finish(state, rings, i):
-    """Count and hash the slot; it becomes visible when the batch is published."""
+def finish(state):
+    """Count the slot; it becomes visible when the batch is published."""
     meta = state.meta
     meta[s.OUTCOMES] += 1
     meta[s.INDEX] += 1
-    meta[s.OUTCOME_HASH] = roll_words(meta[s.OUTCOME_HASH], rings.outcome_words, i)
+
+
+@inner
+def fold_outcomes(state, rings):
+    """Roll the hash of outcomes on over those written since the last call.
+
+    Not at once: a slot is written in fields and hashed in words, and a processor waits long for a word that was just
+    stored in pieces.
+    """
+    meta = state.meta
+    mask = rings.outcome_words.shape[0] - 1
+    h = meta[s.OUTCOME_HASH]
+    for position in range(meta[s.OUTCOMES_FOLDED], meta[s.OUTCOMES]):
+        h = roll_words(h, rings.outcome_words, position & mask)
+    meta[s.OUTCOME_HASH] = h
+    meta[s.OUTCOMES_FOLDED] = meta[s.OUTCOMES]
 
 
 @inner
@@ -73,7 +88,8 @@ def balance_fields(state, out, received, paid):
 @inner
 def emit_simple(state, rings, c, kind, flags):
     """An outcome without more to say than its command."""
-    finish(state, rings, next_slot(state, rings, c, kind, flags))
+    next_slot(state, rings, c, kind, flags)
+    finish(state)
 
 
 @inner
@@ -81,13 +97,14 @@ def emit_count(state, rings, c, count):
     """The last outcome of a cancel-all: how many orders it removed."""
     i = next_slot(state, rings, c, e.OUT_DONE, e.OUTCOME_LAST)
     rings.outcomes.slots[i]["qty_lots"] = count
-    finish(state, rings, i)
+    finish(state)
 
 
 @inner
 def emit_rejected(state, rings, c, reason):
     """The refusal of a whole command: its only outcome."""
-    finish(state, rings, rejected_slot(state, rings, c, reason))
+    rejected_slot(state, rings, c, reason)
+    finish(state)
 
 
 @inner
@@ -95,7 +112,7 @@ def emit_duplicate(state, rings, c, first):
     """The refusal of a second use of a client order id, with what became of the order behind row number ``first``."""
     i = rejected_slot(state, rings, c, r.DUPLICATE_CLIENT_ID)
     first_order(state, first, rings.duplicate_slots[i])
-    finish(state, rings, i)
+    finish(state)
 
 
 @inner
@@ -119,7 +136,7 @@ def emit_balance(state, rings, c, account, asset, amount_units, flags):
     out["account"] = account
     out["value_units"] = amount_units
     balance_fields(state, out, asset, asset)
-    finish(state, rings, i)
+    finish(state)
 
 
 @inner
@@ -134,7 +151,7 @@ def emit_order(state, rings, c, hold, kind, reason, qty_lots, flags):
     row = state.instruments[out["instrument"]]
     paid = row["quote"] if out["side"] == e.BUY else row["base"]
     balance_fields(state, out, paid, paid)
-    finish(state, rings, i)
+    finish(state)
 
 
 @inner
@@ -143,7 +160,7 @@ def emit_ids(state, rings, c, hold):
     i = next_slot(state, rings, c, e.OUT_IDS, 0)
     for word in range(7):
         rings.outcome_words[i, 5 + word] = state.hold_ids[hold, word]
-    finish(state, rings, i)
+    finish(state)
 
 
 @inner
@@ -163,4 +180,4 @@ def emit_trade(state, rings, c, hold, contra_order_id, event, value_units, fee_u
         balance_fields(state, out, row["base"], row["quote"])
     else:
         balance_fields(state, out, row["quote"], row["base"])
-    finish(state, rings, i)
+    finish(state)

@@ -18,7 +18,15 @@ from risk.client_ids import finish_client_id, free_client_id
 from risk.hashes import state_hash
 from risk.ledger import add_withdrawal, balance_row, drop_hold, find_withdrawal, post, promise, remove_withdrawal
 from risk.orders import limit_hold
-from risk.outcomes import emit_balance, emit_ids, emit_order, emit_rejected, emit_simple, emit_trade
+from risk.outcomes import (
+    emit_balance,
+    emit_ids,
+    emit_order,
+    emit_rejected,
+    emit_simple,
+    emit_trade,
+    fold_outcomes,
+)
 from risk.reserve import copy_listing
 
 
@@ -453,6 +461,7 @@ def settle_checkpoint(state, rings, c, pending):
     """
     meta = state.meta
     state_now = state_hash(state)
+    fold_outcomes(state, rings)
     store_release(meta, s.CHECKPOINT_SEQ, 0)
     store_release(meta, s.CHECKPOINT_VERDICT_HASH, pending["qty_lots"])
     store_release(meta, s.CHECKPOINT_OUTCOME_HASH, meta[s.OUTCOME_HASH])

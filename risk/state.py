@@ -170,6 +170,7 @@ HOLDS_USED: Final = 3  # live and in-flight orders
 HOLDS_HIGH: Final = 4  # rows ever used
 BARRIER: Final = 5  # last command that moves settled fields which reserve reads (clock ticks, bands)
 WITHDRAWALS_USED: Final = 6
+OUTCOMES_FOLDED: Final = 7  # settle: outcomes that are in the hash of outcomes
 OUTBOX_PUSHED: Final = 8  # settle: commands ever pushed
 OUTBOX_TICKED: Final = 9  # reserve: commands that came back
 OUTBOX_SETTLED: Final = 10  # settle: commands that came back and are settled
