@@ -58,6 +58,20 @@ COMMANDS: Final = {
         "feed a recording to the live processes of a fresh home",
         ("cambist replay recording.csv --json", "cambist replay flow.bin --shards 3 --jitter 7 --fills fills.csv"),
     ),
+    "backup": _Command(
+        "cambist.commands.backup",
+        "back a home up, beside a running exchange too",
+        ("cambist backup /backups/monday", "cambist backup /backups/monday.tar.zst --home /srv/exchange"),
+    ),
+    "restore": _Command(
+        "cambist.commands.backup",
+        "make a home of a backup, as of its end or of an earlier command",
+        (
+            "cambist restore /backups/monday --home /srv/again",
+            "cambist restore /backups/monday.tar.zst --home /srv/again --until 2026-11-22T10:15:30Z",
+            "cambist restore /backups/monday --check",
+        ),
+    ),
     "inspect": _Command(
         "cambist.commands.inspect",
         "a book, an account or the life of an order, now or in the past",

@@ -144,6 +144,12 @@ class VerifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     json: bool = False
 
 
+class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[backup]``: options of ``cambist backup`` and ``cambist restore``."""
+
+    json: bool = False
+
+
 class InspectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[inspect]``: options of ``cambist inspect``."""
 
@@ -220,6 +226,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     down: DownSection = DownSection()
     status: StatusSection = StatusSection()
     verify: VerifySection = VerifySection()
+    backup: BackupSection = BackupSection()
     inspect: InspectSection = InspectSection()
     journal: JournalSection = JournalSection()
     replay: ReplaySection = ReplaySection()

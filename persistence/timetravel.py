@@ -59,14 +59,16 @@ class Place(NamedTuple):
 class Past:
     """A home's history, up to what was durable when this was made.
 
+    ``known_seq``: the durable end, where the caller knows it.
+
     Raises FileNotFoundError where the home has no journal, JournalError where it is damaged.
     """
 
-    def __init__(self, home: Path, on_progress: OnProgress | None = None) -> None:
+    def __init__(self, home: Path, on_progress: OnProgress | None = None, *, known_seq: int | None = None) -> None:
         self._home = home
         self._journal = home / "journal"
         self._on_progress = on_progress or (lambda _done, _total: None)
-        self.last_seq = durable_seq(home)
+        self.last_seq = durable_seq(home) if known_seq is None else known_seq
 
     def place(self, moment: Moment | None) -> Place:
         """Where a moment lies; None is the durable end. A seq inside a group is the group's end. NotInHistory outside of the history."""

@@ -65,8 +65,9 @@ def write_journal(journal: Path, slots: np.ndarray, *, epoch: int = 1, segment_b
     writer = open_writer(DirectoryStore(journal), epoch, segment_bytes)
     feed = Feed()
     for part in np.split(slots, starts):
-        feed.put(part)
-        write_all(writer, feed)
+        if len(part):
+            feed.put(part)
+            write_all(writer, feed)
     writer.close()
 
 
