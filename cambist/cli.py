@@ -53,6 +53,11 @@ COMMANDS: Final = {
         "rebuild everything from the journal and compare",
         ("cambist verify", "cambist verify --home /srv/exchange --json"),
     ),
+    "snapshot": _Command(
+        "cambist.commands.snapshot",
+        "list, take and verify snapshots of the whole state",
+        ("cambist snapshot ls", "cambist snapshot take", "cambist snapshot verify --json"),
+    ),
     "replay": _Command(
         "cambist.commands.replay",
         "feed a recording to the live processes of a fresh home",

@@ -108,6 +108,23 @@ class ReplicaSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[replica]``: the process that follows the journal and verifies the live engine."""
 
     enabled: bool = True
+    on_divergence: Literal["alarm", "stop"] = "alarm"
+    """What a difference from the live engine does: an alarm, or also no more acknowledgements until an operator acts."""
+
+
+class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[snapshots]``: the whole state, written by the replica beside trading, with which recovery begins."""
+
+    interval_s: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 60
+    """Sequenced time from one to the next; 0 = only when asked for. Written at the next checkpoint."""
+    keep: Annotated[int, Meta(ge=1, le=1000)] = 3
+    """Generations kept, beside those that a consumer of the journal still needs."""
+    bytes_per_s: Natural = 64 << 20
+    """How fast one is written at most; 0 = as fast as the disk takes it."""
+    map_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 46)] = 64 << 30
+    """Largest size of one; a state that needs more is an alarm."""
+    json: bool = False
+    """Output of ``cambist snapshot``."""
 
 
 class DemoSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,6 +238,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewaySection = GatewaySection()
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
+    snapshots: SnapshotsSection = SnapshotsSection()
     demo: DemoSection = DemoSection()
     up: UpSection = UpSection()
     down: DownSection = DownSection()
