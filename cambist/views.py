@@ -52,11 +52,11 @@ _COUNTERS: Final = {
 }
 _POSTGRES_FILE: Final = "postgres.json"
 _POSTGRES_STATES: Final = {
-    words.POSTGRES_DOWN: "down",
-    words.POSTGRES_STARTING: "starting",
-    words.POSTGRES_UP: "up",
-    words.POSTGRES_FAILED: "failed",
-    words.POSTGRES_REFUSED: "refused",
+    words.DATABASE_DOWN: "down",
+    words.DATABASE_STARTING: "starting",
+    words.DATABASE_UP: "up",
+    words.DATABASE_FAILED: "failed",
+    words.DATABASE_REFUSED: "refused",
 }
 _LANES: Final = {
     enums.SOURCE_RISK: "risk",

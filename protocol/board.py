@@ -56,13 +56,16 @@ DIVERGED: Final = _line(5) + 2  # 1 = replica and live engine differ
 # Written by the PostgreSQL writer.
 POSTGRES_SEQ: Final = _line(7)  # everything up to it is committed
 POSTGRES_PENDING_TS_NS: Final = _line(7) + 1  # sequenced time of the oldest command that is not; 0 = none is known
-POSTGRES_STATE: Final = _line(7) + 2  # POSTGRES_*
+POSTGRES_STATE: Final = _line(7) + 2  # DATABASE_*
 POSTGRES_ROWS: Final = _line(7) + 3  # written since the process began
 POSTGRES_COMMITS: Final = _line(7) + 4
 POSTGRES_FAILURES: Final = _line(7) + 5  # connections refused or lost
 
 # Written by the sequencer; SOURCES_MAX words, lines 8 to 11.
 LANE_SEQUENCED: Final = _line(8)  # + source: the producer's last number that is sequenced
+
+# Written by the process around the embedded PostgreSQL server.
+POSTGRES_SERVER_STATE: Final = _line(12)  # DATABASE_*
 
 FIRST_PROCESS_LINE: Final = 16
 LINE_SEQUENCER: Final = 16
@@ -78,7 +81,6 @@ LINE_FIRST_GATEWAY: Final = 25
 LINE_FIRST_MATCHER: Final = 40
 MATCHERS_MAX: Final = 16
 LINE_POSTGRES_SERVER: Final = 57
-POSTGRES_SERVER_STATE: Final = _line(LINE_POSTGRES_SERVER) + 8  # POSTGRES_*; of the embedded server
 LINES: Final = 64
 
 ENGINE_DOWN: Final = 0
@@ -87,8 +89,8 @@ ENGINE_RUNNING: Final = 2
 ENGINE_STOPPING: Final = 3
 ENGINE_FAILED: Final = 4
 
-POSTGRES_DOWN: Final = 0
-POSTGRES_STARTING: Final = 1  # the writer: replays up to the database's position
-POSTGRES_UP: Final = 2
-POSTGRES_FAILED: Final = 3  # away, or cannot be written to; tried again
-POSTGRES_REFUSED: Final = 4  # the database is another home's, or ahead of the journal
+DATABASE_DOWN: Final = 0
+DATABASE_STARTING: Final = 1  # the writer: replays up to the database's position
+DATABASE_UP: Final = 2
+DATABASE_FAILED: Final = 3  # away, or cannot be written to; tried again
+DATABASE_REFUSED: Final = 4  # the database is another home's, or ahead of the journal

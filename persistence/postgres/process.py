@@ -59,7 +59,7 @@ class BoardStatus:
 
     def state(self, state: int, why: str = "") -> None:
         """Store a state; a new reason goes to the log and the file."""
-        if state == b.POSTGRES_FAILED:
+        if state == b.DATABASE_FAILED:
             self._failures += 1
             store_release(self._board, b.POSTGRES_FAILURES, self._failures)
         if why != self._why or self._state < 0:
@@ -68,7 +68,7 @@ class BoardStatus:
                 print(why, file=sys.stderr)
         self._state, self._why = state, why
         store_release(self._board, b.POSTGRES_STATE, state)
-        if state != b.POSTGRES_STARTING:
+        if state != b.DATABASE_STARTING:
             self.ready()
 
     def ready(self) -> None:

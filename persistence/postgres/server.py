@@ -69,11 +69,11 @@ class Server:
             self._process = None
             self._failed(f"the server ended with status {status}; it starts again")
             return _TICK_S
-        if self._state() == b.POSTGRES_UP:
+        if self._state() == b.DATABASE_UP:
             return _TICK_S
         if self._cluster.is_ready(self._process.pid):
             self._failures = 0
-            self._say(b.POSTGRES_UP)
+            self._say(b.DATABASE_UP)
             self._count_as_ready()
         return _TICK_STARTING_S
 
@@ -92,10 +92,10 @@ class Server:
             except subprocess.TimeoutExpired:
                 continue
             break
-        self._say(b.POSTGRES_DOWN)
+        self._say(b.DATABASE_DOWN)
 
     def _start(self) -> None:
-        self._say(b.POSTGRES_STARTING)
+        self._say(b.DATABASE_STARTING)
         try:
             if self._cluster.create():
                 print(f"made the cluster in {self._cluster.data}", file=sys.stderr)
@@ -107,7 +107,7 @@ class Server:
         self._failures += 1
         pause_s = min(_BACK_OFF_FIRST_S * 2 ** min(self._failures - 1, 10), _BACK_OFF_MAX_S)
         self._not_before_s = time.monotonic() + pause_s
-        self._say(b.POSTGRES_FAILED)
+        self._say(b.DATABASE_FAILED)
         print(what, file=sys.stderr)
         if self._failures > 2:
             self._count_as_ready()

@@ -59,7 +59,7 @@ class Status(Protocol):
     """Where the writer says how it stands."""
 
     def state(self, state: int, why: str = "") -> None:
-        """One of board.POSTGRES_*, and the reason of a failure."""
+        """One of board.DATABASE_*, and the reason of a failure."""
 
     def pending(self, ts_ns: int) -> None:
         """Sequenced time of the oldest command that is read and not committed; 0 = none."""
@@ -123,13 +123,13 @@ class Writer:
             try:
                 await self._serve(stopping)
             except (Refused, SchemaError) as error:
-                self._status.state(b.POSTGRES_REFUSED, str(error))
+                self._status.state(b.DATABASE_REFUSED, str(error))
             except (JournalError, EngineFault, LedgerFault) as error:
                 self._engine = None
-                self._status.state(b.POSTGRES_REFUSED, str(error))
+                self._status.state(b.DATABASE_REFUSED, str(error))
             except (*UNREACHABLE, ValueError) as error:
                 where = redacted(self._dsn())
-                self._status.state(b.POSTGRES_FAILED, f"{where}: {type(error).__name__}: {error}")
+                self._status.state(b.DATABASE_FAILED, f"{where}: {type(error).__name__}: {error}")
             else:
                 return
             lived_s = time.monotonic() - began_s
@@ -148,7 +148,7 @@ class Writer:
             self._months.clear()
             if not await self._go_to(position, stopping):
                 return
-            self._status.state(b.POSTGRES_UP)
+            self._status.state(b.DATABASE_UP)
             self._committed(position, 0)
             await self._follow(connection, stopping)
         finally:
@@ -182,7 +182,7 @@ class Writer:
             self._waiting.popleft()
         if self._engine is not None and self._next_seq() == position + 1:
             return True
-        self._status.state(b.POSTGRES_STARTING)
+        self._status.state(b.DATABASE_STARTING)
         self._waiting.clear()
         self._engine = None
         while self._durable_seq() < position:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-
 import asyncpg
 import pytest
 
@@ -103,5 +102,3 @@ def postgres() -> Iterator[Postgres]:
 def no_server_is_left() -> Iterator[None]:
     yield
     assert not [name for name in os.listdir("/dev/shm") if name.startswith("PostgreSQL")]  # noqa: PTH208
-
-

@@ -37,9 +37,9 @@ class Wire:
         self._limits.append((up_bytes, down_bytes))
 
     def limit_by_chance(self, rng: random.Random) -> None:
-        """Break the next connection at a random point, seldom and often while it starts."""
-        size = int(2 ** rng.uniform(11, 19))
-        self.limit(size, 1 << 40) if rng.random() < 0.6 else self.limit(1 << 40, int(2 ** rng.uniform(10, 14)))
+        """Break the next connection at a random point."""
+        size = int(2 ** rng.uniform(11.5, 15.5))
+        self.limit(size, 1 << 40) if rng.random() < 0.75 else self.limit(1 << 40, int(2 ** rng.uniform(10, 14)))
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._accept, str(self._folder / ".s.PGSQL.5432"))
@@ -52,10 +52,12 @@ class Wire:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         (self._folder / ".s.PGSQL.5432").unlink(missing_ok=True)
 
-    async def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._carry(client, to_client))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         up, down = self._limits.pop(0) if self._limits else (1 << 40, 1 << 40)
         try:
             server, to_server = await asyncio.open_unix_connection(str(self._target / ".s.PGSQL.5432"))
@@ -74,7 +76,6 @@ class Wire:
         finally:
             for writer in (to_client, to_server):
                 writer.transport.abort()
-            self._tasks.discard(task)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit_bytes: int) -> None:
         with contextlib.suppress(OSError):

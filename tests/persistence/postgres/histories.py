@@ -86,7 +86,9 @@ async def contents(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
             table: [tuple(row) for row in await connection.fetch(f"SELECT * FROM {table} ORDER BY {key}")]
             for table, key in TABLES.items()
         }
-        found["writer"] = [tuple(row) for row in await connection.fetch("SELECT journal_id, last_seq, last_ts_ns FROM writer")]
+        found["writer"] = [
+            tuple(row) for row in await connection.fetch("SELECT journal_id, last_seq, last_ts_ns FROM writer")
+        ]
     finally:
         await connection.close()
     return found

@@ -70,7 +70,10 @@ def test_orders_that_live_are_the_engines_holds_after_every_batch(market: Histor
         live = {order: row for order, row in live.items() if row["state"] == e.ORDER_STATE_LIVE}
         holds = followed.engine.risk.holds
         expected = {
-            int(h["order_id"]): {"state": e.ORDER_STATE_LIVE, **{a: int(h[t]) for a, t in zip(names, theirs, strict=True)}}
+            int(h["order_id"]): {
+                "state": e.ORDER_STATE_LIVE,
+                **{a: int(h[t]) for a, t in zip(names, theirs, strict=True)},
+            }
             for h in holds[holds["state"] == e.HOLD_LIVE]
         }
         assert expected == live
@@ -112,7 +115,11 @@ def test_client_order_ids_stand_with_their_orders_refused_ones_too(market: Histo
     followed = Followed(market)
     new = np.concatenate([followed.feed(slots).new_orders for slots in market.parts(500)])
     texts = {int(row["order_id"]): row["client_order_id"] for row in new}
-    ids = [group for group in market.groups if len(group) > 1 and group["type"][1] == e.EXT_IDS and group["type"][0] < e.CANCEL]
+    ids = [
+        group
+        for group in market.groups
+        if len(group) > 1 and group["type"][1] == e.EXT_IDS and group["type"][0] < e.CANCEL
+    ]
     assert ids
     for group in ids:
         text = group[1:2].view(np.uint8)[24:64].tobytes().rstrip(b"\0")
