@@ -127,6 +127,14 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Output of ``cambist snapshot``."""
 
 
+class PostgresSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[postgres]``: the database that the writer fills from the journal."""
+
+    enabled: bool = True
+    dsn: str = ""
+    """Of a server of your own; empty: an embedded one in ``<home>/postgres``."""
+
+
 class DemoSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[demo]``: the bots of ``up --demo``."""
 
@@ -239,6 +247,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
     snapshots: SnapshotsSection = SnapshotsSection()
+    postgres: PostgresSection = PostgresSection()
     demo: DemoSection = DemoSection()
     up: UpSection = UpSection()
     down: DownSection = DownSection()
