@@ -73,6 +73,8 @@ class Task(NamedTuple):
     directory: Path
     """An empty folder on the disk that is measured; it is removed afterwards."""
     progress: Callable[[str], None]
+    peers: tuple[Path, ...] = ()
+    """Programs that take the flow of ``matcher`` as its limit in C does."""
 
 
 def row(
