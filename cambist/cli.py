@@ -53,6 +53,16 @@ COMMANDS: Final = {
         "rebuild everything from the journal and compare",
         ("cambist verify", "cambist verify --home /srv/exchange --json"),
     ),
+    "audit": _Command(
+        "cambist.commands.audit",
+        "who did what, when and why: list, verify and export the audit trail",
+        (
+            "cambist audit ls --type DEPOSIT --from 2026-11-01",
+            "cambist audit head",
+            "cambist audit verify --head HASH",
+            "cambist audit export --account alice --from 2026-11-01 --to 2026-12-01 alice-november",
+        ),
+    ),
     "replay": _Command(
         "cambist.commands.replay",
         "feed a recording to the live processes of a fresh home",

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from persistence.audit.trail import AuditTrail, open_trail
 from persistence.checkpoints import CHECKPOINTS_FILE, Publishers, attach_publishers, differing, keep, publishers_of
 from persistence.fused import FusedEngine
 from persistence.journal.reader import JournalReader
@@ -39,13 +40,20 @@ class Replica:
     attach : gives where the live engine of an epoch publishes; RingError where that epoch is over
     board : the instance's board
     journal : the store, where it is not the context's directory
+    audit : opens the audit trail that follows this engine; None: none is kept
     """
 
     def __init__(
-        self, context: Context, attach: Callable[[int], Publishers], board: Any, journal: JournalStore | None = None
+        self,
+        context: Context,
+        attach: Callable[[int], Publishers],
+        board: Any,
+        journal: JournalStore | None = None,
+        audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
     ) -> None:
         self._reader = JournalReader(context.journal_dir if journal is None else journal)
         self._engine = FusedEngine(context.engine)
+        self._audit = None if audit is None else audit(self._engine)
         self._own = publishers_of(self._engine)
         self._attach = attach
         self._epoch = 0
@@ -59,7 +67,10 @@ class Replica:
         slots = self._reader.poll(int(load_acquire(self._board, b.DURABLE_SEQ)))
         if slots is None:
             return self._compare()
-        self._engine.feed(slots)
+        if self._audit is None:
+            self._engine.feed(slots)
+        else:
+            self._audit.feed(self._engine, slots)
         store_release(self._board, b.REPLICATED_SEQ, self._engine.settled_seq)
         self._compare()
         return len(slots)
@@ -112,7 +123,8 @@ def main(context: Context) -> int:
     """Follow the journal until told to stop."""
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
-    replica = Replica(context, partial(attach_publishers, context), board)
+    audit = partial(open_trail, Path(context.home))
+    replica = Replica(context, partial(attach_publishers, context), board, audit=audit)
     store_release(board, ready_word(context.line), os.getpid())
     run_loop(board, context.line, ADAPTIVE, replica.step, b.STOP)
     return 0
