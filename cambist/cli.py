@@ -58,6 +58,16 @@ COMMANDS: Final = {
         "list, take and verify snapshots of the whole state",
         ("cambist snapshot ls", "cambist snapshot take", "cambist snapshot verify --json"),
     ),
+    "audit": _Command(
+        "cambist.commands.audit",
+        "who did what, when and why: list, verify and export the audit trail",
+        (
+            "cambist audit ls --type DEPOSIT --from 2026-11-01",
+            "cambist audit head",
+            "cambist audit verify --head HASH",
+            "cambist audit export --account alice --from 2026-11-01 --to 2026-12-01 alice-november",
+        ),
+    ),
     "replay": _Command(
         "cambist.commands.replay",
         "feed a recording to the live processes of a fresh home",

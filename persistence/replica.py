@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from persistence.audit.trail import AuditTrail, open_trail
 from persistence.checkpoints import CHECKPOINTS_FILE, Publishers, attach_publishers, differing, keep, publishers_of
 from persistence.fused import FusedEngine
 from persistence.history import latest
@@ -52,6 +53,7 @@ class Replica:
     journal : the store, where it is not the context's directory
     keeper : has snapshots written; None = there are none
     stops : a difference also makes gateways acknowledge nothing any more
+    audit : opens the audit trail that follows this engine; None: none is kept
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Replica:
         board: Any,
         journal: JournalStore | None = None,
         keeper: Keeper | None = None,
+        audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         *,
         stops: bool = False,
     ) -> None:
@@ -70,6 +73,7 @@ class Replica:
         self._keeper = keeper
         self._diverged = b.DIVERGED_STOP if stops else b.DIVERGED_ALARM
         self._engine, lanes = self._start(context.engine)
+        self._audit = None if audit is None else audit(self._engine)
         self._lanes = sequencer.make_state(lanes)
         self._reader = JournalReader(self._journal, from_seq=self._engine.last_seq + 1)
         self._rest: np.ndarray | None = None
@@ -105,7 +109,10 @@ class Replica:
         slots = self._next()
         if slots is None:
             return self._compare()
-        self._engine.feed(slots)
+        if self._audit is None:
+            self._engine.feed(slots)
+        else:
+            self._audit.feed(self._engine, slots)
         sequencer.observe(self._lanes, slots)
         store_release(self._board, b.REPLICATED_SEQ, self._engine.settled_seq)
         self._compare()
@@ -202,7 +209,8 @@ def main(context: Context) -> int:
     settings = msgspec.convert(context.options, Settings, strict=False)
     keeper = Keeper(Path(context.home), settings, board, ForkWriter())
     stops = context.options["on_divergence"] == "stop"
-    replica = Replica(context, partial(attach_publishers, context), board, keeper=keeper, stops=stops)
+    audit = partial(open_trail, Path(context.home))
+    replica = Replica(context, partial(attach_publishers, context), board, keeper=keeper, audit=audit, stops=stops)
     store_release(board, ready_word(context.line), os.getpid())
     run_loop(board, context.line, ADAPTIVE, replica.step, b.STOP)
     keeper.close()
