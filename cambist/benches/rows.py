@@ -54,6 +54,10 @@ class Sizes(NamedTuple):
     journal_s: float = 1.0
     overload_s: float = 15.0
     """Time of each phase of an overload run."""
+    recovery_messages: int = 1_000_000
+    """Commands of the tail that recovery replays; --flow names a longer one …"""
+    recovery_orders: int = 1_000_000
+    """… and orders, and accounts, of the snapshot that it loads."""
     compile_modules: tuple[str, ...] = ()
     """Modules whose kernels are compiled anew; empty: those of ``cambist up --demo``."""
     demo: bool = True
