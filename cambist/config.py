@@ -110,6 +110,14 @@ class ReplicaSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
+class PostgresSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[postgres]``: the database that the writer fills from the journal."""
+
+    enabled: bool = True
+    dsn: str = ""
+    """Of a server of your own; empty: an embedded one in ``<home>/postgres``."""
+
+
 class DemoSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[demo]``: the bots of ``up --demo``."""
 
@@ -194,6 +202,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewaySection = GatewaySection()
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
+    postgres: PostgresSection = PostgresSection()
     demo: DemoSection = DemoSection()
     up: UpSection = UpSection()
     down: DownSection = DownSection()
