@@ -63,6 +63,11 @@ COMMANDS: Final = {
             "cambist audit export --account alice --from 2026-11-01 --to 2026-12-01 alice-november",
         ),
     ),
+    "reconcile": _Command(
+        "cambist.commands.reconcile",
+        "compare risk's balances, the database's balances and the sum of its postings",
+        ("cambist reconcile", "cambist reconcile --home /srv/exchange --json"),
+    ),
     "replay": _Command(
         "cambist.commands.replay",
         "feed a recording to the live processes of a fresh home",
