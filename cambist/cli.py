@@ -63,6 +63,11 @@ COMMANDS: Final = {
             "cambist audit export --account alice --from 2026-11-01 --to 2026-12-01 alice-november",
         ),
     ),
+    "reconcile": _Command(
+        "cambist.commands.reconcile",
+        "compare risk's balances, the database's balances and the sum of its postings",
+        ("cambist reconcile", "cambist reconcile --home /srv/exchange --json"),
+    ),
     "snapshot": _Command(
         "cambist.commands.snapshot",
         "list, take and verify snapshots of the whole state",
