@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from persistence.archive import Archiver, Rule
 from persistence.checkpoints import CHECKPOINTS_FILE, Publishers, attach_publishers, differing, keep, publishers_of
 from persistence.fused import FusedEngine
 from persistence.history import latest
@@ -201,9 +202,18 @@ def main(context: Context) -> int:
     claim_line(board, context.line)
     settings = msgspec.convert(context.options, Settings, strict=False)
     keeper = Keeper(Path(context.home), settings, board, ForkWriter())
+    archiver = Archiver(
+        Path(context.home), Rule(int(context.options["archive_after"]), context.options["archive_folder"])
+    )
     stops = context.options["on_divergence"] == "stop"
     replica = Replica(context, partial(attach_publishers, context), board, keeper=keeper, stops=stops)
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(board, context.line, ADAPTIVE, replica.step, b.STOP)
+
+    def step() -> int:
+        archiver.step()
+        return replica.step()
+
+    run_loop(board, context.line, ADAPTIVE, step, b.STOP)
     keeper.close()
+    archiver.close()
     return 0

@@ -77,9 +77,12 @@ def test_home_of_a_backup_is_the_home_that_it_was_made_of(home: PastHome, tmp_pa
 
 def test_standard_tools_read_the_file(home: PastHome, tmp_path: Path) -> None:
     make_backup(home.path, tmp_path / "b.tar.zst", 1)
-    with (tmp_path / "b.tar.zst").open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            names = tar.getnames()
+    with (
+        (tmp_path / "b.tar.zst").open("rb") as file,
+        zstandard.ZstdDecompressor().stream_reader(file) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
+        names = tar.getnames()
     assert "manifest.json" == names[-1], "whoever has it, has all"
 
 
