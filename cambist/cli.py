@@ -53,6 +53,16 @@ COMMANDS: Final = {
         "rebuild everything from the journal and compare",
         ("cambist verify", "cambist verify --home /srv/exchange --json"),
     ),
+    "audit": _Command(
+        "cambist.commands.audit",
+        "who did what, when and why: list, verify and export the audit trail",
+        (
+            "cambist audit ls --type DEPOSIT --from 2026-11-01",
+            "cambist audit head",
+            "cambist audit verify --head HASH",
+            "cambist audit export --account alice --from 2026-11-01 --to 2026-12-01 alice-november",
+        ),
+    ),
     "snapshot": _Command(
         "cambist.commands.snapshot",
         "list, take and verify snapshots of the whole state",
@@ -76,6 +86,11 @@ COMMANDS: Final = {
             "cambist restore /backups/monday.tar.zst --home /srv/again --until 2026-11-22T10:15:30Z",
             "cambist restore /backups/monday --check",
         ),
+    ),
+    "upgrade": _Command(
+        "cambist.commands.upgrade",
+        "end a stopped home's journal for a newer version, or take over what an older one ended",
+        ("cambist upgrade --home /srv/exchange",),
     ),
     "inspect": _Command(
         "cambist.commands.inspect",

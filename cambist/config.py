@@ -127,6 +127,14 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Output of ``cambist snapshot``."""
 
 
+class PostgresSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[postgres]``: the database that the writer fills from the journal."""
+
+    enabled: bool = True
+    dsn: str = ""
+    """Of a server of your own; empty: an embedded one in ``<home>/postgres``."""
+
+
 class DemoSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[demo]``: the bots of ``up --demo``."""
 
@@ -172,6 +180,12 @@ class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[backup]``: options of ``cambist backup`` and ``cambist restore``."""
+
+    json: bool = False
+
+
+class UpgradeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[upgrade]``: options of ``cambist upgrade``."""
 
     json: bool = False
 
@@ -248,6 +262,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
     snapshots: SnapshotsSection = SnapshotsSection()
+    postgres: PostgresSection = PostgresSection()
     demo: DemoSection = DemoSection()
     up: UpSection = UpSection()
     down: DownSection = DownSection()
@@ -255,6 +270,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verify: VerifySection = VerifySection()
     archive: ArchiveSection = ArchiveSection()
     backup: BackupSection = BackupSection()
+    upgrade: UpgradeSection = UpgradeSection()
     inspect: InspectSection = InspectSection()
     journal: JournalSection = JournalSection()
     replay: ReplaySection = ReplaySection()

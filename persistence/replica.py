@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from persistence.archive import Archiver, Rule
+from persistence.audit.trail import AuditTrail, open_trail
 from persistence.checkpoints import CHECKPOINTS_FILE, Publishers, attach_publishers, differing, keep, publishers_of
 from persistence.fused import FusedEngine
 from persistence.history import latest
@@ -51,6 +52,7 @@ class Replica:
     attach : gives where the live engine of an epoch publishes; RingError where that epoch is over
     board : the instance's board
     journal : the store, where it is not the context's directory
+    audit : opens the audit trail that follows this engine; None: none is kept
     keeper : has snapshots written; None = there are none
     stops : a difference also makes gateways acknowledge nothing any more
     """
@@ -61,6 +63,7 @@ class Replica:
         attach: Callable[[int], Publishers],
         board: Any,
         journal: JournalStore | None = None,
+        audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         keeper: Keeper | None = None,
         *,
         stops: bool = False,
@@ -71,6 +74,7 @@ class Replica:
         self._keeper = keeper
         self._diverged = b.DIVERGED_STOP if stops else b.DIVERGED_ALARM
         self._engine, lanes = self._start(context.engine)
+        self._audit = None if audit is None else audit(self._engine)
         self._lanes = sequencer.make_state(lanes)
         self._reader = JournalReader(self._journal, from_seq=self._engine.last_seq + 1)
         self._rest: np.ndarray | None = None
@@ -106,7 +110,10 @@ class Replica:
         slots = self._next()
         if slots is None:
             return self._compare()
-        self._engine.feed(slots)
+        if self._audit is None:
+            self._engine.feed(slots)
+        else:
+            self._audit.feed(self._engine, slots)
         sequencer.observe(self._lanes, slots)
         store_release(self._board, b.REPLICATED_SEQ, self._engine.settled_seq)
         self._compare()
@@ -200,13 +207,14 @@ def main(context: Context) -> int:
     """Follow the journal until told to stop."""
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
+    audit = partial(open_trail, Path(context.home))
     settings = msgspec.convert(context.options, Settings, strict=False)
     keeper = Keeper(Path(context.home), settings, board, ForkWriter())
     archiver = Archiver(
         Path(context.home), Rule(int(context.options["archive_after"]), context.options["archive_folder"])
     )
     stops = context.options["on_divergence"] == "stop"
-    replica = Replica(context, partial(attach_publishers, context), board, keeper=keeper, stops=stops)
+    replica = Replica(context, partial(attach_publishers, context), board, keeper=keeper, audit=audit, stops=stops)
     store_release(board, ready_word(context.line), os.getpid())
 
     def step() -> int:

@@ -269,6 +269,7 @@ def _settings(plan: plans.Plan, config: Config) -> dict[str, Any]:
         "engine.gating_outcome_reader": True,
         "control.enabled": False,
         "replica.enabled": False,
+        "postgres.enabled": False,
     }
     settings |= {f"tables.{name}": getattr(plan.limits, name) for name in Limits.__struct_fields__}
     settings |= {f"rings.{name}": value for name, value in msgspec.structs.asdict(config.rings).items()}
