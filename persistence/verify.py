@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from persistence.checkpoints import CHECKPOINTS_FILE, differing, kept, publishers_of
 from persistence.durable import running_durable_seq
 from persistence.fused import EngineFault, FusedEngine
-from persistence.journal.errors import JournalError
 from persistence.history import open_past
+from persistence.journal.errors import JournalError
 from persistence.journal.origin import check_executable, executable_from, stretches
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import scan
@@ -86,9 +86,7 @@ def verify(home: Path, *, progress: bool = False) -> dict[str, Any]:
         "problems": problems,
         "last_seq": last_seq,
         "from_seq": began_seq + 1,
-        "older": [
-            {"first_seq": one.first_seq, "last_seq": one.last_seq, "needs": str(one.written)} for one in older
-        ],
+        "older": [{"first_seq": one.first_seq, "last_seq": one.last_seq, "needs": str(one.written)} for one in older],
         "checkpoints": len(compared),
         "conserved": not broken,
         "hashes": {name: str(h) for name, h in engine.hashes().items()},
