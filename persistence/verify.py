@@ -109,7 +109,7 @@ def _progress(shown: bool) -> Progress:
 def _show(result: dict[str, Any]) -> None:
     if "last_seq" not in result:
         return
-    print(f"commands rebuilt     {result['last_seq']}")
+    print(f"commands rebuilt     {result['last_seq'] - result['from_seq'] + 1}")
     for one in result["older"]:
         print(f"not rebuilt          seq {one['first_seq']} to {one['last_seq']}: needs {one['needs']}")
     print(f"checkpoints compared {result['checkpoints']}")

@@ -22,6 +22,7 @@ from persistence.timetravel import Past
 from protocol import enums as e
 from protocol import versions
 from protocol.instance import Engine
+from protocol.records import COMMAND_SCHEMA
 from tests.persistence.past_home import PastHome, answer, make_home, write_journal
 
 pytestmark = pytest.mark.timeout(600)
@@ -129,7 +130,7 @@ def test_commands_of_an_older_layout_are_read_by_their_field_names(
     home: PastHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A schema in which two fields have changed places, and one has another name."""
-    present = versions.LAYOUTS[versions.COMMAND_SCHEMA]
+    present = versions.LAYOUTS[COMMAND_SCHEMA]
     fields = present.head.fields
     assert fields is not None
     names = {"price_ticks": "qty_lots", "qty_lots": "price_ticks", "min_qty_lots": "least"}
