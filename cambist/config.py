@@ -237,6 +237,8 @@ class BenchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[bench]``: options of ``cambist bench``."""
 
     flow: str = ""
+    peers: tuple[str, ...] = ()
+    """Programs of other books that ``matcher`` is compared with."""
     runs: Annotated[int, Meta(ge=1, le=1000)] = 5
     json: str = ""
     html: str = ""
