@@ -92,6 +92,11 @@ COMMANDS: Final = {
             "cambist restore /backups/monday --check",
         ),
     ),
+    "upgrade": _Command(
+        "cambist.commands.upgrade",
+        "end a stopped home's journal for a newer version, or take over what an older one ended",
+        ("cambist upgrade --home /srv/exchange",),
+    ),
     "inspect": _Command(
         "cambist.commands.inspect",
         "a book, an account or the life of an order, now or in the past",
