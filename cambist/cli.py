@@ -53,6 +53,15 @@ COMMANDS: Final = {
         "rebuild everything from the journal and compare",
         ("cambist verify", "cambist verify --home /srv/exchange --json"),
     ),
+    "history": _Command(
+        "cambist.commands.history",
+        "orders, trades and statements, as PostgreSQL has them",
+        (
+            "cambist history orders --account alice --state LIVE",
+            "cambist history trades --instrument BTCUSDT --limit 5",
+            "cambist history statement --account alice --asset USDT --from 2026-11-01T00:00:00",
+        ),
+    ),
     "replay": _Command(
         "cambist.commands.replay",
         "feed a recording to the live processes of a fresh home",

@@ -12,40 +12,25 @@ from typing import Final
 
 import numpy as np
 
+from persistence.postgres.terms import (
+    ADJUST,
+    AMEND,
+    DEPOSIT,
+    EXTERNAL,
+    FEE,
+    FEES,
+    FREE,
+    HOLD,
+    LOCKED,
+    RELEASE,
+    TRADE,
+    WITHDRAW_HOLD,
+    WITHDRAW_RELEASE,
+    WITHDRAW_SETTLE,
+)
 from protocol import enums as e
 from protocol.jit import entry, inner
 from ringbuf.idtable import add_id, find_id, remove_id
-
-FREE: Final = 1
-LOCKED: Final = 2
-FEE: Final = 3
-EXTERNAL: Final = 4
-BUCKETS: Final = {FREE: "free", LOCKED: "locked", FEE: "FEE", EXTERNAL: "EXTERNAL"}
-"""Where a posting stands. FEE and EXTERNAL are system accounts of the asset and have account 0; EXTERNAL is minus the net deposits."""
-
-HOLD: Final = 1
-TRADE: Final = 2
-FEES: Final = 3
-RELEASE: Final = 4
-AMEND: Final = 5
-DEPOSIT: Final = 6
-WITHDRAW_HOLD: Final = 7
-WITHDRAW_SETTLE: Final = 8
-WITHDRAW_RELEASE: Final = 9
-ADJUST: Final = 10
-MOVEMENTS: Final = {
-    HOLD: "hold",
-    TRADE: "trade",
-    FEES: "fee",
-    RELEASE: "release",
-    AMEND: "amend",
-    DEPOSIT: "deposit",
-    WITHDRAW_HOLD: "withdraw_hold",
-    WITHDRAW_SETTLE: "withdraw_settle",
-    WITHDRAW_RELEASE: "withdraw_release",
-    ADJUST: "adjust",
-}
-"""Why money moved."""
 
 POSTING_DTYPE: Final = np.dtype(
     [

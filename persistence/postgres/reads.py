@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from persistence.postgres.movements import FREE, LOCKED
+from persistence.postgres.terms import FREE, LOCKED, MAKER, TAKER
 
 PAGE: Final = 100
 PAGE_MAX: Final = 1000
@@ -279,8 +279,8 @@ def fills_query(
     halves = []
     query = _Query()
     for side, index, liquidity, own_side in (
-        ("taker", 0, 2, "taker_side"),
-        ("maker", 1, 1, "(1 - taker_side)::smallint"),
+        ("taker", 0, TAKER, "taker_side"),
+        ("maker", 1, MAKER, "(1 - taker_side)::smallint"),
     ):
         query.conditions = []
         query.where(f"{side}_account = {{}}", account)

@@ -10,8 +10,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from persistence.postgres import movements as m
 from persistence.postgres import reads
+from persistence.postgres import terms as m
 from persistence.postgres.reads import Fill, Place
 from protocol import enums as e
 from tests.persistence.postgres.conftest import Postgres
