@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cambist.benches import compiling, engine, latency, matcher, output, overload, pipeline, primitives
+from cambist.benches import compiling, engine, latency, matcher, output, overload, pipeline, postgres, primitives
 from cambist.benches.machine import commit, machine
 from cambist.benches.rows import FULL, BenchFailedError, Row, Sizes, Task
 from cambist.commands import UsageError
@@ -32,6 +32,7 @@ BENCHES: Final[dict[str, Callable[[Task], list[Row]]]] = {
     "latency": latency.run,
     "overload": overload.run,
     "journal": primitives.journal,
+    "postgres": postgres.run,
     "compile": compiling.run,
 }
 """By name, in the order in which ``all`` runs them."""

@@ -342,11 +342,16 @@ async def statement(
 
     A page after the first opens with the balance behind the page before.
     """
-    opening = [await _balance(db, account, asset, bucket, from_ns, after) for bucket in (FREE, LOCKED)]
-    closing = [await _balance(db, account, asset, bucket, to_ns, None) for bucket in (FREE, LOCKED)]
+    opening_free, opening_locked, closing_free, closing_locked = [
+        await _balance(db, account, asset, bucket, before_ns, place)
+        for before_ns, place in ((from_ns, after), (to_ns, None))
+        for bucket in (FREE, LOCKED)
+    ]
     rows = await db.fetch(*postings_query(account, asset, from_ns, to_ns, after, limit))
     found = [Posting(*row) for row in rows[:limit]]
-    return Statement(account, asset, *opening, *closing, found, len(rows) > limit)
+    return Statement(
+        account, asset, opening_free, opening_locked, closing_free, closing_locked, found, len(rows) > limit
+    )
 
 
 _PLACE: Final = "(ts_ns, seq, idx, line)"

@@ -32,7 +32,7 @@ class Filled:
         self.events = [reads.OrderEvent(*row) for row in found["order_events"]]
         self.trades = [reads.Trade(*row) for row in found["trades"]]
         self.postings = [reads.Posting(*row) for row in found["postings"]]
-        self.klines = [reads.Kline(*row[:7], int(row[7]), int(row[8]), *row[9:]) for row in found["klines"]]
+        self.klines = [reads.Kline(*map(int, row)) for row in found["klines"]]
         self.times = sorted({trade.ts_ns for trade in self.trades})
 
     def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -94,7 +94,10 @@ def test_pages_of_orders_are_all_orders_that_match_newest_first(
         total = 0
         for account in (1, 3, 6, 60):
             found = await pages(
-                lambda before, account=account: reads.orders(db, account, before=before, limit=limit, **filters), place
+                lambda before, account=account: reads.orders(  # type: ignore[misc]
+                    db, account, before=before, limit=limit, **filters
+                ),
+                place,
             )
             assert expected(account) == found
             total += len(found)
@@ -138,7 +141,7 @@ def test_pages_of_fills_have_both_sides_of_an_account(filled: Filled, limit: int
         both = set()
         for account in range(1, 8):
             found = await pages(
-                lambda before, account=account: reads.fills(
+                lambda before, account=account: reads.fills(  # type: ignore[misc]
                     db, account, instrument=instrument, before=before, limit=limit
                 ),
                 place,
