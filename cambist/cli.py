@@ -60,6 +60,7 @@ COMMANDS: Final = {
             "cambist history orders --account alice --state LIVE",
             "cambist history trades --instrument BTCUSDT --limit 5",
             "cambist history statement --account alice --asset USDT --from 2026-11-01T00:00:00",
+            'psql "$(cambist history dsn)"',
         ),
     ),
     "replay": _Command(

@@ -1,4 +1,4 @@
-"""``cambist history``: orders, trades and statements of an account, as PostgreSQL has them."""
+"""``cambist history``: orders, trades and statements of an account, as PostgreSQL has them, and how to connect to it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ class Names(NamedTuple):
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``history``."""
-    parser.add_argument("what", choices=("orders", "trades", "statement"), help="what to list")
+    parser.add_argument(
+        "what",
+        choices=("orders", "trades", "statement", "dsn"),
+        help="what to list; dsn: how to connect, password included",
+    )
     parser.add_argument("--account", metavar="NAME|N", help="whose; trades of an instrument need none")
     parser.add_argument("--instrument", metavar="SYMBOL", help="of this instrument only")
     parser.add_argument("--asset", metavar="SYMBOL", help="statement: of this asset only")
@@ -76,6 +80,9 @@ def run(name: str, call: Call) -> int:
     if not call.config.postgres.dsn and not call.home.path.is_dir():
         raise FailedError(f"{call.home.path}: there is no such home")
     dsn = dsn_of(call.home.path, call.config.postgres.dsn)
+    if call.arguments.what == "dsn":
+        print(dsn)
+        return 0
     try:
         found, lines = asyncio.run(_ask(call, dsn))
     except (*UNREACHABLE, ValueError) as error:
