@@ -114,6 +114,7 @@ LINE: Final = 9  # of the posting made last
 LINE_SEQ: Final = 10
 LINE_IDX: Final = 11
 ASSETS: Final = 12  # rows of the table of assets
+UNINDEXED: Final = 13  # order rows that were there at the start and are not in the index yet
 META_WORDS: Final = 16
 
 
@@ -378,8 +379,11 @@ def _end_taker(state, out):
 
 @inner
 def _forget_ended(state):
-    """Give back the rows of orders that ended in the batch before."""
+    """Give back the rows of orders that ended in the batch before; before the first, index those that are there."""
     meta = state.meta
+    for row in range(meta[UNINDEXED]):
+        add_id(state.index, meta[INDEX_SHIFT], state.orders[row]["order_id"], row + 1)
+    meta[UNINDEXED] = 0
     for k in range(meta[CHANGED]):
         row = np.int64(state.changed[k])
         o = state.orders[row]
@@ -463,10 +467,3 @@ def apply(state):
                 return i
         i += 1
     return -1
-
-
-@entry
-def enter_ids(state):
-    """Index the rows that are there at the start."""
-    for row in range(state.meta[ROWS_HIGH]):
-        add_id(state.index, state.meta[INDEX_SHIFT], state.orders[row]["order_id"], row + 1)
