@@ -131,6 +131,14 @@ class SnapshotSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     json: bool = False
 
 
+class PostgresSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[postgres]``: the database that the writer fills from the journal."""
+
+    enabled: bool = True
+    dsn: str = ""
+    """Of a server of your own; empty: an embedded one in ``<home>/postgres``."""
+
+
 class DemoSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[demo]``: the bots of ``up --demo``."""
 
@@ -165,12 +173,39 @@ class VerifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     json: bool = False
 
 
+class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[backup]``: options of ``cambist backup`` and ``cambist restore``."""
+
+    json: bool = False
+
+
+class InspectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[inspect]``: options of ``cambist inspect``."""
+
+    at: str = ""
+    """A seq or a time; empty: the durable end."""
+    depth: Positive | None = None
+    """Levels of a side; without it, all."""
+    orders: bool = False
+    json: bool = False
+
+
+class JournalSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[journal]``: options of ``cambist journal``."""
+
+    limit: Positive | None = None
+    """Commands to show at most; without it, all."""
+    json: bool = False
+
+
 class ReplaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[replay]``: options of ``cambist replay``."""
 
     format: Literal["lobster", "bitstamp", "coinbase", "xflow", "cambist", "auto"] = "auto"
     limit: Natural | None = None
     """Messages to take at most; without it, all."""
+    until: Natural | None = None
+    """Seq of a journal, or of a recording's messages, behind which the replay stops."""
     json: bool = False
     fills: str = ""
     keep: bool = False
@@ -191,6 +226,8 @@ class BenchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[bench]``: options of ``cambist bench``."""
 
     flow: str = ""
+    peers: tuple[str, ...] = ()
+    """Programs of other books that ``matcher`` is compared with."""
     runs: Annotated[int, Meta(ge=1, le=1000)] = 5
     json: str = ""
     html: str = ""
@@ -216,12 +253,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
     snapshots: SnapshotsSection = SnapshotsSection()
+    postgres: PostgresSection = PostgresSection()
     snapshot: SnapshotSection = SnapshotSection()
     demo: DemoSection = DemoSection()
     up: UpSection = UpSection()
     down: DownSection = DownSection()
     status: StatusSection = StatusSection()
     verify: VerifySection = VerifySection()
+    backup: BackupSection = BackupSection()
+    inspect: InspectSection = InspectSection()
+    journal: JournalSection = JournalSection()
     replay: ReplaySection = ReplaySection()
     tour: TourSection = TourSection()
     bench: BenchSection = BenchSection()

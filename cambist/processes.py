@@ -29,6 +29,8 @@ class Process(NamedTuple):
     options: dict[str, str] = {}  # noqa: RUF012 - never changed
     socket: str = ""
     """Unix socket on which it must accept connections before it counts as ready."""
+    optional: bool = False
+    """The exchange starts without it where it does not get ready in its first life."""
 
 
 class Table(NamedTuple):
@@ -69,6 +71,12 @@ def table(home: Home, config: Config) -> Table:
             "on_divergence": config.replica.on_divergence,
         }
         others.append(Process("replica", "persistence.replica", FOLLOWER, board.LINE_REPLICA, 0, options))
+    if config.postgres.enabled:
+        if not config.postgres.dsn:
+            module = "persistence.postgres.server"
+            others.append(Process("postgres-server", module, FOLLOWER, board.LINE_POSTGRES_SERVER, optional=True))
+        module, options = "persistence.postgres.process", {"dsn": config.postgres.dsn}
+        others.append(Process("postgres", module, FOLLOWER, board.LINE_POSTGRES, options=options, optional=True))
     if config.control.enabled:
         socket = str(home.socket(config))
         options = {"socket": socket, "profile": config.profile}
@@ -79,5 +87,7 @@ def table(home: Home, config: Config) -> Table:
             "orders_per_s": str(config.demo.orders_per_s),
             "socket": str(home.socket(config)),
         }
+        if config.postgres.enabled:
+            options["postgres"] = config.postgres.dsn
         others.append(Process("bots", "cambist.demo.bots", GATEWAY, board.LINE_BOTS, 0, options))
     return Table(recovery, tuple(engine), tuple(others))

@@ -254,8 +254,16 @@ class Supervisor:
 
     def _others_pending(self) -> bool:
         """Whether a gateway or the replica waits for its start, or is not ready."""
-        others = self._living(FOLLOWER, GATEWAY)
-        return len(others) < len(self.table.others) or not all(child.ready for child in others)
+        living = {child.process.name: child for child in self._living(FOLLOWER, GATEWAY)}
+        for process in self.table.others:
+            child = living.get(process.name)
+            if not (child and child.ready) and (self._all_ready or self._is_awaited(process)):
+                return True
+        return False
+
+    def _is_awaited(self, process: Process) -> bool:
+        """Whether the exchange counts as ready only with it."""
+        return not (process.optional and self._lives[process.name].starts > 1)
 
     def _step(self, now_s: float) -> None:
         if now_s >= self._next_second_s:
@@ -503,7 +511,11 @@ class Supervisor:
         for process in self.table.others:
             if process.name not in running and now_s >= self._lives[process.name].not_before_s:
                 self._start(process)
-        late = [child.process.name for child in self._living(FOLLOWER, GATEWAY) if not self._is_ready(child)]
+        late = [
+            child.process.name
+            for child in self._living(FOLLOWER, GATEWAY)
+            if not self._is_ready(child) and self._is_awaited(child.process)
+        ]
         if self._all_ready:
             return
         if not self._others_pending():
@@ -523,7 +535,7 @@ class Supervisor:
         name = child.process.name
         lives = self._lives[name]
         lives.ended(time.monotonic() - child.started_s)
-        if not self._all_ready and lives.starts >= _FIRST_START_ATTEMPTS_MAX:
+        if not self._all_ready and not child.process.optional and lives.starts >= _FIRST_START_ATTEMPTS_MAX:
             words_left = self._last_words(child.process, 0)
             self._give_up(f"{name} {_ending(status)} {lives.starts} times before it was ready: {words_left}")
             return

@@ -50,6 +50,14 @@ _COUNTERS: Final = {
     "journal_bytes": words.JOURNAL_BYTES,
     "journal_sync_ns": words.JOURNAL_SYNC_NS,
 }
+_POSTGRES_FILE: Final = "postgres.json"
+_POSTGRES_STATES: Final = {
+    words.DATABASE_DOWN: "down",
+    words.DATABASE_STARTING: "starting",
+    words.DATABASE_UP: "up",
+    words.DATABASE_FAILED: "failed",
+    words.DATABASE_REFUSED: "refused",
+}
 _LANES: Final = {
     enums.SOURCE_RISK: "risk",
     enums.SOURCE_CONTROL: "control",
@@ -111,6 +119,7 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             processes=_processes(home, table, view, sample_s),
             settle_ns=view[words.SETTLE_NS],
             lanes=_lanes(home, view),
+            postgres=_postgres(home, table, view),
         )
     answer["memory_bytes"] = sum(row["memory_bytes"] for row in answer["processes"])
     answer["cpu_percent"] = round(sum(row["cpu_percent"] for row in answer["processes"]), 2)
@@ -157,6 +166,34 @@ def _client_ids(view: BoardView) -> dict[str, Any]:
         "ttl_s": max(0, ttl_ns) / 1e9,
         "covered_s": view[words.CLIENT_IDS_COVERED_NS] / 1e9,
         "left_early": view[words.CLIENT_IDS_EARLY],
+    }
+
+
+def _postgres(home: Home, table: Mapping[str, Any], view: BoardView) -> dict[str, Any]:
+    """Where the database is and how far the writer has come; empty where there is none."""
+    names = {row["name"] for row in table["processes"]}
+    if "postgres" not in names:
+        return {}
+    behind = max(0, view[words.DURABLE_SEQ] - view[words.POSTGRES_SEQ])
+    since_ns = view[words.POSTGRES_PENDING_TS_NS]
+    told: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        told = json.loads((home.run / _POSTGRES_FILE).read_bytes())
+    return {
+        "writer": _POSTGRES_STATES.get(view[words.POSTGRES_STATE], "unknown"),
+        "server": (
+            _POSTGRES_STATES.get(view[words.POSTGRES_SERVER_STATE], "unknown")
+            if "postgres-server" in names
+            else "the operator's"
+        ),
+        "dsn": told.get("dsn", ""),
+        "why": told.get("why", ""),
+        "seq": view[words.POSTGRES_SEQ],
+        "lag": behind,
+        "lag_ms": max(0, time.time_ns() - since_ns) // 1_000_000 if behind and since_ns else 0,
+        "rows": view[words.POSTGRES_ROWS],
+        "commits": view[words.POSTGRES_COMMITS],
+        "failures": view[words.POSTGRES_FAILURES],
     }
 
 
@@ -214,6 +251,7 @@ def _lags(home: Home, table: Mapping[str, Any], view: BoardView) -> dict[str, in
         "risk": sequenced - view[words.SETTLED_SEQ],
         "fused": sequenced - view[words.SETTLED_SEQ],
         "replica": view[words.DURABLE_SEQ] - view[words.REPLICATED_SEQ],
+        "postgres": view[words.DURABLE_SEQ] - view[words.POSTGRES_SEQ],
         "sequencer": 0,
     }
     for ring in home.shared.glob("ingress-*"):

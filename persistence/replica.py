@@ -51,9 +51,9 @@ class Replica:
     attach : gives where the live engine of an epoch publishes; RingError where that epoch is over
     board : the instance's board
     journal : the store, where it is not the context's directory
+    audit : opens the audit trail that follows this engine; None: none is kept
     keeper : has snapshots written; None = there are none
     stops : a difference also makes gateways acknowledge nothing any more
-    audit : opens the audit trail that follows this engine; None: none is kept
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Replica:
         attach: Callable[[int], Publishers],
         board: Any,
         journal: JournalStore | None = None,
+        audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         keeper: Keeper | None = None,
         audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         *,
@@ -206,10 +207,10 @@ def main(context: Context) -> int:
     """Follow the journal until told to stop."""
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
+    audit = partial(open_trail, Path(context.home))
     settings = msgspec.convert(context.options, Settings, strict=False)
     keeper = Keeper(Path(context.home), settings, board, ForkWriter())
     stops = context.options["on_divergence"] == "stop"
-    audit = partial(open_trail, Path(context.home))
     replica = Replica(context, partial(attach_publishers, context), board, keeper=keeper, audit=audit, stops=stops)
     store_release(board, ready_word(context.line), os.getpid())
     run_loop(board, context.line, ADAPTIVE, replica.step, b.STOP)

@@ -58,8 +58,19 @@ SNAPSHOT_WRITING: Final = _line(6) + 2  # seq of the one that is being written, 
 SNAPSHOT_FAILURES: Final = _line(6) + 3  # attempts that failed since one succeeded
 SNAPSHOT_PROBLEM: Final = _line(6) + 4  # SNAPSHOT_*: why the last attempt failed; 0 = it did not
 
+# Written by the PostgreSQL writer.
+POSTGRES_SEQ: Final = _line(7)  # everything up to it is committed
+POSTGRES_PENDING_TS_NS: Final = _line(7) + 1  # sequenced time of the oldest command that is not; 0 = none is known
+POSTGRES_STATE: Final = _line(7) + 2  # DATABASE_*
+POSTGRES_ROWS: Final = _line(7) + 3  # written since the process began
+POSTGRES_COMMITS: Final = _line(7) + 4
+POSTGRES_FAILURES: Final = _line(7) + 5  # connections refused or lost
+
 # Written by the sequencer; SOURCES_MAX words, lines 8 to 11.
 LANE_SEQUENCED: Final = _line(8)  # + source: the producer's last number that is sequenced
+
+# Written by the process around the embedded PostgreSQL server.
+POSTGRES_SERVER_STATE: Final = _line(12)  # DATABASE_*
 
 FIRST_PROCESS_LINE: Final = 16
 LINE_SEQUENCER: Final = 16
@@ -70,9 +81,11 @@ LINE_CONTROL: Final = 20
 LINE_REPLAY: Final = 21
 LINE_BOTS: Final = 22
 LINE_SUPERVISOR: Final = 23
-LINE_FIRST_GATEWAY: Final = 24
+LINE_POSTGRES: Final = 24  # the writer
+LINE_FIRST_GATEWAY: Final = 25
 LINE_FIRST_MATCHER: Final = 40
 MATCHERS_MAX: Final = 16
+LINE_POSTGRES_SERVER: Final = 57
 LINES: Final = 64
 
 ENGINE_DOWN: Final = 0
@@ -96,3 +109,9 @@ SNAPSHOT_PROBLEM_TEXT: Final = {
     SNAPSHOT_DISK_ERROR: "the disk failed",
     SNAPSHOT_WRITER_DIED: "the writer died",
 }
+
+DATABASE_DOWN: Final = 0
+DATABASE_STARTING: Final = 1  # the writer: replays up to the database's position
+DATABASE_UP: Final = 2
+DATABASE_FAILED: Final = 3  # away, or cannot be written to; tried again
+DATABASE_REFUSED: Final = 4  # the database is another home's, or ahead of the journal

@@ -48,6 +48,7 @@ def settings(plan: Plan, topology: str, shards: int, durability: str = "sync") -
         "engine.gating_outcome_reader": True,
         "control.enabled": False,
         "replica.enabled": False,
+        "postgres.enabled": False,
     }
     found |= {f"tables.{name}": value for name, value in msgspec.structs.asdict(plan.limits).items()}
     return found | {f"rings.{name}": value for name, value in msgspec.structs.asdict(Rings()).items()}

@@ -157,7 +157,12 @@ class Traders:
 def run(task: Task) -> list[Row]:
     """Rows of cancels at half load and in overload."""
     home = Home(task.directory / "o")
-    configured = {"test.matcher_delay_us": DELAY_US, "replica.enabled": False, "tables.accounts": 64}
+    configured = {
+        "test.matcher_delay_us": DELAY_US,
+        "replica.enabled": False,
+        "postgres.enabled": False,
+        "tables.accounts": 64,
+    }
     found: list[tuple[Heard, Heard]] = []
     cpu_s: tuple[list[float], list[float]] = [], []
     with live.exchange(home.path, configured) as launched, BoardView(home.shared / "board") as board:

@@ -77,6 +77,8 @@ class Task(NamedTuple):
     directory: Path
     """An empty folder on the disk that is measured; it is removed afterwards."""
     progress: Callable[[str], None]
+    peers: tuple[Path, ...] = ()
+    """Programs that take the flow of ``matcher`` as its limit in C does."""
 
 
 def row(
@@ -105,6 +107,14 @@ def row(
         "percentiles_ns": percentiles_ns,
         **more,
     }
+
+
+def undisturbed_per_s(count: int, stretches_ns: Sequence[np.ndarray]) -> float:
+    """What a run would give that nobody else on the machine disturbed: the sum, over its stretches, of each one's least time.
+
+    ``stretches_ns``: int64[n] a run, the times of the same n stretches of work.
+    """
+    return count * 1e9 / float(np.minimum.reduce(stretches_ns).sum())
 
 
 def histogram(times_ns: Iterable[int] = ()) -> HdrHistogram:

@@ -47,16 +47,16 @@ def _lines(state: dict[str, Any]) -> list[str]:
     lines = [
         f"{head}, {state['topology']}, {state['shards']} shard(s), durability {state['durability']}",
         "",
-        f"{'process':<12} {'pid':>8} {'state':<9} {'lag':>8} {'starts':>6} {'cpu %':>6} {'cpu s':>8} {'MiB':>7}",
+        f"{'process':<15} {'pid':>8} {'state':<9} {'lag':>8} {'starts':>6} {'cpu %':>6} {'cpu s':>8} {'MiB':>7}",
     ]
     for row in state["processes"]:
         health = "dead" if not row["alive"] else "ready" if row["ready"] else "starting"
         lines.append(
-            f"{row['name']:<12} {row['pid']:>8} {health:<9} {row['lag']:>8} {row['starts']:>6} "
+            f"{row['name']:<15} {row['pid']:>8} {health:<9} {row['lag']:>8} {row['starts']:>6} "
             f"{row['cpu_percent']:>6.2f} {row['cpu_s']:>8.2f} {row['memory_bytes'] / _MIB:>7.1f}"
         )
     lines.append(
-        f"{'all':<12} {'':>8} {'':<9} {'':>8} {'':>6} {state['cpu_percent']:>6.2f} {'':>8} "
+        f"{'all':<15} {'':>8} {'':<9} {'':>8} {'':>6} {state['cpu_percent']:>6.2f} {'':>8} "
         f"{state['memory_bytes'] / _MIB:>7.1f}  and {state['shared_bytes'] / _MIB:.1f} MiB of shared files"
     )
     if state["lanes"]:
@@ -74,6 +74,8 @@ def _lines(state: dict[str, Any]) -> list[str]:
         lines += ["", _DIVERGED]
     if state["client_ids"]:
         lines += ["", _client_ids(state["client_ids"])]
+    if state["postgres"]:
+        lines += ["", _postgres(state["postgres"])]
     if state["instruments"]:
         lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
     return lines
@@ -89,6 +91,16 @@ def _snapshots(row: dict[str, Any]) -> str:
             f"; {row['failures']} attempt(s) failed, {row['problem']}: see replica.log, the next checkpoint tries again"
         )
     return line
+
+
+def _postgres(database: dict[str, Any]) -> str:
+    """Where the writer stands, and why it stands still."""
+    line = (
+        f"postgres: server {database['server']}, writer {database['writer']} at seq {database['seq']}, "
+        f"{database['lag']} commands and {database['lag_ms']} ms behind; {database['rows']} rows in "
+        f"{database['commits']} commits; {database['dsn']}"
+    )
+    return f"{line}\n          {database['why']}" if database["why"] else line
 
 
 def _client_ids(ids: dict[str, Any]) -> str:

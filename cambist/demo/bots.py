@@ -24,6 +24,7 @@ from cambist.demo.strategy import Book, Desk, Heard, Intent
 from gateway.admission import Kind
 from gateway.control.client import ControlClient, ControlError
 from gateway.outcomes import OutcomeFollower
+from persistence.postgres.database import dsn_of
 from protocol import board as lines
 from protocol import build
 from protocol.enums import SOURCE_BOTS, SOURCE_CONTROL
@@ -59,7 +60,9 @@ def main(context: Context) -> int:
         socket_path = Path(option) if option else home / "run" / "control.sock"
         demo = setup.prepare(home, socket_path, stopping, control=SOURCE_CONTROL in context.engine.sources)
         if demo is not None:
-            setup.write(home, demo, socket_path)
+            configured = context.options.get("postgres")
+            dsn = None if configured is None else dsn_of(home, configured)
+            setup.write(home, demo, socket_path, dsn)
             bots = Bots(context, board, link, demo, stopping, lambda: _holdings(home, socket_path, demo))
             bots.run()
     finally:

@@ -26,7 +26,13 @@ PATIENCE_S: Final = 50.0
 """How long a gateway or an engine that is not there yet is waited for."""
 _PAUSE_S: Final = 0.02
 _ANSWER_S: Final = 2.0
-_PASSING: Final = frozenset({reasons.BUSY, reasons.OVERLOADED, reasons.ENGINE_DOWN, OUTCOME_UNKNOWN})
+_PASSING: Final = frozenset(
+    {
+        *(reasons.BUSY, reasons.OVERLOADED, reasons.ENGINE_DOWN, OUTCOME_UNKNOWN),
+        # On its way since an answer that took too long: the next look sees it.
+        *(reasons.ASSET_EXISTS, reasons.INSTRUMENT_EXISTS, reasons.ACCOUNT_EXISTS),
+    }
+)
 _EIGHT: Final = 8
 
 
@@ -143,10 +149,11 @@ def balances(client: Client, assets: Mapping[str, Asset], account: str | int) ->
     }
 
 
-def document(demo: Demo, socket_path: Path) -> dict[str, Any]:
+def document(demo: Demo, socket_path: Path, dsn: str | None) -> dict[str, Any]:
     """The object of ``demo.json``: what the exchange offers to clients' tests so far."""
     return {
         "control": {"socket": str(socket_path)},
+        **({} if dsn is None else {"postgres": dsn}),
         "instruments": [
             {
                 "symbol": symbol,
@@ -170,9 +177,9 @@ def document(demo: Demo, socket_path: Path) -> dict[str, Any]:
     }
 
 
-def write(home: Path, demo: Demo, socket_path: Path) -> None:
+def write(home: Path, demo: Demo, socket_path: Path, dsn: str | None = None) -> None:
     """Replace ``<home>/demo.json``, whole or not at all, readable by the owner only."""
-    write_json(home / FILE_NAME, document(demo, socket_path))
+    write_json(home / FILE_NAME, document(demo, socket_path, dsn))
 
 
 def _accounts(client: Client) -> dict[str, int]:

@@ -53,7 +53,7 @@ def run(recording: Path, config: Config, home_path: Path | None) -> int:
     """Replay ``recording``; 0 when its results are right (or nothing says what is right), 1 otherwise, 2 for input that cannot be read."""
     options = config.replay
     try:
-        plan = plans.load(recording, options.format, options.limit)
+        plan = plans.load(recording, options.format, options.limit, options.until)
     except plans.RecordingError as error:
         print(f"cambist replay: {error}", file=sys.stderr)
         return 2
@@ -95,7 +95,11 @@ def replay(
             ledger,
             timing=reports.Timing(seconds, config.engine.topology),
             state_hash=str(hashes["state"]),
-            extra={"shards": config.engine.shards, "hashes": {name: str(h) for name, h in hashes.items()}},
+            extra={
+                "last_seq": len(plan.setup) + len(plan.commands),
+                "shards": config.engine.shards,
+                "hashes": {name: str(h) for name, h in hashes.items()},
+            },
         )
         report |= driver.tear_down()
     return report, collector
@@ -265,6 +269,7 @@ def _settings(plan: plans.Plan, config: Config) -> dict[str, Any]:
         "engine.gating_outcome_reader": True,
         "control.enabled": False,
         "replica.enabled": False,
+        "postgres.enabled": False,
     }
     settings |= {f"tables.{name}": getattr(plan.limits, name) for name in Limits.__struct_fields__}
     settings |= {f"rings.{name}": value for name, value in msgspec.structs.asdict(config.rings).items()}

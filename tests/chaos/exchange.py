@@ -56,6 +56,7 @@ class Exchange:
             "engine.producers": ["replay", "bots"],
             "engine.checkpoint_interval_s": 1,
             "engine.segment_bytes": 1 << 20,
+            "postgres.enabled": False,
         }
         self.settings |= {f"tables.{name}": value for name, value in msgspec.structs.asdict(LIMITS).items()}
         self.settings |= {f"rings.{name}": value for name, value in RINGS.items()}

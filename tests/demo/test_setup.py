@@ -157,7 +157,7 @@ def test_demo_file_has_the_keys_of_the_contract_and_is_for_its_owner_only(whole:
 
 
 def test_lively_instrument_without_a_trade_has_the_price_at_which_its_bots_begin(whole: Gateway) -> None:
-    document = setup.document(setup.read(whole), Path("/s"))
+    document = setup.document(setup.read(whole), Path("/s"), None)
     prices = {row["symbol"]: row["price"] for row in document["instruments"]}
     assert {"BTCUSDT": "60000.00", "ETHUSDT": "3000.00", "SOLUSDT": "150.00", "QUIETUSDT": "100.00"} == prices
 

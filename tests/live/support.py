@@ -64,7 +64,11 @@ def settings_file(home: Path, sections: Mapping[str, Mapping[str, Any]]) -> Path
     """Write the configuration of a home."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = []
-    sections = {"gateway": {"queue_target_ms": QUEUE_TARGET_MS}} | dict(sections)
+    usual: dict[str, Mapping[str, Any]] = {
+        "gateway": {"queue_target_ms": QUEUE_TARGET_MS},
+        "postgres": {"enabled": False},
+    }
+    sections = usual | dict(sections)
     for section, values in sections.items():
         lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     file = home / "cambist.toml"

@@ -101,7 +101,7 @@ def test_words_of_the_board_have_one_meaning_each():
     words = {
         name: value
         for name, value in numbers.items()
-        if not name.startswith(("LINE", "ENGINE_", "FIRST_", "MATCHERS_")) or name == "ENGINE_STATE"
+        if not name.startswith(("LINE", "ENGINE_", "DATABASE_", "FIRST_", "MATCHERS_")) or name == "ENGINE_STATE"
     }
     assert len(words) == len(set(words.values()))
     assert max(words.values()) < board.FIRST_PROCESS_LINE * board.LINE_WORDS

@@ -1,0 +1,123 @@
+"""One batch as one transaction: COPY for what is new, joins by key for what is there, and the position."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from persistence.postgres import pgcopy
+from persistence.postgres.rows import Batch
+
+SESSION: Final = {
+    # Changed rows come through a table of the session, of whose size the planner knows nothing: go by key, never through all orders.
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "timezone": "UTC",
+}
+"""Settings of the writer's session."""
+
+PREPARE: Final = """
+CREATE TEMP TABLE IF NOT EXISTS changed_orders (
+    order_id bigint, state smallint, reason smallint, price_ticks bigint, qty_lots bigint, cum_qty_lots bigint,
+    leaves_qty_lots bigint, value_units bigint, locked_units bigint, updated_seq bigint, updated_ts_ns bigint
+) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS changed_balances (
+    account integer, asset integer, free_units bigint, locked_units bigint, updated_seq bigint
+) ON COMMIT DELETE ROWS;
+"""
+
+_MOVE: Final = """
+UPDATE writer SET last_seq = $2, last_ts_ns = $3, updated_at = now() WHERE last_seq = $1
+"""
+_CHANGE_ORDERS: Final = """
+UPDATE orders o SET state = c.state, reason = c.reason, price_ticks = c.price_ticks, qty_lots = c.qty_lots,
+    cum_qty_lots = c.cum_qty_lots, leaves_qty_lots = c.leaves_qty_lots, value_units = c.value_units,
+    locked_units = c.locked_units, updated_seq = c.updated_seq, updated_ts_ns = c.updated_ts_ns
+FROM changed_orders c WHERE o.order_id = c.order_id
+"""
+_CHANGE_BALANCES: Final = """
+INSERT INTO balances SELECT * FROM changed_balances
+ON CONFLICT (account, asset) DO UPDATE SET free_units = excluded.free_units, locked_units = excluded.locked_units,
+    updated_seq = excluded.updated_seq
+"""
+_ASSETS: Final = """
+INSERT INTO assets VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (asset) DO UPDATE SET fee_units = excluded.fee_units, net_deposits_units = excluded.net_deposits_units,
+    updated_seq = excluded.updated_seq
+"""
+_INSTRUMENTS: Final = """
+INSERT INTO instruments VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+ON CONFLICT (instrument) DO UPDATE SET state = excluded.state, maker_rate_e8 = excluded.maker_rate_e8,
+    taker_rate_e8 = excluded.taker_rate_e8, band_up_e8 = excluded.band_up_e8, band_down_e8 = excluded.band_down_e8,
+    breaker_e8 = excluded.breaker_e8, updated_seq = excluded.updated_seq
+"""
+_ACCOUNTS: Final = """
+INSERT INTO accounts VALUES ($1, $2, $3)
+ON CONFLICT (account) DO UPDATE SET state = excluded.state, updated_seq = excluded.updated_seq
+"""
+_KLINES: Final = """
+INSERT INTO klines AS k VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (instrument, interval_s, open_ts_ns) DO UPDATE SET high_ticks = greatest(k.high_ticks, excluded.high_ticks),
+    low_ticks = least(k.low_ticks, excluded.low_ticks), close_ticks = excluded.close_ticks,
+    volume_lots = k.volume_lots + excluded.volume_lots, turnover_units = k.turnover_units + excluded.turnover_units,
+    trades = k.trades + excluded.trades, last_seq = excluded.last_seq
+"""
+
+
+class Position(NamedTuple):
+    """Which journal a database has, and up to which command."""
+
+    journal_id: str
+    last_seq: int
+
+
+async def read_position(connection: Any) -> Position | None:
+    """Position of the database; None where nobody has written to it."""
+    found = await connection.fetchrow("SELECT journal_id, last_seq FROM writer")
+    return None if found is None else Position(found["journal_id"], found["last_seq"])
+
+
+async def take(connection: Any, journal_id: str) -> None:
+    """Make an empty database that of a journal."""
+    await connection.execute("INSERT INTO writer (journal_id, last_seq, last_ts_ns) VALUES ($1, 0, 0)", journal_id)
+
+
+async def write(connection: Any, batch: Batch) -> None:
+    """Write a batch whole or not at all; the database stands right before it. Raises one of ``database.UNREACHABLE``."""
+    async with connection.transaction():
+        moved = await connection.execute(_MOVE, batch.first_seq - 1, batch.last_seq, batch.last_ts_ns)
+        if moved != "UPDATE 1":
+            raise ConnectionAbortedError(
+                f"the database does not stand at seq {batch.first_seq - 1}; does another writer run?"
+            )
+        for table in ("order_events", "trades", "postings"):
+            await _copy(connection, table, getattr(batch, table))
+        await _copy(connection, "orders", batch.new_orders, "client_order_id")
+        await _copy(connection, "changed_orders", batch.changed_orders)
+        if len(batch.changed_orders):
+            changed = await connection.execute(_CHANGE_ORDERS)
+            if changed != f"UPDATE {len(batch.changed_orders)}":
+                msg = f"{len(batch.changed_orders)} orders changed, and the database has not all of them: {changed}"
+                raise ConnectionAbortedError(msg)
+        await _copy(connection, "changed_balances", batch.balances)
+        if len(batch.balances):
+            await connection.execute(_CHANGE_BALANCES)
+        for statement, rows in (
+            (_ASSETS, batch.assets),
+            (_INSTRUMENTS, batch.instruments),
+            (_ACCOUNTS, batch.accounts),
+            (_KLINES, batch.klines),
+        ):
+            if rows:
+                await connection.executemany(statement, rows)
+
+
+async def _copy(connection: Any, table: str, rows: np.ndarray, text: str = "") -> None:
+    if len(rows):
+        source = io.BytesIO(pgcopy.encode(rows, text))
+        names = rows.dtype.names or ()
+        await connection.copy_to_table(table, source=source, columns=names, format="binary")
