@@ -38,9 +38,11 @@ from protocol.readers import EXIT_EPOCH_USED, EXIT_OK, EXIT_REFUSED, LINE_RECOVE
 from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
 from ringbuf.arena import ArenaSpec, create_arena, private_arena
 from ringbuf.atomics import load_acquire, store_release
-from ringbuf.board import BoardFile
+from ringbuf.board import BoardFile, private_board
 from ringbuf.file import RingFile
 from ringbuf.ring import Ring, publish
+from ringbuf.steps import Steps
+from ringbuf.waiting import ADAPTIVE
 from risk import state as risk_state
 from risk.process import warm as warm_risk
 from sequencer import core as sequencer
@@ -354,6 +356,11 @@ def warm() -> None:
         Engine(limits=Limits(accounts=1, assets=1, instruments=1, orders=8, leaves=8, withdrawal_holds=8))
     )
     engine.step()
+    engine.feed(np.zeros(0, dtype=COMMAND_DTYPE))
     engine.hashes()
+    # The loop that drives every process of the engine: else each compiles it for itself once it is said to be ready.
+    board = private_board(b.LINES)
+    store_release(board, b.STOP, 1)
+    Steps(*engine.steps()).run(board, LINE_RECOVERY, ADAPTIVE, b.STOP)
     take_over_books(*engine.matchers, *engine.matchers)
     sequencer.observe(sequencer.make_state(private_arena(sequencer.state_spec(1))), np.zeros(0, dtype=COMMAND_DTYPE))

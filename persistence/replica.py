@@ -64,7 +64,6 @@ class Replica:
         board: Any,
         journal: JournalStore | None = None,
         keeper: Keeper | None = None,
-        audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         *,
         stops: bool = False,
     ) -> None:

@@ -28,7 +28,7 @@ from protocol.versions import this_program
 from sequencer import core as sequencer
 
 PROCESS_NAME = "cb:snapshot"
-_NICE = 10
+_NICE = 19
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -415,7 +415,7 @@ class World:
                 lambda: self.clocks.realtime_now_ns,
             )
         with contextlib.redirect_stderr(io.StringIO()):
-            replica = Replica(self._context, self._publishers, self.board, self.disk, keeper)
+            replica = Replica(self._context, self._publishers, self.board, self.disk, keeper=keeper)
         if int(load_acquire(self.board, b.REPLICATED_SEQ)) and keeper is not None:
             self.walk("replica: began with a snapshot", int(load_acquire(self.board, b.SNAPSHOT_SEQ) > 0))
         return replica
