@@ -23,6 +23,7 @@ from matcher.rebuild import take_over_books
 from persistence.beside import begin_segment, gathered, read_beside
 from persistence.fused import EngineFault, FusedEngine, risk_spec
 from persistence.journal.errors import JournalError
+from persistence.journal.origin import check_executable
 from persistence.journal.process import save_position
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import ScanResult, scan, start_new_segment_after_recovery
@@ -199,6 +200,7 @@ def rebuild(
         sound.close()
     clock.stage("load")
     began_seq = base.engine.last_seq
+    check_executable(journal, began_seq + 1, found.last_seq)
     segment = memory.begin_segment(
         partial(start_new_segment_after_recovery, journal, found, context.epoch, utc_ns, context.engine.segment_bytes)
     )
@@ -274,19 +276,18 @@ def _base(
             f"{': ' + '; '.join(notes) if notes else ''}; put the older segments back, or restore a backup"
         )
         raise RecoveryRefused(msg)
-    state = _epoch_state(memory, context)
+    state = reset_state(_epoch_state(memory, context), config)
     return _Base(FusedEngine(config, state.risk, state.shards), state)
 
 
 def _epoch_state(memory: EpochMemory, context: Context) -> State:
-    """The empty state in the epoch's memory."""
+    """Arrays of zeros in the epoch's memory."""
     config = context.engine
-    state = State(
+    return State(
         memory.arena(context.risk_state, risk_spec(config)),
         [memory.arena(context.matcher_state(k), shard_spec(config)) for k in range(config.shards)],
         memory.arena(context.sources_state, sequencer.state_spec(config.limits.timers)),
     )
-    return reset_state(state, config)
 
 
 def keep_limits(home: Path, limits: Limits) -> None:

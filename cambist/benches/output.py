@@ -114,6 +114,8 @@ def _notes(document: dict[str, Any]) -> list[str]:
             limits.append(f"{bench}: limit = {result['limit']['what']}")
         if "note" in result:
             limits.append(f"{bench}: {result['note']}")
+        if "undisturbed_per_s" in result:
+            notes.append(f"{bench} {case}: undisturbed {_undisturbed(result)}")
         if "result_hash" in result:
             hashes.setdefault((bench, result["result_hash"], result["compared"]), []).append(case)
         if "cpu_ns_per_message" in result:
@@ -132,6 +134,15 @@ def _notes(document: dict[str, Any]) -> list[str]:
         for curve, rows in _curves(document).items()
     ]
     return list(dict.fromkeys([*limits, *notes]))
+
+
+def _undisturbed(result: Row) -> str:
+    """The rate without other work of the machine, and what share it is of the limit's and of the peers'."""
+    own = result["undisturbed_per_s"]
+    others = {"the limit": result["limit"] or {}, **result.get("peers", {})}
+    rates = {name: other["undisturbed_per_s"] for name, other in others.items() if "undisturbed_per_s" in other}
+    shares = [f"{own / rate:.2f} times {name} ({_number(rate, '1/s')})" for name, rate in rates.items()]
+    return ", ".join([_number(own, "1/s"), *shares])
 
 
 def _refused(result: Row) -> str:

@@ -54,6 +54,20 @@ class Sizes(NamedTuple):
     journal_s: float = 1.0
     overload_s: float = 15.0
     """Time of each phase of an overload run."""
+    recovery_messages: int = 1_000_000
+    """Commands of the tail that recovery replays; --flow names a longer one …"""
+    recovery_orders: int = 1_000_000
+    """… and orders, and accounts, of the snapshot that it loads."""
+    postgres_rates: tuple[int, ...] = (1_000, 2_000, 4_000, 6_000, 8_000, 12_000, 16_000, 24_000, 32_000)
+    """Orders a second that the database has to follow, up to the first that it does not …"""
+    postgres_s: float = 5.0
+    """… each for so long."""
+    postgres_flood: int = 150_000
+    """Commands that come all at once."""
+    postgres_orders: int = 10_000_000
+    """Orders of the tables from which pages of history are read …"""
+    postgres_pages: int = 200
+    """… so many a run."""
     compile_modules: tuple[str, ...] = ()
     """Modules whose kernels are compiled anew; empty: those of ``cambist up --demo``."""
     demo: bool = True
@@ -73,6 +87,8 @@ class Task(NamedTuple):
     directory: Path
     """An empty folder on the disk that is measured; it is removed afterwards."""
     progress: Callable[[str], None]
+    peers: tuple[Path, ...] = ()
+    """Programs that take the flow of ``matcher`` as its limit in C does."""
 
 
 def row(
@@ -101,6 +117,14 @@ def row(
         "percentiles_ns": percentiles_ns,
         **more,
     }
+
+
+def undisturbed_per_s(count: int, stretches_ns: Sequence[np.ndarray]) -> float:
+    """What a run would give that nobody else on the machine disturbed: the sum, over its stretches, of each one's least time.
+
+    ``stretches_ns``: int64[n] a run, the times of the same n stretches of work.
+    """
+    return count * 1e9 / float(np.minimum.reduce(stretches_ns).sum())
 
 
 def histogram(times_ns: Iterable[int] = ()) -> HdrHistogram:
