@@ -115,7 +115,7 @@ def _verify(call: Call) -> int:
         _print_json(answer)
     else:
         print(f"records in the chain {answer['records']}, in {answer['files']} files")
-        print(f"commands replayed    {answer['last_seq']}")
+        print(f"commands replayed    {answer['first_seq']} to {answer['last_seq']}")
         if answer["pending"]:
             print(f"not yet in the chain {answer['pending']}")
         if answer["head_given"]:
