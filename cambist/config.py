@@ -123,8 +123,12 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How fast one is written at most; 0 = as fast as the disk takes it."""
     map_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 46)] = 64 << 30
     """Largest size of one; a state that needs more is an alarm."""
+
+
+class SnapshotSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[snapshot]``: options of ``cambist snapshot``."""
+
     json: bool = False
-    """Output of ``cambist snapshot``."""
 
 
 class PostgresSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,6 +269,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replica: ReplicaSection = ReplicaSection()
     snapshots: SnapshotsSection = SnapshotsSection()
     postgres: PostgresSection = PostgresSection()
+    snapshot: SnapshotSection = SnapshotSection()
     demo: DemoSection = DemoSection()
     up: UpSection = UpSection()
     down: DownSection = DownSection()

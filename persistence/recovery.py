@@ -276,19 +276,18 @@ def _base(
             f"{': ' + '; '.join(notes) if notes else ''}; put the older segments back, or restore a backup"
         )
         raise RecoveryRefused(msg)
-    state = _epoch_state(memory, context)
+    state = reset_state(_epoch_state(memory, context), config)
     return _Base(FusedEngine(config, state.risk, state.shards), state)
 
 
 def _epoch_state(memory: EpochMemory, context: Context) -> State:
-    """The empty state in the epoch's memory."""
+    """Arrays of zeros in the epoch's memory."""
     config = context.engine
-    state = State(
+    return State(
         memory.arena(context.risk_state, risk_spec(config)),
         [memory.arena(context.matcher_state(k), shard_spec(config)) for k in range(config.shards)],
         memory.arena(context.sources_state, sequencer.state_spec(config.limits.timers)),
     )
-    return reset_state(state, config)
 
 
 def keep_limits(home: Path, limits: Limits) -> None:

@@ -17,7 +17,19 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cambist.benches import compiling, engine, latency, matcher, output, overload, pipeline, primitives
+from cambist.benches import (
+    compiling,
+    engine,
+    latency,
+    matcher,
+    output,
+    overload,
+    pipeline,
+    postgres,
+    primitives,
+    recovery,
+    snapshot,
+)
 from cambist.benches.machine import commit, machine
 from cambist.benches.rows import FULL, BenchFailedError, Row, Sizes, Task
 from cambist.commands import UsageError
@@ -33,6 +45,9 @@ BENCHES: Final[dict[str, Callable[[Task], list[Row]]]] = {
     "latency": latency.run,
     "overload": overload.run,
     "journal": primitives.journal,
+    "recovery": recovery.run,
+    "snapshot": snapshot.run,
+    "postgres": postgres.run,
     "compile": compiling.run,
 }
 """By name, in the order in which ``all`` runs them."""

@@ -87,8 +87,8 @@ def _case(task: Task, name: str, file: Path, limit: Path | None) -> Row:
     programs = [program for program in (limit, *task.peers) if program is not None]
     for _ in range(task.runs):
         for program in programs:
-            if found := _measure_program(program, file, task.directory, trade_hash):
-                others.setdefault(program, _Timed(messages)).add(*found)
+            if times := _measure_program(program, file, task.directory, trade_hash):
+                others.setdefault(program, _Timed(messages)).add(*times)
         stretches_ns, used_s, results = measure(plan, slots, prefill)
         if results != right:
             raise BenchFailedError(f"{name}: two runs over the same messages gave different events or books")

@@ -20,7 +20,7 @@ from risk import state as s
 
 
 def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool = False) -> FusedEngine:
-    """Fill ``state``, which is empty (as ``reset_state`` leaves it), and give the engine over it.
+    """Fill ``state``, whose arrays are all zero (not reset: a snapshot leaves out what is zero), and give the engine over it.
 
     The snapshot may have been written with another number of shards. What was loaded is hashed by structure and compared with what the
     writer had; SnapshotError where anything differs, and ``state`` is then of no use. With ``convert`` the snapshot may also be of other
@@ -34,6 +34,8 @@ def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool =
         raise SnapshotError(
             f"{snapshot.path}: made with other [tables] than this home has: {_different(manifest.limits, config.limits)}"
         )
+    for arrays in (state.risk, *state.shards, state.sequencer):
+        assert not arrays["meta"].any(), "what is loaded goes into arrays of zeros"
     snapshot.load(RISK, state.risk)
     if manifest.shards == config.shards:
         for shard, arrays in enumerate(state.shards):
@@ -76,6 +78,8 @@ def _outcomes(snapshot: Snapshot) -> np.ndarray:
 def _redistribute(snapshot: Snapshot, config: Engine, shards: list[Arrays]) -> None:
     """Put the orders of the written shards into those of this engine, each level in its order; sums over shards go to the first."""
     seq = snapshot.manifest.seq
+    for shard, arrays in enumerate(shards):
+        m.reset(m.make_state(arrays), shard, config.shards)
     written = msgspec.structs.replace(config, shards=snapshot.manifest.shards)
     targets = [shard_state(arrays) for arrays in shards]
     for number in range(written.shards):
