@@ -2,4 +2,6 @@
 
 from typing import Final
 
-__version__: Final = "0.1.0"
+from protocol.release import RELEASE
+
+__version__: Final = RELEASE

@@ -63,10 +63,58 @@ COMMANDS: Final = {
             'psql "$(cambist history dsn)"',
         ),
     ),
+    "audit": _Command(
+        "cambist.commands.audit",
+        "who did what, when and why: list, verify and export the audit trail",
+        (
+            "cambist audit ls --type DEPOSIT --from 2026-11-01",
+            "cambist audit head",
+            "cambist audit verify --head HASH",
+            "cambist audit export --account alice --from 2026-11-01 --to 2026-12-01 alice-november",
+        ),
+    ),
+    "snapshot": _Command(
+        "cambist.commands.snapshot",
+        "list, take and verify snapshots of the whole state",
+        ("cambist snapshot ls", "cambist snapshot take", "cambist snapshot verify --json"),
+    ),
     "replay": _Command(
         "cambist.commands.replay",
         "feed a recording to the live processes of a fresh home",
         ("cambist replay recording.csv --json", "cambist replay flow.bin --shards 3 --jitter 7 --fills fills.csv"),
+    ),
+    "backup": _Command(
+        "cambist.commands.backup",
+        "back a home up, beside a running exchange too",
+        ("cambist backup /backups/monday", "cambist backup /backups/monday.tar.zst --home /srv/exchange"),
+    ),
+    "restore": _Command(
+        "cambist.commands.backup",
+        "make a home of a backup, as of its end or of an earlier command",
+        (
+            "cambist restore /backups/monday --home /srv/again",
+            "cambist restore /backups/monday.tar.zst --home /srv/again --until 2026-11-22T10:15:30Z",
+            "cambist restore /backups/monday --check",
+        ),
+    ),
+    "inspect": _Command(
+        "cambist.commands.inspect",
+        "a book, an account or the life of an order, now or in the past",
+        (
+            "cambist inspect book BTCUSDT --at 15453",
+            "cambist inspect account alice --at 2026-11-22T10:15:30Z",
+            "cambist inspect order 2199023255553 --json",
+            "cambist inspect order my-1 --account alice",
+        ),
+    ),
+    "journal": _Command(
+        "cambist.commands.journal",
+        "list, show and export what the journal holds",
+        (
+            "cambist journal ls",
+            "cambist journal show --from 15400 --to 15453 --account alice",
+            "cambist journal export --format parquet commands.parquet",
+        ),
     ),
     "demo": _Command(
         "cambist.commands.demo",

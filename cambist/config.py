@@ -108,6 +108,23 @@ class ReplicaSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[replica]``: the process that follows the journal and verifies the live engine."""
 
     enabled: bool = True
+    on_divergence: Literal["alarm", "stop"] = "alarm"
+    """What a difference from the live engine does: an alarm, or also no more acknowledgements until an operator acts."""
+
+
+class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[snapshots]``: the whole state, written by the replica beside trading, with which recovery begins."""
+
+    interval_s: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 60
+    """Sequenced time from one to the next; 0 = only when asked for. Written at the next checkpoint."""
+    keep: Annotated[int, Meta(ge=1, le=1000)] = 3
+    """Generations kept, beside those that a consumer of the journal still needs."""
+    bytes_per_s: Natural = 64 << 20
+    """How fast one is written at most; 0 = as fast as the disk takes it."""
+    map_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 46)] = 64 << 30
+    """Largest size of one; a state that needs more is an alarm."""
+    json: bool = False
+    """Output of ``cambist snapshot``."""
 
 
 class PostgresSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,12 +169,39 @@ class VerifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     json: bool = False
 
 
+class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[backup]``: options of ``cambist backup`` and ``cambist restore``."""
+
+    json: bool = False
+
+
+class InspectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[inspect]``: options of ``cambist inspect``."""
+
+    at: str = ""
+    """A seq or a time; empty: the durable end."""
+    depth: Positive | None = None
+    """Levels of a side; without it, all."""
+    orders: bool = False
+    json: bool = False
+
+
+class JournalSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[journal]``: options of ``cambist journal``."""
+
+    limit: Positive | None = None
+    """Commands to show at most; without it, all."""
+    json: bool = False
+
+
 class ReplaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[replay]``: options of ``cambist replay``."""
 
     format: Literal["lobster", "bitstamp", "coinbase", "xflow", "cambist", "auto"] = "auto"
     limit: Natural | None = None
     """Messages to take at most; without it, all."""
+    until: Natural | None = None
+    """Seq of a journal, or of a recording's messages, behind which the replay stops."""
     json: bool = False
     fills: str = ""
     keep: bool = False
@@ -202,12 +246,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewaySection = GatewaySection()
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
+    snapshots: SnapshotsSection = SnapshotsSection()
     postgres: PostgresSection = PostgresSection()
     demo: DemoSection = DemoSection()
     up: UpSection = UpSection()
     down: DownSection = DownSection()
     status: StatusSection = StatusSection()
     verify: VerifySection = VerifySection()
+    backup: BackupSection = BackupSection()
+    inspect: InspectSection = InspectSection()
+    journal: JournalSection = JournalSection()
     replay: ReplaySection = ReplaySection()
     tour: TourSection = TourSection()
     bench: BenchSection = BenchSection()

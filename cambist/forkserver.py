@@ -17,7 +17,6 @@ Nothing outlives it: children ask the system for SIGKILL when it dies, as it doe
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -34,13 +33,10 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from persistence.children import die_with_parent, set_process_name
 from protocol.instance import Context
 from protocol.readers import EXIT_CRASHED
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NAME: Final = 15
-_PR_SET_CHILD_SUBREAPER: Final = 36
-_NAME_BYTES_MAX: Final = 15
 _LOG_BYTES_MAX: Final = 8 << 20
 _RECEIVE_BYTES: Final = 1 << 16
 _THREAD_ENDS_S: Final = 1.0
@@ -201,29 +197,6 @@ def _redirect_output(log: Path) -> None:
     # Line by line: a process that is killed has said what it had to say.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Have the system kill this process when its parent ends; end now if process ``parent_pid`` has ended already."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(EXIT_CRASHED)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of grandchildren whose parent ends, so that their end can be waited for."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def set_process_name(name: str) -> None:
-    """Set the name that ``ps`` and ``top`` show, cut to 15 bytes."""
-    _prctl(_PR_SET_NAME, ctypes.create_string_buffer(name.encode()[:_NAME_BYTES_MAX]))
-
-
-def _prctl(option: int, argument: Any) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, argument, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:

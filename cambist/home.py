@@ -7,7 +7,9 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,6 +20,8 @@ from cambist.config import Config
 from protocol.instance import SHARED_MEMORY, instance_name
 
 DEFAULT_HOME: Final = Path("var")
+UNFINISHED_RESTORE: Final = "restore.part"
+"""Folder in a home that a restore is filling; see ``persistence.restore``."""
 _SOCKET_PATH_MAX_BYTES: Final = 107  # sun_path of a Unix socket, less its final zero
 
 
@@ -34,19 +38,27 @@ class HomeBusyError(HomeError):
         That process; 0 if it did not leave its number.
     """
 
-    def __init__(self, home: Path, pid: int) -> None:
-        self.pid = pid
-        holder = f"process {pid}" if pid else "another process"
-        super().__init__(f"{home}: {holder} runs the exchange of this home; `cambist down --home {home}` stops it")
+    def __init__(self, home: Path, holder: Holder | None) -> None:
+        self.pid = holder.pid if holder else 0
+        if holder is None:
+            who, cure = "another process holds this home", "try again"
+        else:
+            since = datetime.fromtimestamp(holder.started_ts_ns // 1_000_000_000, UTC)
+            who = f"process {holder.pid} (`{holder.command}`, since {since:%Y-%m-%d %H:%M:%S} UTC) holds this home"
+            cure = "wait until it has ended"
+            if holder.command == "cambist up":
+                cure = f"it runs the exchange; `cambist down --home {home}` stops it"
+        super().__init__(f"{home}: {who}; {cure}")
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who runs the exchange of a home: content of ``run/cambist.pid``."""
+    """Who holds a home: content of ``run/cambist.pid``."""
 
     pid: int
     start_ticks: int
     started_ts_ns: int
     instance: str
+    command: str
 
     def is_alive(self) -> bool:
         """Whether that very process still runs."""
@@ -130,11 +142,16 @@ class HomeLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            holder = home.holder()
-            raise HomeBusyError(home.path, holder.pid if holder else 0) from None
+            raise HomeBusyError(home.path, home.holder()) from None
+        part = home.path / UNFINISHED_RESTORE
+        if part.exists():
+            os.close(descriptor)
+            raise HomeError(
+                f"{part}: a restore into this home did not finish; remove the home and restore again, or restore elsewhere"
+            )
         self._descriptor = descriptor
         pid = os.getpid()
-        write_json(home.pid_file, Holder(pid, procfs.start_ticks(pid), time.time_ns(), home.instance))
+        write_json(home.pid_file, Holder(pid, procfs.start_ticks(pid), time.time_ns(), home.instance, _command()))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,6 +159,12 @@ class HomeLock:
             self._home.pid_file.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _command() -> str:
+    """What this process was called as: ``cambist`` and the subcommand."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:2]]
+    return " ".join(["cambist", *words[1:]] if words[0] == "__main__.py" else words)
 
 
 def is_held(home: Home) -> bool:

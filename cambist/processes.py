@@ -62,7 +62,15 @@ def table(home: Home, config: Config) -> Table:
 
     others = []
     if config.replica.enabled:
-        others.append(Process("replica", "persistence.replica", FOLLOWER, board.LINE_REPLICA))
+        snapshots = config.snapshots
+        options = {
+            "interval_s": str(snapshots.interval_s),
+            "keep": str(snapshots.keep),
+            "bytes_per_s": str(snapshots.bytes_per_s),
+            "map_bytes": str(snapshots.map_bytes),
+            "on_divergence": config.replica.on_divergence,
+        }
+        others.append(Process("replica", "persistence.replica", FOLLOWER, board.LINE_REPLICA, 0, options))
     if config.postgres.enabled:
         if not config.postgres.dsn:
             module = "persistence.postgres.server"

@@ -33,11 +33,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cambist.config import Config
 from cambist.forkclient import ForkClient, ForkServerLostError
-from cambist.forkserver import adopt_orphans
 from cambist.home import Home, HomeLock, remove_shared, write_json
 from cambist.processes import ENGINE, FOLLOWER, GATEWAY, Process, Table
 from cambist.recovered import Recovery, read_report
 from cambist.report import Reporter
+from persistence.children import adopt_orphans, reap_orphans
 from protocol import board as words
 from protocol import readers
 from protocol.instance import Context, Engine
@@ -292,6 +292,8 @@ class Supervisor:
 
     def _each_second(self) -> None:
         self._shared.beat()
+        if self._forks is not None:
+            reap_orphans({self._forks.pid, *(child.pid for child in self._children.values())})
         if self._all_ready and self._on_second is not None and self.phase not in _STOPPING:
             text = self._on_second(self._shared.board)
             if text:

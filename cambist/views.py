@@ -69,6 +69,7 @@ _ALARMS: Final = {
     "journal_space": words.JOURNAL_SPACE,
     "journal_failed": words.JOURNAL_FAILED,
     "diverged": words.DIVERGED,
+    "snapshot_failed": words.SNAPSHOT_FAILURES,
 }
 
 
@@ -113,6 +114,7 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             seqs={name: view[word] for name, word in _SEQS.items()},
             counters={name: view[word] for name, word in _COUNTERS.items()},
             client_ids=_client_ids(view),
+            snapshots=_snapshots(view),
             alarms={name: view[word] for name, word in _ALARMS.items() if view[word]},
             processes=_processes(home, table, view, sample_s),
             settle_ns=view[words.SETTLE_NS],
@@ -138,6 +140,18 @@ def instruments(socket_path: Path) -> list[dict[str, Any]]:
         if reply.get("ok"):
             return list(reply["result"]["instruments"])
     return []
+
+
+def _snapshots(view: BoardView) -> dict[str, Any]:
+    """The newest snapshot: its command slot (0 = none) and age; the one being written; why the last attempt failed."""
+    seq = view[words.SNAPSHOT_SEQ]
+    return {
+        "seq": seq,
+        "age_s": round(max(0, time.time_ns() - view[words.SNAPSHOT_TS_NS]) / 1e9, 1) if seq else None,
+        "writing_seq": view[words.SNAPSHOT_WRITING],
+        "failures": view[words.SNAPSHOT_FAILURES],
+        "problem": words.SNAPSHOT_PROBLEM_TEXT.get(view[words.SNAPSHOT_PROBLEM], ""),
+    }
 
 
 def _client_ids(view: BoardView) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class OutcomeFollower:
         self._used = 0
 
     def durable_seq(self) -> int:
-        """Last command whose outcomes may be spoken of; -1 while the engine of this epoch does not run.
+        """Last command whose outcomes may be spoken of; -1 while the engine of this epoch does not run, or may not be believed.
 
         The durable cursor is read before epoch and state: one that the next epoch's journal has moved, over other
         commands under the same numbers, comes with a state of recovery or with that epoch's number.
@@ -123,6 +123,8 @@ class OutcomeFollower:
         if load_acquire(self.board, lines.ENGINE_STATE) not in _SERVING:
             return -1
         if load_acquire(self.board, lines.EPOCH) != self.epoch:
+            return -1
+        if load_acquire(self.board, lines.DIVERGED) == lines.DIVERGED_STOP:
             return -1
         return int(durable) if self.wait_durable else _ANY_SEQ
 

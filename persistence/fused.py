@@ -17,6 +17,7 @@ from matcher.hashes import books_hash
 from matcher.kernel import make_stage as matcher_stage
 from matcher.kernel import step as matcher_step
 from matcher.process import shard_spec, shard_state
+from protocol.codec import as_words
 from protocol.enums import FLAG_MORE
 from protocol.hashing import mix
 from protocol.instance import Engine
@@ -106,6 +107,8 @@ class FusedEngine:
         self.verdicts: Ring = private_ring(VERDICT_DTYPE, rings.command, n_readers=shards, start=last_seq)
         outcomes_before = int(self.risk.meta[risk_state.OUTCOMES])
         self._drains = outcomes is None
+        self.outcomes_from = outcomes_before
+        """Number of outcomes before the first that the private ring has seen; a snapshot brings earlier ones."""
         self.outcomes: Ring = outcomes or private_ring(OUTCOME_DTYPE, rings.outcome, n_readers=1, start=outcomes_before)
         bank = private_arena(bank_spec(EVENT_DTYPE, rings.event, shards))
         init_bank(bank["words"], bank["slots"], shards, NO_BELL, [NO_BELL] * shards)
@@ -158,8 +161,13 @@ class FusedEngine:
         if slots["seq"][0] != self.last_seq + 1:
             msg = f"the next command must have seq {self.last_seq + 1}, not {slots['seq'][0]}"
             raise EngineFault(msg)
-        positions = (np.arange(count) + self.last_seq) & (len(self.commands.slots) - 1)
-        self.commands.slots[positions] = slots[:count]
+        # As words, in at most two pieces: a copy of records goes field by field.
+        ring = as_words(self.commands.slots)
+        given = as_words(np.ascontiguousarray(slots[:count]))
+        first = self.last_seq & (len(ring) - 1)
+        before_end = min(count, len(ring) - first)
+        ring[first : first + before_end] = given[:before_end]
+        ring[: count - before_end] = given[before_end:]
         self.last_seq += count
         publish(self.commands, self.last_seq)
         return count
@@ -212,6 +220,10 @@ class FusedEngine:
     def applied_seq(self) -> int:
         """Last command slot settled that every matcher has passed."""
         return min(self.settled_seq, *(int(matcher.meta[matcher_state.APPLIED_SEQ]) for matcher in self.matchers))
+
+    def oldest_outcome(self, total: int) -> int:
+        """Outcomes before the oldest one that the private ring still holds, of ``total``."""
+        return max(self.outcomes_from, total - len(self.outcomes.slots))
 
     def hashes(self) -> dict[str, int]:
         """Hashes by named structure as of the last settled command; see ``hashes_of``."""

@@ -1,34 +1,41 @@
 """Recovery: from the journal to the state files, the outcome ring and the new segment of an epoch.
 
-One shot, before the engine's processes start. It replays the journal from its beginning through the fused kernels, into the very arenas
-that the live processes then attach. The epoch's outcome ring begins with the newest outcomes of that replay, under their numbers, so that a
-gateway that followed the old ring goes on where it was. Nothing is released before what was read stands synced in a new segment.
+One shot, before the engine's processes start. It loads the newest sound snapshot and replays the journal after it through the fused
+kernels, into the very arenas that the live processes then attach; without a sound snapshot it replays all of the journal. The epoch's
+outcome ring begins with the newest outcomes, those that the snapshot brought among them, under their numbers, so that a gateway that
+followed the old ring goes on where it was. Nothing is released before what was read stands synced in a new segment.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
-from matcher import state as matcher_state
 from matcher.process import shard_spec
 from matcher.process import warm as warm_matcher
+from matcher.rebuild import take_over_books
+from persistence.beside import begin_segment, gathered, read_beside
 from persistence.fused import EngineFault, FusedEngine, risk_spec
 from persistence.journal.errors import JournalError
 from persistence.journal.process import save_position
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import ScanResult, scan, start_new_segment_after_recovery
+from persistence.journal.segments import lineage
 from persistence.journal.store import DirectoryStore, JournalStore
 from persistence.journal.writer import WriterPosition
+from persistence.snapshots import Snapshot, SnapshotError, SnapshotFolder, State, restore
+from persistence.snapshots.state import reset_state
 from protocol import board as b
 from protocol.instance import Context, Engine, Limits
 from protocol.readers import EXIT_EPOCH_USED, EXIT_OK, EXIT_REFUSED, LINE_RECOVERY, RECOVERY_DONE, RECOVERY_TOTAL
-from protocol.records import COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
-from ringbuf.arena import ArenaSpec, create_arena
+from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
+from ringbuf.arena import ArenaSpec, create_arena, private_arena
 from ringbuf.atomics import load_acquire, store_release
 from ringbuf.board import BoardFile
 from ringbuf.file import RingFile
@@ -39,6 +46,7 @@ from sequencer import core as sequencer
 
 REPORT_FILE = "recovery.json"
 LIMITS_FILE = "limits.json"
+_MANY_SLOTS = 1 << 16
 
 
 class RecoveryRefused(Exception):
@@ -54,6 +62,11 @@ class Report(msgspec.Struct):
     last_epoch: int = 0
     note: str = ""
     error: str = ""
+    snapshot_seq: int = 0
+    """Command slot of the snapshot that it began with; 0 = the beginning of the journal."""
+    seconds: dict[str, float] = {}
+    """How long it took to ``check`` snapshot and journal, ``load`` the snapshot, ``replay`` the rest, and then to wait for the new
+    ``segment``."""
 
 
 def main(context: Context) -> int:
@@ -71,20 +84,27 @@ def recover(context: Context, board: np.ndarray) -> tuple[Report, int]:
     """Do the work of ``main``; (report, exit status)."""
     context.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep_limits(Path(context.home), context.engine.limits)
-    return rebuild(DirectoryStore(context.journal_dir), EpochFiles(context, board), context, board, time.time_ns())
+    journal, memory = DirectoryStore(context.journal_dir), EpochFiles(context, board)
+    return rebuild(journal, memory, context, board, time.time_ns(), SnapshotFolder(Path(context.home)))
 
 
 class EpochMemory(Protocol):
     """Where recovery puts what the engine of an epoch begins with: files in shared memory, or the simulator's own arrays."""
 
     def arena(self, path: Path, spec: ArenaSpec) -> dict[str, np.ndarray]:
-        """Arrays of a part's state, zero, under the name that the context gives it."""
+        """Arrays of a part's state, zero, under the name that the context gives it, in the place of any made before."""
 
     def outcome_ring(self, start: int) -> Ring:
         """The epoch's outcome ring, empty, at position ``start``."""
 
     def save_position(self, position: WriterPosition) -> None:
         """Keep for the journal's process where it writes on."""
+
+    def slots(self, journal: JournalStore, from_seq: int, to_seq: int) -> Iterator[np.ndarray]:
+        """The slots of the journal, not too few at once; an array is good until the next one."""
+
+    def begin_segment(self, work: Callable[[], WriterPosition]) -> Callable[[], WriterPosition]:
+        """Have the new segment made, at the latest when what is returned is called."""
 
 
 class EpochFiles:
@@ -96,6 +116,7 @@ class EpochFiles:
 
     def arena(self, path: Path, spec: ArenaSpec) -> dict[str, np.ndarray]:
         """Make a state file; sparse, so that only what the history needs takes memory."""
+        path.unlink(missing_ok=True)
         return create_arena(path, spec, COMMAND_SCHEMA, 0)
 
     def outcome_ring(self, start: int) -> Ring:
@@ -110,37 +131,162 @@ class EpochFiles:
         """Write the position's file."""
         save_position(self._context.epoch_dir, position)
 
+    def slots(self, journal: JournalStore, from_seq: int, to_seq: int) -> Iterator[np.ndarray]:
+        """Read by a second process where there are many."""
+        if to_seq - from_seq < _MANY_SLOTS:
+            return gathered(JournalReader(journal, from_seq, to_seq))
+        return read_beside(journal, from_seq, to_seq)
+
+    def begin_segment(self, work: Callable[[], WriterPosition]) -> Callable[[], WriterPosition]:
+        """In a second process: the disk's time is not the replay's."""
+        return begin_segment(work)
+
+
+class _Clock:
+    """Takes the time of one stage after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began_s = time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        """What was done since the last call was this."""
+        now_s = time.perf_counter()
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + now_s - self._began_s, 4)
+        self._began_s = now_s
+
+
+class _Base(NamedTuple):
+    """What recovery begins with: an engine at an earlier command, and the sequencer's lanes and timers at it."""
+
+    engine: FusedEngine
+    state: State
+
 
 def rebuild(
-    journal: JournalStore, memory: EpochMemory, context: Context, board: np.ndarray, utc_ns: int
+    journal: JournalStore,
+    memory: EpochMemory,
+    context: Context,
+    board: np.ndarray,
+    utc_ns: int,
+    snapshots: SnapshotFolder,
 ) -> tuple[Report, int]:
-    """Replay ``journal`` into ``memory``, begin the epoch's segment, and only then move the cursors; (report, exit status).
+    """Rebuild the state in ``memory``, begin the epoch's segment, and only then move the cursors; (report, exit status).
 
     ``utc_ns`` goes into the header of the new segment. Raises JournalError, EngineFault, RecoveryRefused.
     """
-    known = int(load_acquire(board, b.DURABLE_SEQ))
-    found = scan(journal, known_durable_seq=known or None)
-    if context.epoch <= found.epoch:
-        return Report(last_epoch=found.epoch), EXIT_EPOCH_USED
-    if found.first_seq != 1:
+    clock = _Clock()
+    notes: list[str] = []
+    identity = journal_id(journal)
+    if not identity and snapshots.seqs():
         msg = (
-            f"{journal.label('.')}: the journal begins at seq {found.first_seq}; "
-            "without its beginning the state cannot be rebuilt"
+            f"{journal.label('.')}: there is no journal here, but {snapshots.folder} has snapshots of one: put its segments back, "
+            "or restore a backup; to begin anew remove the snapshots"
         )
         raise RecoveryRefused(msg)
-    engine, sources = replay_into_epoch(journal, memory, context, found, board)
-    publish_tail(memory, engine)
-    position = start_new_segment_after_recovery(journal, found, context.epoch, utc_ns, context.engine.segment_bytes)
-    memory.save_position(position)
+    sound = sound_snapshots(snapshots, identity, notes)
+    newest = next(sound, None)
+    try:
+        known = max(int(load_acquire(board, b.DURABLE_SEQ)), newest.manifest.seq if newest else 0)
+        found = scan(journal, known or None, newest.manifest.seq + 1 if newest else 1)
+        clock.stage("check")
+        if context.epoch <= found.epoch:
+            return Report(last_epoch=found.epoch), EXIT_EPOCH_USED
+        base = _base(newest, sound, memory, context, found, notes)
+    finally:
+        if newest is not None:
+            newest.close()
+        sound.close()
+    clock.stage("load")
+    began_seq = base.engine.last_seq
+    segment = memory.begin_segment(
+        partial(start_new_segment_after_recovery, journal, found, context.epoch, utc_ns, context.engine.segment_bytes)
+    )
+    sources = replay_into_epoch(journal, memory, base, found, board)
+    publish_tail(memory, base.engine)
+    clock.stage("replay")
+    memory.save_position(segment())
     for word in (b.SEQUENCED_SEQ, b.RESERVED_SEQ, b.SETTLED_SEQ, b.DURABLE_SEQ, b.RECOVERED_SEQ):
         store_release(board, word, found.last_seq)
-    note = ""
+    clock.stage("segment")
     if found.cut is not None:
-        note = (
+        notes.append(
             f"the journal ended in an unfinished write of {found.cut.size_bytes} bytes ({found.cut.segment} at {found.cut.offset}: "
             f"{found.cut.reason}); it was cut, nothing acknowledged is lost"
         )
-    return Report(found.last_seq, found.last_ts_ns, sources, found.epoch, note), EXIT_OK
+    report = Report(
+        last_seq=found.last_seq,
+        last_ts_ns=found.last_ts_ns,
+        sources=sources,
+        last_epoch=found.epoch,
+        note="; ".join(notes),
+        snapshot_seq=began_seq,
+        seconds=clock.seconds,
+    )
+    return report, EXIT_OK
+
+
+def journal_id(journal: JournalStore) -> str:
+    """Which journal it is, as snapshots name it; empty for one not begun."""
+    headers = lineage(journal).headers
+    return headers[-1].journal_id.hex() if headers else ""
+
+
+def sound_snapshots(
+    folder: SnapshotFolder, journal: str, notes: list[str], below_seq: int | None = None
+) -> Generator[Snapshot, None, None]:
+    """The snapshots of this journal whose every byte is as it was written, newest first; what is wrong with others goes to ``notes``."""
+    for found in folder.newest(below_seq):
+        if isinstance(found, SnapshotError):
+            notes.append(f"a snapshot was passed over: {found}")
+        elif found.manifest.journal_id != journal:
+            found.close()
+            notes.append(
+                f"a snapshot was passed over: {found.path} is of journal {found.manifest.journal_id}, this one is "
+                f"{journal or 'not begun'}; put the journal back that it belongs to, or remove it"
+            )
+        else:
+            yield found
+
+
+def _base(
+    snapshot: Snapshot | None,
+    older: Iterator[Snapshot],
+    memory: EpochMemory,
+    context: Context,
+    found: ScanResult,
+    notes: list[str],
+) -> _Base:
+    """The newest snapshot that can be loaded and from which the journal goes on, else the empty state."""
+    config = context.engine
+    while snapshot is not None and found.first_seq <= snapshot.manifest.seq + 1:
+        state = _epoch_state(memory, context)
+        try:
+            return _Base(restore(snapshot, config, state), state)
+        except SnapshotError as error:
+            notes.append(f"a snapshot was passed over: {error}")
+        finally:
+            snapshot.close()
+        snapshot = next(older, None)
+    if found.first_seq != 1:
+        msg = (
+            f"{context.journal_dir}: the journal begins at seq {found.first_seq}, and no sound snapshot leads up to there"
+            f"{': ' + '; '.join(notes) if notes else ''}; put the older segments back, or restore a backup"
+        )
+        raise RecoveryRefused(msg)
+    state = _epoch_state(memory, context)
+    return _Base(FusedEngine(config, state.risk, state.shards), state)
+
+
+def _epoch_state(memory: EpochMemory, context: Context) -> State:
+    """The empty state in the epoch's memory."""
+    config = context.engine
+    state = State(
+        memory.arena(context.risk_state, risk_spec(config)),
+        [memory.arena(context.matcher_state(k), shard_spec(config)) for k in range(config.shards)],
+        memory.arena(context.sources_state, sequencer.state_spec(config.limits.timers)),
+    )
+    return reset_state(state, config)
 
 
 def keep_limits(home: Path, limits: Limits) -> None:
@@ -172,22 +318,14 @@ def load_limits(home: Path) -> Limits:
 
 
 def replay_into_epoch(
-    journal: JournalStore, memory: EpochMemory, context: Context, found: ScanResult, board: np.ndarray
-) -> tuple[FusedEngine, dict[str, int]]:
-    """Make the epoch's state and replay the journal into it; (engine, highest number of each source)."""
-    config = context.engine
-    risk_arrays = memory.arena(context.risk_state, risk_spec(config))
-    risk_state.reset(risk_state.make_state(risk_arrays), config.limits)
-    shards = []
-    for k in range(config.shards):
-        arrays = memory.arena(context.matcher_state(k), shard_spec(config))
-        matcher_state.reset(matcher_state.make_state(arrays), k, config.shards)
-        shards.append(arrays)
-    lanes = sequencer.make_state(memory.arena(context.sources_state, sequencer.state_spec(config.limits.timers)))
-    engine = FusedEngine(config, risk_arrays, shards)
+    journal: JournalStore, memory: EpochMemory, base: _Base, found: ScanResult, board: np.ndarray
+) -> dict[str, int]:
+    """Replay what the journal has after ``base``; highest number of each source. RecoveryRefused where money is not conserved then."""
+    engine = base.engine
+    lanes = sequencer.make_state(base.state.sequencer)
     store_release(board, b.LINE_WORDS * LINE_RECOVERY + RECOVERY_TOTAL, found.last_seq)
-    if found.last_seq:
-        for slots in JournalReader(journal, to_seq=found.last_seq):
+    if found.last_seq > engine.last_seq:
+        for slots in memory.slots(journal, engine.last_seq + 1, found.last_seq):
             engine.feed(slots)
             sequencer.observe(lanes, slots)
             store_release(board, b.LINE_WORDS * LINE_RECOVERY + RECOVERY_DONE, engine.settled_seq)
@@ -195,14 +333,15 @@ def replay_into_epoch(
     if broken:
         msg = f"after replay of {found.last_seq} commands asset {abs(broken)} is not balanced: refusing to serve"
         raise RecoveryRefused(msg)
-    return engine, {str(source): int(n) for source, n in enumerate(lanes.sources) if n}
+    return {str(source): int(n) for source, n in enumerate(lanes.sources) if n}
 
 
 def publish_tail(memory: EpochMemory, engine: FusedEngine) -> None:
-    """Make the epoch's outcome ring with the newest outcomes of the replay in it."""
+    """Make the epoch's outcome ring with the newest outcomes in it, those of the replay and those of the snapshot before."""
     total = int(engine.risk.meta[risk_state.OUTCOMES])
-    ring = memory.outcome_ring(total - min(total, engine.engine.rings.outcome))
-    ring.slots[:] = engine.outcomes.slots
+    ring = memory.outcome_ring(engine.oldest_outcome(total))
+    words, known = ring.slots.view(np.int64), engine.outcomes.slots.view(np.int64)
+    words[:] = known
     publish(ring, total)
 
 
@@ -215,3 +354,5 @@ def warm() -> None:
     )
     engine.step()
     engine.hashes()
+    take_over_books(*engine.matchers, *engine.matchers)
+    sequencer.observe(sequencer.make_state(private_arena(sequencer.state_spec(1))), np.zeros(0, dtype=COMMAND_DTYPE))

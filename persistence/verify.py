@@ -12,16 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from persistence.checkpoints import CHECKPOINTS_FILE, differing, kept, publishers_of
+from persistence.durable import running_durable_seq
 from persistence.fused import EngineFault, FusedEngine
 from persistence.journal.errors import JournalError
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import scan
 from persistence.recovery import load_limits
-from protocol import board as b
-from protocol.instance import SHARED_MEMORY, Engine, instance_name
-from ringbuf.atomics import load_acquire
-from ringbuf.board import BoardFile
-from ringbuf.errors import RingError
+from protocol.instance import Engine
 
 
 def run(home: Path, *, as_json: bool = False) -> int:
@@ -49,7 +46,7 @@ def verify(home: Path, *, progress: bool = False) -> dict[str, Any]:
     if not any(journal.glob("*.seg")):
         msg = f"{journal}: there is no journal here; is this the home of an exchange?"
         raise FileNotFoundError(msg)
-    live_seq = _durable_seq_of_running(home)
+    live_seq = running_durable_seq(home)
     last_seq = live_seq if live_seq is not None else scan(journal).last_seq
     checkpoints = kept(home / CHECKPOINTS_FILE)
     engine = FusedEngine(Engine(limits=load_limits(home)))
@@ -85,14 +82,6 @@ def verify(home: Path, *, progress: bool = False) -> dict[str, Any]:
         "state_hash": str(engine.hashes()["state"]),
         "seconds": round(time.perf_counter() - started, 3),
     }
-
-
-def _durable_seq_of_running(home: Path) -> int | None:
-    try:
-        board = BoardFile.attach(SHARED_MEMORY / f"cambist-{instance_name(home)}").board
-    except (RingError, OSError):
-        return None
-    return int(load_acquire(board, b.DURABLE_SEQ)) or None
 
 
 def _progress(shown: bool) -> Progress:

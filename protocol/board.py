@@ -51,7 +51,12 @@ CLIENT_ID_TTL_NS: Final = _line(4) + 8  # their time; -1 = none, 0 = risk has no
 # Written by the replica.
 REPLICATED_SEQ: Final = _line(5)
 VERIFIED_SEQ: Final = _line(5) + 1
-DIVERGED: Final = _line(5) + 2  # 1 = replica and live engine differ
+DIVERGED: Final = _line(5) + 2  # DIVERGED_*
+SNAPSHOT_SEQ: Final = _line(6)  # of the newest snapshot, 0 = none
+SNAPSHOT_TS_NS: Final = _line(6) + 1  # UTC of it
+SNAPSHOT_WRITING: Final = _line(6) + 2  # seq of the one that is being written, 0 = none
+SNAPSHOT_FAILURES: Final = _line(6) + 3  # attempts that failed since one succeeded
+SNAPSHOT_PROBLEM: Final = _line(6) + 4  # SNAPSHOT_*: why the last attempt failed; 0 = it did not
 
 # Written by the PostgreSQL writer.
 POSTGRES_SEQ: Final = _line(7)  # everything up to it is committed
@@ -88,6 +93,22 @@ ENGINE_RECOVERING: Final = 1
 ENGINE_RUNNING: Final = 2
 ENGINE_STOPPING: Final = 3
 ENGINE_FAILED: Final = 4
+
+DIVERGED_ALARM: Final = 1  # replica and live engine differ
+DIVERGED_STOP: Final = 2  # they differ, and gateways acknowledge nothing until an operator acts
+
+SNAPSHOT_NO_SPACE: Final = 1
+SNAPSHOT_MAP_FULL: Final = 2
+SNAPSHOT_READ_ONLY: Final = 3
+SNAPSHOT_DISK_ERROR: Final = 4
+SNAPSHOT_WRITER_DIED: Final = 5
+SNAPSHOT_PROBLEM_TEXT: Final = {
+    SNAPSHOT_NO_SPACE: "the disk is full",
+    SNAPSHOT_MAP_FULL: "the state is larger than snapshots.map_bytes",
+    SNAPSHOT_READ_ONLY: "the folder of snapshots cannot be written to",
+    SNAPSHOT_DISK_ERROR: "the disk failed",
+    SNAPSHOT_WRITER_DIED: "the writer died",
+}
 
 DATABASE_DOWN: Final = 0
 DATABASE_STARTING: Final = 1  # the writer: replays up to the database's position

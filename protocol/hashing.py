@@ -21,7 +21,9 @@ _U31: Final = np.uint64(31)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
-_WORD_FACTOR: Final = 0x2545F4914F6CDD1D
+_WORD_STEP: Final = np.uint64(0x61C8864680B583EB)
+_U32: Final = np.uint64(32)
+_LOW: Final = np.uint64(0xFFFFFFFF)
 _MASK: Final = (1 << 64) - 1
 
 
@@ -65,20 +67,22 @@ def _add_plain(a, b):
 
 @entry
 def _roll_words_compiled(h, words, row):
-    total = np.int64(0)
-    factor = np.int64(_WORD_FACTOR)
+    total = np.uint64(0)
+    key = _GOLDEN
     for column in range(words.shape[1]):
-        total += words[row, column] * factor
-        factor += np.int64(0x61C8864680B583EA)
-    return h * _ROLL + (total ^ (total >> 29))
+        word = np.uint64(words[row, column]) + key
+        total += (word & _LOW) * (word >> _U32)
+        key += _WORD_STEP
+    return h * _ROLL + np.int64(total)
 
 
 def _roll_words_plain(h, words, row):
-    total, factor = 0, _WORD_FACTOR
+    total, key = 0, int(_GOLDEN)
     for column in range(words.shape[1]):
-        total = _signed(total + int(words[row, column]) * factor)
-        factor = _signed(factor + 0x61C8864680B583EA)
-    return _signed(int(h) * _ROLL + (total ^ (total >> 29)))
+        word = (int(words[row, column]) + key) & _MASK
+        total += (word & 0xFFFFFFFF) * (word >> 32)
+        key = (key + int(_WORD_STEP)) & _MASK
+    return _signed(int(h) * _ROLL + total)
 
 
 mix = _mix_plain if config.DISABLE_JIT else _mix_compiled
@@ -88,4 +92,7 @@ roll = _roll_plain if config.DISABLE_JIT else _roll_compiled
 wrapping_add = _add_plain if config.DISABLE_JIT else _add_compiled
 """wrapping_add(a, b): a + b mod 2^64, as int64."""
 roll_words = _roll_words_plain if config.DISABLE_JIT else _roll_words_compiled
-"""roll_words(h, words, row): one step over all words of ``words[row]`` (int64[n, m])."""
+"""roll_words(h, words, row): one step over all words of ``words[row]`` (int64[n, m]).
+
+The words, each with a key of its own added, enter as the sum of (low half * high half): the hash NH of UMAC (RFC 4418), whose
+products of 32 bits a vector unit has."""

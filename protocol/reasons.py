@@ -52,6 +52,7 @@ ENGINE_DOWN: Final = 52
 MALFORMED: Final = 53
 NOT_PERMITTED: Final = 54
 OVERLOADED: Final = 55
+DIVERGED: Final = 56
 
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
@@ -108,6 +109,8 @@ TEXT: Final[dict[int, str]] = {
     NOT_PERMITTED: "not permitted",
     OVERLOADED: "the engine has more to do than it may keep waiting, and takes cancels only; "
     "nothing was executed and no number used, so that it is safe to send again",
+    DIVERGED: "the exchange acknowledges nothing until an operator acts, because its own check found the live engine wrong; "
+    "the command was not taken",
     BY_USER: "cancelled by its owner",
     BY_STP: "ended by self-trade prevention",
     BY_IOC: "the rest of an immediate order was dropped",

@@ -14,6 +14,7 @@ from numba import njit
 from ringbuf.atomics import fence, load_acquire, load_relaxed, store_release
 from ringbuf.board import ring_bell
 from ringbuf.ring import (
+    CAPACITY,
     FIRST_READER,
     HEADER_WORDS,
     PUBLISHED,
@@ -24,7 +25,16 @@ from ringbuf.ring import (
     private_ring,
 )
 
-__all__ = ["bank_advance", "bank_cursor", "bank_published", "bank_ring", "bank_slot", "bank_spec", "init_bank"]
+__all__ = [
+    "bank_advance",
+    "bank_cursor",
+    "bank_published",
+    "bank_ring",
+    "bank_slot",
+    "bank_spec",
+    "bank_wake",
+    "init_bank",
+]
 
 
 def bank_spec(dtype: Any, capacity: int, count: int) -> list[tuple[str, Any, tuple[int, ...]]]:
@@ -62,17 +72,22 @@ def bank_cursor(words, k):
 
 
 @_inner
-def bank_slot(words, slots, k, cursor):
-    """Index in ``slots`` of the slot after position ``cursor`` of ring ``k``."""
-    capacity = slots.shape[0] // (words.shape[0] // HEADER_WORDS)
+def bank_slot(words, k, cursor):
+    """Index in the bank's slots of the slot after position ``cursor`` of ring ``k``."""
+    capacity = words[k * HEADER_WORDS + CAPACITY]
     return k * capacity + (cursor & (capacity - 1))
 
 
 @_inner
-def bank_advance(words, board, k, position):
-    """Say that the bank's reader has finished ring ``k`` up to ``position``; wakes a writer short of room."""
-    base = k * HEADER_WORDS
-    store_release(words, base + FIRST_READER + READER_CURSOR, position)
+def bank_advance(words, k, position):
+    """Say that the bank's reader has finished ring ``k`` up to ``position``; ``bank_wake`` follows, once a batch."""
+    store_release(words, k * HEADER_WORDS + FIRST_READER + READER_CURSOR, position)
+
+
+@_inner
+def bank_wake(words, board):
+    """Wake the writers that are short of room, after ``bank_advance``."""
     fence()
-    if load_relaxed(words, base + WANTS_ROOM) != 0:
-        ring_bell(board, load_relaxed(words, base + WRITER_BELL))
+    for base in range(0, words.shape[0], HEADER_WORDS):
+        if load_relaxed(words, base + WANTS_ROOM) != 0:
+            ring_bell(board, load_relaxed(words, base + WRITER_BELL))

@@ -44,6 +44,11 @@ def prefetch(array: np.ndarray, index: np.int64) -> None:
     """Ask for the cache line of ``array[index]`` (0 <= index < length); changes nothing but time."""
 
 
+def clear(array: np.ndarray, index: np.int64) -> None:
+    """Make the record ``array[index]`` (0 <= index < length) all zero bytes."""
+    array[index : index + 1].view(np.uint8)[:] = 0
+
+
 def _register(function: Any, emit: Any) -> None:
     @type_callable(function)
     def _typing(_context: Any) -> Any:
@@ -59,8 +64,9 @@ _register(trailing_zeros, lambda builder, word: builder.cttz(word, _NEVER_ZERO))
 _register(leading_zeros, lambda builder, word: builder.ctlz(word, _NEVER_ZERO))
 
 
+@type_callable(clear)
 @type_callable(prefetch)
-def _typing_prefetch(_context: Any) -> Any:
+def _typing_record(_context: Any) -> Any:
     def typer(array: Any, index: Any) -> Any:
         if isinstance(array, types.Array) and isinstance(index, types.Integer):
             return Signature(types.none, (array, types.int64), None)
@@ -69,10 +75,22 @@ def _typing_prefetch(_context: Any) -> Any:
     return typer
 
 
+def _record_pointer(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    view = context.make_array(signature.args[0])(context, builder, values[0])
+    return cgutils.get_item_pointer(context, builder, signature.args[0], view, [values[1]], wraparound=False)
+
+
+@lower_builtin(clear, types.Array, types.int64)
+def _lower_clear(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    pointer = _record_pointer(context, builder, signature, values)
+    size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(signature.args[0].dtype)))
+    cgutils.memset(builder, pointer, size, 0)
+    return context.get_dummy_value()
+
+
 @lower_builtin(prefetch, types.Array, types.int64)
 def _lower_prefetch(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    view = context.make_array(signature.args[0])(context, builder, values[0])
-    pointer = cgutils.get_item_pointer(context, builder, signature.args[0], view, [values[1]], wraparound=False)
+    pointer = _record_pointer(context, builder, signature, values)
     byte_pointer = ir.IntType(8).as_pointer()
     word = ir.IntType(32)
     prefetch_type = ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word])

@@ -16,7 +16,7 @@ from protocol import reasons as r
 from protocol.hashing import roll
 from protocol.jit import entry, inner
 from ringbuf.atomics import store_release
-from ringbuf.bank import bank_advance, bank_cursor, bank_published, bank_slot
+from ringbuf.bank import bank_advance, bank_cursor, bank_published, bank_slot, bank_wake
 from ringbuf.bits import prefetch
 from ringbuf.idtable import prefetch_row
 from ringbuf.loop import STOPPED
@@ -63,7 +63,8 @@ def shard_of(rings, c):
         or kind == e.CANCEL_ALL
         or kind == e.AMEND
     ):
-        return c["instrument"] % shards
+        # Mostly there is one, and a division takes long.
+        return np.int64(0) if shards == 1 else c["instrument"] % shards
     return _NO_SHARD
 
 
@@ -71,7 +72,7 @@ def shard_of(rings, c):
 def foresee_event(state, rings, shard, cursor, end):
     """Prefetch what settling the events behind ``cursor`` will need: the hold that an event names, and the order's place in the index."""
     if cursor + FORESIGHT < end:
-        event = rings.event_slots[bank_slot(rings.event_words, rings.event_slots, shard, cursor + FORESIGHT)]
+        event = rings.event_slots[bank_slot(rings.event_words, shard, cursor + FORESIGHT)]
         if event["hold"] >= 0:
             prefetch(state.holds, np.int64(event["hold"]))
         foresee_hold(state, event["order_id"])
@@ -90,7 +91,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
         wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
         if room(rings.outcomes, wanted) < wanted:
             break
-        event = rings.event_slots[bank_slot(rings.event_words, rings.event_slots, shard, cursor)]
+        event = rings.event_slots[bank_slot(rings.event_words, shard, cursor)]
         if event["seq"] != c["seq"]:
             state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
             break
@@ -102,7 +103,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
         cursor += 1
         taken += 1
     if taken > 0:
-        bank_advance(rings.event_words, rings.board, shard, cursor)
+        bank_advance(rings.event_words, shard, cursor)
     return taken, done
 
 
@@ -119,7 +120,7 @@ def next_cancel_shard(state, rings, seq):
         cursor = bank_cursor(rings.event_words, k)
         if cursor >= bank_published(rings.event_words, k):
             return _NO_SHARD
-        event = rings.event_slots[bank_slot(rings.event_words, rings.event_slots, k, cursor)]
+        event = rings.event_slots[bank_slot(rings.event_words, k, cursor)]
         if event["seq"] != seq:
             state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
             return _NO_SHARD
@@ -205,6 +206,8 @@ def settle_step(state, rings, budget):
         meta[s.REMOVED] = 0
         meta[s.SHARDS_DONE] = 0
         commands += 1
+    if work > 0:
+        bank_wake(rings.event_words, rings.board)
     if meta[s.OUTCOMES] > published(rings.outcomes):
         fold_outcomes(state, rings)
         publish(rings.outcomes, meta[s.OUTCOMES])

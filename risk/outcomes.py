@@ -6,6 +6,7 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.hashing import roll_words
 from protocol.jit import inner
+from ringbuf.bits import clear
 from ringbuf.ring import claim
 from risk import state as s
 from risk.client_ids import first_order
@@ -21,8 +22,7 @@ def next_slot(state, rings, c, kind, flags):
     position = state.meta[s.OUTCOMES] + 1
     claim(rings.outcomes, position)
     i = (position - 1) & (rings.outcomes.slots.shape[0] - 1)
-    for word in range(16):
-        rings.outcome_words[i, word] = 0
+    clear(rings.outcomes.slots, i)
     out = rings.outcomes.slots[i]
     out["seq"] = c["seq"]
     out["ts_ns"] = c["ts_ns"]

@@ -15,11 +15,12 @@ from typing import Final
 import numpy as np
 
 from cambist.benches import flows, matcher, variants
-from cambist.benches.rows import BenchFailedError, Row, Task, row
+from cambist.benches.rows import BenchFailedError, Row, Task, row, undisturbed_per_s
 from cambist.replay import report, truth
 from cambist.replay.collect import Collector
 from cambist.replay.plan import Plan
 from persistence.fused import FusedEngine
+from protocol.enums import FLAG_MORE
 from protocol.instance import Engine
 from protocol.records import COMMAND_DTYPE
 from ringbuf.ring import private_ring, publish
@@ -49,11 +50,13 @@ def _case(task: Task, name: str, plan: Plan, plain: Plan, alone: np.ndarray | No
     messages = flows.timed_messages(plain, prefill)
     task.progress(f"engine {name}: {messages:,} messages, {task.runs} runs")
     right, compared = check(plan, slots)
-    rates, cpu_rates, cpu_s, limits = [], [], [], []
+    rates, cpu_rates, cpu_s, limits, stretches = [], [], [], [], []
     for _ in range(task.runs):
         if alone is not None:
-            limits.append(messages / matcher.measure(plain, alone, prefill + 1)[0])
-        took_s, used_s, hashes = _measure(plan, slots, len(plan.setup) + untimed_slots)
+            limits.append(messages * 1e9 / matcher.measure(plain, alone, prefill + 1)[0].sum())
+        stretches_ns, used_s, hashes = _measure(plan, slots, len(plan.setup) + untimed_slots)
+        took_s = stretches_ns.sum() / 1e9
+        stretches.append(stretches_ns)
         if hashes != right:
             wrong = ", ".join(key for key in right if hashes[key] != right[key])
             raise BenchFailedError(f"{name}: a run gave other results than the one that was checked: {wrong}")
@@ -72,25 +75,28 @@ def _case(task: Task, name: str, plan: Plan, plain: Plan, alone: np.ndarray | No
         messages=messages,
         wall_median=statistics.median(messages / rate for rate in rates),
         slots=len(plan.commands) - untimed_slots,
+        undisturbed_per_s=undisturbed_per_s(messages, stretches),
         messages_per_cpu_s=statistics.median(cpu_rates),
         result_hash=str(right["state"]),
         compared=compared,
     )
 
 
-def _measure(plan: Plan, slots: np.ndarray, untimed: int) -> tuple[float, float, dict[str, int]]:
-    """Seconds, CPU seconds and hashes; the first ``untimed`` slots are done before the clock runs."""
+def _measure(plan: Plan, slots: np.ndarray, untimed: int) -> tuple[np.ndarray, float, dict[str, int]]:
+    """Nanoseconds of each stretch, CPU seconds and hashes; the first ``untimed`` slots are done before the clock runs."""
     commands = private_ring(COMMAND_DTYPE, flows.power_of_two(len(slots)), n_readers=_READERS)
     commands.slots[: len(slots)] = slots
     engine = FusedEngine(Engine(limits=plan.limits), commands=commands)
     _advance_to(engine, untimed)
-    began_cpu_ns, began_ns = time.thread_time_ns(), time.perf_counter_ns()
-    _advance_to(engine, len(slots))
-    took_ns, used_ns = time.perf_counter_ns() - began_ns, time.thread_time_ns() - began_cpu_ns
-    return took_ns / 1e9, used_ns / 1e9, engine.hashes()
+    began_cpu_ns = time.thread_time_ns()
+    stretches_ns = matcher.timed_stretches(lambda seq: _advance_to(engine, seq), untimed, len(slots))
+    return stretches_ns, (time.thread_time_ns() - began_cpu_ns) / 1e9, engine.hashes()
 
 
 def _advance_to(engine: FusedEngine, seq: int) -> None:
+    """Settle all up to the command that the slot ``seq`` belongs to, at least."""
+    while engine.commands.slots["flags"][seq - 1] & FLAG_MORE:
+        seq += 1
     engine.last_seq = seq
     publish(engine.commands, seq)
     engine.step_until_settled()

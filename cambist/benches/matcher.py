@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from cambist.benches import flows
 from cambist.benches.machine import ROOT
-from cambist.benches.rows import NO_COMPILER, BenchFailedError, Row, Task, row
+from cambist.benches.rows import NO_COMPILER, BenchFailedError, Row, Task, row, undisturbed_per_s
 from cambist.replay.collect import HASH_START, fold
 from cambist.replay.plan import Plan
 from cambist.replay.report import expected_file
@@ -41,6 +42,8 @@ from ringbuf.ring import Ring, advance, private_ring, publish, published, reader
 _STEP_SLOTS: Final = 1 << 10
 """So many that the call from Python, some ten microseconds, does not count."""
 _EVENT_SLOTS: Final = 1 << 12
+STRETCH_SLOTS: Final = 1 << 12
+"""Slots that are timed together; shorter than what disturbs them mostly, and long against the reading of a clock."""
 _MASK: Final = (1 << 64) - 1
 _PEER: Final = ROOT / "bench" / "peers" / "book_limit.c"
 _PEER_CANNOT: Final = 3
@@ -79,12 +82,14 @@ def _case(task: Task, name: str, file: Path, peer: Path | None) -> Row:
     messages = flows.timed_messages(plan, prefill - 1)
     task.progress(f"matcher {name}: {messages:,} messages, {task.runs} runs")
     right, trade_hash, compared = _check(plan, slots)
-    rates, cpu_rates, cpu_s, wall_s, limits, limits_cpu = [], [], [], [], [], []
+    rates, cpu_rates, cpu_s, wall_s, limits, limits_cpu, stretches = [], [], [], [], [], [], []
     for _ in range(task.runs):
         if peer is not None and (found := _measure_peer(peer, file, task.directory, messages, trade_hash)):
             limits.append(found[0])
             limits_cpu.append(found[1])
-        took_s, used_s, results = measure(plan, slots, prefill)
+        stretches_ns, used_s, results = measure(plan, slots, prefill)
+        took_s = stretches_ns.sum() / 1e9
+        stretches.append(stretches_ns)
         if results != right:
             raise BenchFailedError(f"{name}: two runs over the same messages gave different events or books")
         rates.append(messages / took_s)
@@ -97,10 +102,11 @@ def _case(task: Task, name: str, file: Path, peer: Path | None) -> Row:
     result = row("matcher", name, "messages_per_s", "1/s", rates, cpu_s, limit)
     result |= {"messages": messages, "messages_per_cpu_s": statistics.median(cpu_rates)}
     result["wall_median"] = statistics.median(wall_s)
+    result["undisturbed_per_s"] = undisturbed_per_s(messages, stretches)
     if peer is None:
         result["note"] = NO_COMPILER
     if limits_cpu:
-        result["limit"]["per_cpu_s"] = statistics.median(limits_cpu)
+        result["limit"] |= {"per_cpu_s": statistics.median(limits_cpu), "max": max(limits)}
     return result | {"result_hash": str(trade_hash), "compared": compared}
 
 
@@ -152,14 +158,22 @@ def _drive(shard: Shard, until: int, taken: list[np.ndarray] | None = None) -> N
         done = last
 
 
-def measure(plan: Plan, slots: np.ndarray, prefill: int) -> tuple[float, float, Results]:
-    """Seconds and CPU seconds of what comes after the prefill."""
+def measure(plan: Plan, slots: np.ndarray, prefill: int) -> tuple[np.ndarray, float, Results]:
+    """Nanoseconds of each stretch and CPU seconds of what comes after the prefill."""
     shard = _fresh(plan, slots)
     _drive(shard, prefill)
-    began_cpu_ns, began_ns = time.thread_time_ns(), time.perf_counter_ns()
-    _drive(shard, len(slots))
-    took_ns, used_ns = time.perf_counter_ns() - began_ns, time.thread_time_ns() - began_cpu_ns
-    return took_ns / 1e9, used_ns / 1e9, _results(shard)
+    began_cpu_ns = time.thread_time_ns()
+    stretches_ns = timed_stretches(lambda until: _drive(shard, until), prefill, len(slots))
+    return stretches_ns, (time.thread_time_ns() - began_cpu_ns) / 1e9, _results(shard)
+
+
+def timed_stretches(drive: Callable[[int], None], begin: int, end: int) -> np.ndarray:
+    """int64[n]: nanoseconds of each call of ``drive`` with the next slot to come to, from ``begin`` to ``end``."""
+    marks = [time.perf_counter_ns()]
+    for until in [*range(begin + STRETCH_SLOTS, end, STRETCH_SLOTS), end]:
+        drive(until)
+        marks.append(time.perf_counter_ns())
+    return np.diff(np.array(marks, dtype=np.int64))
 
 
 def _results(shard: Shard) -> Results:

@@ -114,6 +114,8 @@ def _notes(document: dict[str, Any]) -> list[str]:
             limits.append(f"{bench}: limit = {result['limit']['what']}")
         if "note" in result:
             limits.append(f"{bench}: {result['note']}")
+        if "undisturbed_per_s" in result:
+            notes.append(f"{bench} {case}: undisturbed {_number(result['undisturbed_per_s'], '1/s')}{_of_best(result)}")
         if "result_hash" in result:
             hashes.setdefault((bench, result["result_hash"], result["compared"]), []).append(case)
         if "cpu_ns_per_message" in result:
@@ -132,6 +134,12 @@ def _notes(document: dict[str, Any]) -> list[str]:
         for curve, rows in _curves(document).items()
     ]
     return list(dict.fromkeys([*limits, *notes]))
+
+
+def _of_best(result: Row) -> str:
+    """What share of the limit's best run that is."""
+    limit = result["limit"] or {}
+    return f", {result['undisturbed_per_s'] / limit['max']:.0%} of the limit's best run" if "max" in limit else ""
 
 
 def _refused(result: Row) -> str:

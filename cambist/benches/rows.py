@@ -113,6 +113,14 @@ def row(
     }
 
 
+def undisturbed_per_s(count: int, stretches_ns: Sequence[np.ndarray]) -> float:
+    """What a run would give that nobody else on the machine disturbed: the sum, over its stretches, of each one's least time.
+
+    ``stretches_ns``: int64[n] a run, the times of the same n stretches of work.
+    """
+    return count * 1e9 / float(np.minimum.reduce(stretches_ns).sum())
+
+
 def histogram(times_ns: Iterable[int] = ()) -> HdrHistogram:
     """Times in ns, with three digits."""
     found = HdrHistogram(1, _NS_MAX, _DIGITS)

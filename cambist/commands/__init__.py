@@ -17,6 +17,7 @@ A module of several subcommands that cli.py does not name one by one stands in `
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from cambist.config import Config
@@ -48,6 +49,14 @@ class Call(NamedTuple):
 
 class _Options(Protocol):
     def add_argument(self, *flags: str, **arguments: Any) -> Any: ...
+
+
+def action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """Add an action to a command that has several; people write the command's own options at the end."""
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--home", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="folder of the instance")
+    parser.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration")
+    return parser
 
 
 def option(parser: _Options, key: str, *flags: str, **arguments: Any) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cambist.commands import Call, FailedError, UsageError
+from cambist.commands import action as add_action
+from cambist.commands.tables import table
 from gateway.control.client import TIMEOUT_S, ControlClient, ControlError, RefusedError
 
 COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -59,8 +59,6 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "adjust": ("correct a balance, signed", ('cambist adjust -5 USDT --account alice --reason "double credit"',)),
 }
 
-_WIDE_COLUMNS: Final = 240
-
 
 class _Request(NamedTuple):
     op: str
@@ -68,9 +66,6 @@ class _Request(NamedTuple):
 
 
 _Arguments = argparse.Namespace
-_NUMBERS: Final = frozenset(
-    ["qty", "price", "value", "fee", "bid", "ask", "free", "locked", "leaves_qty", "orders", "last_price"]
-)
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -236,10 +231,7 @@ def _actions(parser: argparse.ArgumentParser) -> Any:
 
 
 def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    # They are options of the command too; people write them at the end.
-    parser.add_argument("--home", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="folder of the instance")
-    parser.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration")
+    parser = add_action(actions, name, text)
     _common(parser)
     if reason:
         _reason(parser)
@@ -444,7 +436,7 @@ def _show_order(result: Mapping[str, Any]) -> None:
         rows = [
             [fill["qty"], fill["price"], fill["value"], f"{fill['fee']} {fill['fee_asset'] or ''}"] for fill in fills
         ]
-        _table(("qty", "price", "value", "fee"), rows)
+        table(("qty", "price", "value", "fee"), rows)
         if result["fill_count"] > len(fills):
             print(f"… and {result['fill_count'] - len(fills)} more fills")
 
@@ -466,7 +458,7 @@ def _show_book(result: Mapping[str, Any]) -> None:
     rows += [[str(level["orders"]), level["qty"], level["price"], "", ""] for level in result["bids"]]
     print(f"{result['instrument']} at seq {result['seq']}")
     if rows:
-        _table(("orders", "bid", "price", "ask", "orders"), rows)
+        table(("orders", "bid", "price", "ask", "orders"), rows)
     else:
         print("the book is empty")
 
@@ -475,7 +467,7 @@ def _show_balance(result: Mapping[str, Any]) -> None:
     print(f"{_account_text(result)} at seq {result['seq']}")
     rows = [[asset, balance["free"], balance["locked"]] for asset, balance in result["balances"].items()]
     if rows:
-        _table(("asset", "free", "locked"), rows)
+        table(("asset", "free", "locked"), rows)
     else:
         print("no balances")
 
@@ -513,26 +505,11 @@ def _account_text(result: Mapping[str, Any]) -> str:
 
 def _list(columns: tuple[str, ...], rows: list[list[str]], result: Mapping[str, Any], what: str) -> None:
     if rows:
-        _table(columns, rows)
+        table(columns, rows)
     else:
         print(f"no {what}")
     if result["count"] > len(rows):
         print(f"… and {result['count'] - len(rows)} more {what}")
-
-
-def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right" if column in _NUMBERS else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    # A pipe or file has no width: nothing is to be cut there.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE_COLUMNS
-    Console(highlight=False, markup=False, width=width).print(table)
 
 
 _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {

@@ -20,6 +20,14 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         help="lobster, bitstamp, coinbase, xflow, cambist or auto (default)",
     )
     option(parser, "replay.limit", "--limit", type=int, metavar="N", help="take only the first N messages")
+    option(
+        parser,
+        "replay.until",
+        "--until",
+        type=int,
+        metavar="SEQ",
+        help="stop behind this seq of a journal, or of the recording's messages, with the state as of there",
+    )
     option(parser, "replay.fills", "--fills", metavar="FILE", help="write every fill: taker_id,maker_id,price,qty")
     option(parser, "replay.json", "--json", action="store_true", help="one JSON object on stdout")
     option(parser, "replay.keep", "--keep", action="store_true", help="keep the temporary home")

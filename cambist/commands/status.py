@@ -10,6 +10,10 @@ from cambist import views
 from cambist.commands import Call, option
 
 _MIB = 1 << 20
+_DIVERGED = (
+    "DIVERGED: replica and live engine differ; replica.log names the structure. Stop the exchange and run `cambist verify`: "
+    "the next start rebuilds from the journal"
+)
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -65,6 +69,9 @@ def _lines(state: dict[str, Any]) -> list[str]:
     for title in ("seqs", "counters", "alarms"):
         if state[title]:
             lines += ["", f"{title}: " + ", ".join(f"{name} {value}" for name, value in state[title].items())]
+    lines += ["", _snapshots(state["snapshots"])]
+    if state["alarms"].get("diverged"):
+        lines += ["", _DIVERGED]
     if state["client_ids"]:
         lines += ["", _client_ids(state["client_ids"])]
     if state["postgres"]:
@@ -72,6 +79,18 @@ def _lines(state: dict[str, Any]) -> list[str]:
     if state["instruments"]:
         lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
     return lines
+
+
+def _snapshots(row: dict[str, Any]) -> str:
+    """The newest snapshot, and whether the next one could not be written."""
+    line = f"snapshot: of command {row['seq']}, {row['age_s']:g} s old" if row["seq"] else "snapshot: none yet"
+    if row["writing_seq"]:
+        line += f"; one of command {row['writing_seq']} is being written"
+    if row["failures"]:
+        line += (
+            f"; {row['failures']} attempt(s) failed, {row['problem']}: see replica.log, the next checkpoint tries again"
+        )
+    return line
 
 
 def _postgres(database: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ def run(recording: Path, config: Config, home_path: Path | None) -> int:
     """Replay ``recording``; 0 when its results are right (or nothing says what is right), 1 otherwise, 2 for input that cannot be read."""
     options = config.replay
     try:
-        plan = plans.load(recording, options.format, options.limit)
+        plan = plans.load(recording, options.format, options.limit, options.until)
     except plans.RecordingError as error:
         print(f"cambist replay: {error}", file=sys.stderr)
         return 2
@@ -95,7 +95,11 @@ def replay(
             ledger,
             timing=reports.Timing(seconds, config.engine.topology),
             state_hash=str(hashes["state"]),
-            extra={"shards": config.engine.shards, "hashes": {name: str(h) for name, h in hashes.items()}},
+            extra={
+                "last_seq": len(plan.setup) + len(plan.commands),
+                "shards": config.engine.shards,
+                "hashes": {name: str(h) for name, h in hashes.items()},
+            },
         )
         report |= driver.tear_down()
     return report, collector

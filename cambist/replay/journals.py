@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from cambist.replay.convert import Market, limits_for
 from cambist.replay.plan import Plan, RecordingError, orders_of
+from persistence.durable import running_durable_seq
 from persistence.journal import JournalError, JournalReader, scan
+from persistence.recovery import LIMITS_FILE, load_limits
 from protocol import build
 from protocol import enums as e
 from protocol.instruments import Asset, Instrument
@@ -17,22 +20,32 @@ from protocol.records import EXT_ASSET_SLOT, EXT_LISTING_SLOT, command_slots
 _NO_MESSAGE = (e.TICK, e.CHECKPOINT)
 
 
-def load(path: Path, limit: int | None) -> Plan:
-    """A home, its ``journal`` folder, or one of its segments (which stands for the folder).
+def load(path: Path, limit: int | None, until: int | None = None) -> Plan:
+    """A home, its ``journal`` folder, or one of its segments (which stands for the folder), to the end of the command at ``until``.
 
-    A torn tail is left out, damage is an error.
+    A torn tail is left out, damage is an error. The exchange of a home may run: then it is what is durable. With the limits of the home,
+    where they lie beside the journal, each command has the very verdict that it had.
     """
     directory = _directory(path)
+    home = directory.parent
     try:
+        running = running_durable_seq(home)
         found = scan(directory)
         if found.first_seq != 1:
             raise RecordingError(
                 f"{directory}: begins with seq {found.first_seq}; a replay needs the journal from its first command"
             )
-        parts = [part.copy() for part in JournalReader(directory, to_seq=found.last_seq)] if found.last_seq else []
+        last_seq = found.last_seq if running is None else running
+        if until is not None and not 1 <= until <= last_seq:
+            raise RecordingError(f"--until {until}: the journal in {directory} goes from seq 1 to {last_seq}")
+        parts = [part.copy() for part in JournalReader(directory, to_seq=last_seq)] if last_seq else []
     except JournalError as error:
         raise RecordingError(f"{directory}: {error}") from error
-    return plan_of(np.concatenate(parts) if parts else command_slots(0), path, limit)
+    slots = np.concatenate(parts) if parts else command_slots(0)
+    if until is not None:
+        slots = slots[: until + int(np.argmin(slots["flags"][until - 1 :] & e.FLAG_MORE))]
+    plan = plan_of(slots, path, limit)
+    return replace(plan, limits=load_limits(home)) if (home / LIMITS_FILE).exists() else plan
 
 
 def plan_of(slots: np.ndarray, path: Path, limit: int | None = None) -> Plan:

@@ -92,14 +92,20 @@ def detect(path: Path) -> Format:
     )
 
 
-def load(path: Path, form: Format | Literal["auto"] = "auto", limit: int | None = None) -> Plan:
+def load(
+    path: Path, form: Format | Literal["auto"] = "auto", limit: int | None = None, until: int | None = None
+) -> Plan:
     """Read a recording and turn it into a plan.
 
-    ``limit``: only its first messages, prefill and opening book included. RecordingError where it cannot be read.
+    ``limit``: only its first messages, prefill and opening book included. ``until``: only what comes up to this seq: of a journal the
+    command slot (its whole group), of a recording its own numbers where it has them, else the count of its messages. RecordingError where
+    it cannot be read, or has no such seq.
     """
     if limit is not None and limit < 0:
         raise RecordingError(f"limit {limit}: must not be negative")
     kind = detect(path) if form == "auto" else form
+    if until is not None and kind != "cambist":
+        limit = _messages_until(path, kind, until, limit)
     if kind == "xflow":
         from cambist.replay import xflow
 
@@ -107,10 +113,21 @@ def load(path: Path, form: Format | Literal["auto"] = "auto", limit: int | None 
     if kind == "cambist":
         from cambist.replay import journals
 
-        return journals.load(path, limit)
+        return journals.load(path, limit, until)
     from cambist.replay import recordings
 
     return recordings.LOADERS[kind](path, limit)
+
+
+def _messages_until(path: Path, kind: Format, until: int, limit: int | None) -> int:
+    """How many messages a recording has up to its seq ``until``, at most ``limit``."""
+    whole = load(path, kind)
+    rows = whole.row_of_message
+    first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (1, whole.messages)
+    if not first <= until <= last:
+        raise RecordingError(f"--until {until}: the messages of {path} have the numbers {first} to {last}")
+    count = int(np.searchsorted(rows, until, side="right")) if len(rows) else until
+    return count if limit is None else min(count, limit)
 
 
 def read_bytes(path: Path) -> bytes:

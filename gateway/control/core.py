@@ -210,6 +210,8 @@ class ControlCore:
     def _check_service(self) -> None:
         if load_acquire(self.board, lines.ENGINE_STATE) != lines.ENGINE_RUNNING:
             raise Refused(reasons.ENGINE_DOWN)
+        if load_acquire(self.board, lines.DIVERGED) == lines.DIVERGED_STOP:
+            raise Refused(reasons.DIVERGED)
         # Also down until the tables and the outcome ring of an epoch are attached: nobody would see the answer.
         _ = self.catalog.view
 

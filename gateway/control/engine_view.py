@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from gateway.control.view import AccountRow, AssetRow, Balance, InstrumentRow, Level, OpenOrder
+from persistence.listings import asset_of, instrument_of
 from protocol import board as b
 from protocol import enums as e
 from protocol.instance import Context
-from protocol.instruments import Asset, Instrument
 from protocol.records import COMMAND_SCHEMA
 from ringbuf.arena import attach_arena
 from ringbuf.atomics import load_acquire
@@ -32,31 +32,15 @@ class RiskView:
     def assets(self) -> list[AssetRow]:
         """All listed assets."""
         table = self._state.assets
-        return [AssetRow(self._asset(int(i)), int(table[i]["seq"])) for i in np.nonzero(table["status"])[0]]
+        return [AssetRow(asset_of(self._state, int(i)), int(table[i]["seq"])) for i in np.nonzero(table["status"])[0]]
 
     def instruments(self) -> list[InstrumentRow]:
         """All listed instruments."""
         rows = []
         seq = self._settled()
         for i in np.nonzero(self._state.instruments["status"])[0]:
-            row = self._state.instruments[i].copy()
-            tick = int(row["tick_e8"])
-            instrument = Instrument(
-                index=int(i),
-                symbol=row["symbol"].decode(),
-                base=self._asset(row["base"]),
-                quote=self._asset(row["quote"]),
-                tick_e8=tick,
-                lot_atoms=int(row["lot_atoms"]),
-                maker_rate_e8=int(row["maker_rate_e8"]),
-                taker_rate_e8=int(row["taker_rate_e8"]),
-                band_up_e8=int(row["band_up_e8"]),
-                band_down_e8=int(row["band_down_e8"]),
-                reference_ticks=int(row["reference_e8"]) // tick,
-                breaker_e8=int(row["breaker_e8"]),
-                price_max_ticks=int(row["price_max_ticks"]),
-                qty_max_lots=int(row["qty_max_lots"]),
-            )
+            row = self._state.instruments[i]
+            instrument = instrument_of(self._state, int(i))
             rows.append(
                 InstrumentRow(instrument, int(row["status"]), int(row["last_price_ticks"]), max(seq, self._settled()))
             )
@@ -140,10 +124,6 @@ class RiskView:
 
     def _settled(self) -> int:
         return int(load_acquire(self._board, b.SETTLED_SEQ))
-
-    def _asset(self, index: int) -> Asset:
-        row = self._state.assets[index]
-        return Asset(int(index), row["symbol"].decode(), int(row["scale"]))
 
 
 def attach_view(context: Context) -> RiskView:

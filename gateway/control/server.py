@@ -191,6 +191,11 @@ class ControlServer:
 
     def _follow(self) -> None:
         self._enter_epoch()
+        if load_acquire(self._board, lines.DIVERGED) == lines.DIVERGED_STOP:
+            # What the live engine says may be wrong, and is not passed on; what it did is in the journal.
+            self._deliver(self._core.give_up(time.monotonic_ns()))
+            self._deliver(self._core.give_up_queries())
+            return
         follower = self._follower
         if follower is None or self._core.commands_waiting == 0:
             return

@@ -143,7 +143,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], data: bytes, prefix: str) -> obj
 
 
 def _check_text(value: str, limit_bytes: int, field: str, *, needed: bool) -> None:
-    if needed and not value:
+    if needed and not value.strip():
         raise Refused(reasons.MALFORMED, f"'{field}' is needed: each command says who acts and why", field)
     if value and not value.isprintable():
         raise Refused(reasons.MALFORMED, f"'{field}' has characters that cannot be printed", field)

@@ -6,7 +6,8 @@
                     0  magic 8s            8  format u32         12  segment u32        16  schema i64
                    24  journal id 16s     40  first seq i64      48  previous ts i64    56  durable seq i64
                    64  created ts i64     72  segment bytes i64  80  epoch u32          84  previous CRC u32
-                   88  previous segment u32                      92  replaces u32       96  zeros
+                   88  previous segment u32                      92  replaces u32       96  rules u32
+                  100  release 28s, UTF-8                       128  zeros
                  4092  CRC32C of bytes 0..4091, u32
     offset 4096   batch, whole blocks
                     0  magic 4s            4  epoch u32           8  segment u32        12  slots u32
@@ -20,7 +21,8 @@ before, which the header also states. So a batch proves by itself that it belong
 one of the segment before.
 
 ``durable seq``: every slot up to it was on the disk when the header was written. ``previous segment`` is the one
-before in the history, 0 for the first. ``replaces`` is the segment whose sound part was copied here by a recovery,
+before in the history, 0 for the first. ``rules`` and ``release`` say which version wrote the commands; segments from before they were
+stated have zeros there, which reads as version 1. ``replaces`` is the segment whose sound part was copied here by a recovery,
 else 0; files numbered between ``previous segment`` and the segment itself are what a crash left of replaced ones.
 """
 
@@ -34,7 +36,8 @@ import numpy as np
 
 from persistence.journal.errors import JournalMismatch
 from protocol.codec import GROUP_BYTES_MAX
-from protocol.records import COMMAND_SCHEMA
+from protocol.release import RELEASE
+from protocol.versions import LAYOUTS, Written
 
 BLOCK_BYTES: Final = 4096
 BATCH_HEADER_BYTES: Final = 64
@@ -47,16 +50,20 @@ SEGMENT_BYTES_MAX: Final = 1 << 32
 JOURNAL_ID_BYTES: Final = 16
 SEGMENT_NUMBER_MAX: Final = 99_999_999
 
+_RULES_UNSTATED: Final = 1
+_RELEASE_UNSTATED: Final = "0.1.0"
+_RELEASE_BYTES: Final = 28
+
 SEGMENT_MAGIC: Final = b"CAMBJRNL"
 BATCH_MAGIC: Final = b"CBBT"
 BATCH_MAGIC_WORD: Final = int.from_bytes(BATCH_MAGIC, "little")
 
-_SEGMENT: Final = struct.Struct("<8sIIq16sqqqqqIIII")
+_SEGMENT: Final = struct.Struct("<8sIIq16sqqqqqIIIII28s")
 _BATCH: Final = struct.Struct("<4sIIIqqqIIIQI")
 _CRC: Final = struct.Struct("<I")
 _SEGMENT_CRC_AT: Final = BLOCK_BYTES - 4
 _BATCH_CRC_AT: Final = BATCH_HEADER_BYTES - 4
-assert _SEGMENT.size == 96
+assert _SEGMENT.size == 128
 assert _BATCH.size == BATCH_HEADER_BYTES
 
 Buffer = bytes | bytearray | memoryview
@@ -77,6 +84,13 @@ class SegmentHeader(NamedTuple):
     previous_crc: int
     previous_segment: int
     replaces: int
+    rules: int
+    release: str
+
+    @property
+    def written(self) -> Written:
+        """By what its commands were written."""
+        return Written(self.rules, self.schema, self.release)
 
 
 class BatchHeader(NamedTuple):
@@ -108,6 +122,11 @@ def segment_name(segment: int) -> str:
     return f"{segment:08d}.seg"
 
 
+def packed_name(segment: int) -> str:
+    """File name of a segment that is compressed."""
+    return f"{segment:08d}.seg.zst"
+
+
 def prepared_name(segment: int) -> str:
     """File name of a segment that is being zero-filled or copied and does not count yet."""
     return f"{segment:08d}.next"
@@ -116,6 +135,11 @@ def prepared_name(segment: int) -> str:
 def segment_number(name: str) -> int:
     """Number of the segment that a file name states; 0 for any other name."""
     return _number(name, ".seg")
+
+
+def packed_number(name: str) -> int:
+    """Number of the compressed segment that a file name states; 0 for any other name."""
+    return _number(name, ".seg.zst")
 
 
 def prepared_number(name: str) -> int:
@@ -158,6 +182,8 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
         header.previous_crc,
         header.previous_segment,
         header.replaces,
+        header.rules,
+        header.release.encode()[:_RELEASE_BYTES],
     )
     _CRC.pack_into(block, _SEGMENT_CRC_AT, crc32c.crc32c(memoryview(block)[:_SEGMENT_CRC_AT]))
     return bytes(block)
@@ -184,11 +210,13 @@ def unpack_segment_header(block: Buffer, segment: int, label: str) -> SegmentHea
             f"journal segment {label}: format version {fields[1]}, this program reads {FORMAT}; "
             f"start the version that wrote it, or convert the journal"
         )
-    header = SegmentHeader(*fields[2:])
-    if header.schema != COMMAND_SCHEMA:
+    release = fields[15].rstrip(b"\0").decode("utf-8", "replace") or _RELEASE_UNSTATED
+    header = SegmentHeader._make([*fields[2:14], fields[14] or _RULES_UNSTATED, release])
+    if header.schema not in LAYOUTS:
         raise JournalMismatch(
-            f"journal segment {label}: record schema {header.schema:016x}, this program has {COMMAND_SCHEMA:016x}; "
-            f"start the version that wrote it, or convert the journal"
+            f"journal segment {label}: record schema {header.schema:016x}, written by cambist {header.release}; "
+            f"this program (cambist {RELEASE}) reads {', '.join(f'{known:016x}' for known in LAYOUTS)}: "
+            f"start the version that wrote it, or a newer one"
         )
     if header.segment != segment:
         return f"the header of segment {header.segment}, so that the file was renamed or copied"

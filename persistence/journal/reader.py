@@ -22,7 +22,7 @@ from persistence.journal.layout import (
 from persistence.journal.recovery import as_store
 from persistence.journal.segments import SegmentCursor, decode_batch, end_of_data, lineage, payload_words
 from persistence.journal.store import JournalStore, read_bytes
-from protocol.records import COMMAND_DTYPE
+from protocol.versions import in_present_layout
 
 _WINDOW_BYTES: Final = 4 * BATCH_BYTES_MAX
 _POLL_BYTES: Final = 64 * 1024
@@ -158,7 +158,7 @@ class JournalReader:
             raise JournalCorrupt(label, start, header.first_seq, found, RESTORE_ADVICE)
         self._last_ts_ns = int(words[-1, 1])
         self.epoch = header.epoch
-        slots = words.view(COMMAND_DTYPE).reshape(header.slots)[self.next_seq - header.first_seq :]
+        slots = in_present_layout(words, cursor.header.schema)[self.next_seq - header.first_seq :]
         self.next_seq = header.last_seq + 1
         return slots
 

@@ -24,6 +24,7 @@ from persistence.journal.layout import (
     JOURNAL_ID_BYTES,
     SEGMENT_BYTES,
     SEGMENT_NUMBER_MAX,
+    BatchHeader,
     SegmentHeader,
     chain_start,
     pack_batch_header,
@@ -43,7 +44,7 @@ from persistence.journal.segments import (
 )
 from persistence.journal.store import DirectoryStore, JournalStore, read_bytes
 from persistence.journal.writer import WriterPosition, check_segment_bytes
-from protocol.records import COMMAND_SCHEMA
+from protocol.versions import Written, executable, this_program
 
 
 class Cut(NamedTuple):
@@ -56,7 +57,10 @@ class Cut(NamedTuple):
 
 
 class SegmentInfo(NamedTuple):
-    """One segment file. ``last_seq`` is ``first_seq`` - 1 where it has no batch; ``problem`` is empty where ``ok``."""
+    """One segment file. ``last_seq`` is ``first_seq`` - 1 where it has no batch; ``problem`` is empty where ``ok``.
+
+    ``first_ts_ns`` and ``last_ts_ns`` are the times of its first and last slot, 0 where they were not looked at.
+    """
 
     name: str
     segment: int
@@ -69,6 +73,9 @@ class SegmentInfo(NamedTuple):
     created_ts_ns: int
     ok: bool
     problem: str
+    written: Written
+    first_ts_ns: int = 0
+    last_ts_ns: int = 0
 
 
 class ScanResult(NamedTuple):
@@ -159,7 +166,13 @@ def _assume(header: SegmentHeader, following: SegmentHeader) -> _Walk:
 
 
 def _info(
-    header: SegmentHeader, name: str, last_seq: int, batches: int, used_bytes: int, problem: str = ""
+    header: SegmentHeader,
+    name: str,
+    last_seq: int,
+    batches: int,
+    used_bytes: int,
+    problem: str = "",
+    ts_ns: tuple[int, int] = (0, 0),
 ) -> SegmentInfo:
     return SegmentInfo(
         name=name,
@@ -173,6 +186,9 @@ def _info(
         created_ts_ns=header.created_ts_ns,
         ok=problem in {"", "not examined"},
         problem=problem,
+        written=header.written,
+        first_ts_ns=ts_ns[0],
+        last_ts_ns=ts_ns[1],
     )
 
 
@@ -186,7 +202,7 @@ def _walk(
     seed = chain_start(header.journal_id)
     cursor = SegmentCursor(header, seed)
     batches = 0
-    last_ts_ns = header.prev_ts_ns
+    first_ts_ns, last_ts_ns = 0, header.prev_ts_ns
     last_at = 0
     problem = ""
     while not cursor.at_end:
@@ -197,13 +213,13 @@ def _walk(
         last_at = cursor.offset
         last_header = batch.header
         cursor.take(batch)
+        if batches == 0:
+            first_ts_ns = int(_decoded(label, data, last_at, last_header)[0, 1])
         batches += 1
     if batches:
-        words = decode_batch(payload_words(data, last_at, last_header), last_header)
-        if isinstance(words, str):
-            raise JournalCorrupt(label, last_at, last_header.first_seq, words, RESTORE_ADVICE)
-        last_ts_ns = int(words[-1, 1])
-    info = _info(header, name, cursor.next_seq - 1, batches, cursor.offset - BLOCK_BYTES)
+        last_ts_ns = int(_decoded(label, data, last_at, last_header)[-1, 1])
+    times = (first_ts_ns, last_ts_ns if batches else 0)
+    info = _info(header, name, cursor.next_seq - 1, batches, cursor.offset - BLOCK_BYTES, ts_ns=times)
     cut = None
     end = end_of_data(data, cursor.offset)
     if end > cursor.offset:
@@ -216,6 +232,13 @@ def _walk(
         cut = Cut(label, cursor.offset, end - cursor.offset, problem)
     _check_seam(label, cursor, last_ts_ns, following)
     return _Walk(info, cursor.crc, last_ts_ns), cut
+
+
+def _decoded(label: str, data: memoryview, offset: int, header: BatchHeader) -> np.ndarray:
+    words = decode_batch(payload_words(data, offset, header), header)
+    if isinstance(words, str):
+        raise JournalCorrupt(label, offset, header.first_seq, words, RESTORE_ADVICE)
+    return words
 
 
 def _check_seam(label: str, cursor: SegmentCursor, last_ts_ns: int, following: SegmentHeader | None) -> None:
@@ -253,7 +276,9 @@ def start_new_segment_after_recovery(
     4. N is removed, directory synced.
 
     So at every moment, and for every subset of the unsynced names that a power loss leaves, exactly one history is
-    valid, and it holds everything that was durable. A first start makes segment 1.
+    valid, and it holds everything that was durable. A first start makes segment 1. Where another version of schema or
+    rules wrote segment N, N+1 keeps the name of that version, and an empty N+2 follows with this program's: a segment
+    holds commands of one version.
 
     Parameters
     ----------
@@ -290,7 +315,7 @@ def start_new_segment_after_recovery(
         position = _replace(store, old, result, epoch, created_ts_ns, segment_bytes)
         store.remove(old.name)
         store.sync_directory()
-        return position
+        return position if executable(old.written) else _begin_version(store, position, created_ts_ns, segment_bytes)
     finally:
         store.unlock()
 
@@ -298,9 +323,10 @@ def start_new_segment_after_recovery(
 def _first_header(epoch: int, created_ts_ns: int, segment_bytes: int, journal_id: bytes | None) -> SegmentHeader:
     identity = os.urandom(JOURNAL_ID_BYTES) if journal_id is None else journal_id
     assert len(identity) == JOURNAL_ID_BYTES, "a journal id has 16 bytes"
+    written = this_program()
     return SegmentHeader(
         segment=1,
-        schema=COMMAND_SCHEMA,
+        schema=written.schema,
         journal_id=identity,
         first_seq=1,
         prev_ts_ns=0,
@@ -311,6 +337,8 @@ def _first_header(epoch: int, created_ts_ns: int, segment_bytes: int, journal_id
         previous_crc=chain_start(identity),
         previous_segment=0,
         replaces=0,
+        rules=written.rules,
+        release=written.release,
     )
 
 
@@ -335,6 +363,30 @@ def _replace(
         )
     batches, crc = _rewritten(store, before, old, header)
     return _install(store, header, batches, crc, result.last_seq, result.last_ts_ns)
+
+
+def _begin_version(
+    store: JournalStore, position: WriterPosition, created_ts_ns: int, segment_bytes: int
+) -> WriterPosition:
+    """An empty segment of this program's version behind the end of another version's."""
+    written = this_program()
+    header = SegmentHeader(
+        segment=position.segment + 1,
+        schema=written.schema,
+        journal_id=position.journal_id,
+        first_seq=position.last_seq + 1,
+        prev_ts_ns=position.last_ts_ns,
+        durable_seq=position.last_seq,
+        created_ts_ns=created_ts_ns,
+        segment_bytes=segment_bytes,
+        epoch=position.epoch,
+        previous_crc=position.crc,
+        previous_segment=position.segment,
+        replaces=0,
+        rules=written.rules,
+        release=written.release,
+    )
+    return _install(store, header, b"", position.crc, position.last_seq, position.last_ts_ns)
 
 
 def _rewritten(
@@ -387,14 +439,16 @@ def _install(
     )
 
 
-def describe(journal: JournalStore | Path | str) -> list[SegmentInfo]:
+def describe(journal: JournalStore | Path | str, *, quick: bool = False) -> list[SegmentInfo]:
     """Every segment file with what is in it and what is wrong with it; damage is reported, not raised. Changes nothing.
 
     Files that do not count (replaced, or being prepared) are not listed; a damaged lineage is reported on the segment
-    concerned, and the others are then examined each by itself.
+    concerned, and the others are then examined each by itself. With ``quick`` only the newest segment is read, and the
+    headers of the others.
     """
     store = as_store(journal)
     names = [name for name in store.names() if segment_number(name)]
+    headers: tuple[SegmentHeader, ...]
     try:
         headers = lineage(store).headers
     except JournalError as error:
@@ -402,6 +456,9 @@ def describe(journal: JournalStore | Path | str) -> list[SegmentInfo]:
     infos = []
     for i, header in enumerate(headers):
         following = headers[i + 1] if i + 1 < len(headers) else None
+        if quick and following is not None:
+            infos.append(_assume(header, following).info._replace(problem="", last_ts_ns=following.prev_ts_ns))
+            continue
         try:
             walk, cut = _walk(store, header, following, 0)
         except JournalError as error:
@@ -419,7 +476,8 @@ def _describe_alone(store: JournalStore, name: str, problem: str) -> SegmentInfo
     except JournalError as error:
         header = str(error)
     if isinstance(header, str):
-        return SegmentInfo(name, segment_number(name), 0, 0, 0, 0, 0, store.size_bytes(name), 0, False, header)
+        unknown = Written(0, 0, "")
+        return SegmentInfo(name, segment_number(name), 0, 0, 0, 0, 0, store.size_bytes(name), 0, False, header, unknown)
     cursor = SegmentCursor(header, chain_start(header.journal_id))
     data = read_bytes(store, name, 0, header.segment_bytes)
     batches = 0

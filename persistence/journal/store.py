@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
+from persistence.journal import packed
 from persistence.journal.errors import JournalError
+from persistence.journal.layout import BLOCK_BYTES, packed_number, segment_number
 
 _ZEROS: Final = bytes(1024 * 1024)
 _SYNC_EVERY_BYTES: Final = 4 * 1024 * 1024
+_LARGE_BYTES: Final = 1 << 20
+_PACKED: Final = ".zst"
+_UNPACKED_MAX: Final = 2
+_T = TypeVar("_T")
 
 
 class SegmentFile(Protocol):
@@ -76,9 +84,18 @@ class JournalStore(Protocol):
 
 def read_bytes(store: JournalStore, name: str, offset: int, size_bytes: int) -> memoryview:
     """Up to ``size_bytes`` from ``offset``, fewer only at the end of the file; a copy that may be written to."""
-    # Not a bytearray, which would be zeroed first: that takes longer than the reading.
-    target = np.empty(size_bytes, dtype=np.uint8).data
+    target = _buffer(size_bytes)
     return target[: store.read_into(name, offset, target)]
+
+
+def _buffer(size_bytes: int) -> memoryview:
+    """Memory to read into. A whole segment comes on large pages, where there are: to make small ones takes longer than to read it."""
+    if size_bytes < _LARGE_BYTES:
+        return np.empty(size_bytes, dtype=np.uint8).data
+    mapping = mmap.mmap(-1, size_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(mapping)
 
 
 class _DirectoryFile:
@@ -115,38 +132,93 @@ class _Preparation(threading.Thread):
 
 
 class DirectoryStore:
-    """A journal in a directory, which is made if it is not there."""
+    """A journal in a directory, which is made if it is not there.
+
+    A segment that was compressed (``NNNNNNNN.seg.zst``) is read under its plain name; where both are there, the plain one counts.
+    """
 
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
         self._preparations: dict[str, _Preparation] = {}
         self._lock_descriptor = -1
+        self._unpacked: dict[tuple[str, int, int], bytes] = {}
 
     def label(self, name: str) -> str:
         """The file as messages shall call it."""
-        return str(self.directory / name)
+        return str(self._packed(name) if self.is_compressed(name) else self.directory / name)
 
     def names(self) -> list[str]:
-        """All files, sorted."""
-        return sorted(path.name for path in self.directory.iterdir()) if self.directory.is_dir() else []
+        """All files, sorted; a compressed segment by its plain name."""
+        if not self.directory.is_dir():
+            return []
+        names = {path.name for path in self.directory.iterdir()}
+        compressed = {name for name in names if packed_number(name)}
+        return sorted((names - compressed) | {name.removesuffix(_PACKED) for name in compressed})
+
+    def is_compressed(self, name: str) -> bool:
+        """Whether a segment is there in its compressed form only."""
+        return not (self.directory / name).exists() and os.path.lexists(self._packed(name))
+
+    def stored_bytes(self, name: str) -> int:
+        """What a file takes in the directory, compressed or not."""
+        path = self.directory / name
+        return (path if path.exists() else self._packed(name)).stat().st_size
 
     def size_bytes(self, name: str) -> int:
-        """Size of a file."""
-        return (self.directory / name).stat().st_size
+        """Size of a file; of a compressed one, of what is in it."""
+        try:
+            return (self.directory / name).stat().st_size
+        except FileNotFoundError:
+            self._check_archive(name)
+            return self._of_packed(name, packed.read_prefix).size_bytes
 
     def read_into(self, name: str, offset: int, target: memoryview) -> int:
-        """Fill ``target`` from the file; the bytes read, fewer only at its end."""
-        descriptor = os.open(self.directory / name, os.O_RDONLY | os.O_CLOEXEC)
+        """Fill ``target`` from the file; the bytes read, fewer only at its end.
+
+        Raises JournalCorrupt, with the position, where a compressed segment does not give back what was put into it.
+        """
         try:
-            done = 0
-            while done < len(target):
-                got = os.preadv(descriptor, [target[done:]], offset + done)
-                if got == 0:
-                    break
-                done += got
-            return done
-        finally:
-            os.close(descriptor)
+            return _read_plain(self.directory / name, offset, target)
+        except FileNotFoundError:
+            self._check_archive(name)
+        if offset + len(target) <= BLOCK_BYTES:
+            content = self._of_packed(name, packed.read_head)
+        else:
+            content = self._unpack(name)
+        part = content[offset : offset + len(target)]
+        target[: len(part)] = part
+        return len(part)
+
+    def _packed(self, name: str) -> Path:
+        return self.directory / f"{name}{_PACKED}"
+
+    def _check_archive(self, name: str) -> None:
+        path = self._packed(name)
+        if path.is_symlink() and not path.exists():
+            raise JournalError(
+                f"journal segment {path}: it was archived to {path.readlink()}, which is not there; "
+                f"mount that folder, or put the file back"
+            )
+
+    def _unpack(self, name: str) -> bytes:
+        """Content of a compressed segment; the last few are kept."""
+        stat = self._packed(name).stat()
+        key = (name, stat.st_mtime_ns, stat.st_size)
+        if key not in self._unpacked:
+            content = self._of_packed(name, packed.unpack)
+            while len(self._unpacked) >= _UNPACKED_MAX:
+                del self._unpacked[next(iter(self._unpacked))]
+            self._unpacked[key] = content
+        return self._unpacked[key]
+
+    def _of_packed(self, name: str, read: Callable[[Path], _T]) -> _T:
+        path = self._packed(name)
+        try:
+            return read(path)
+        except packed.Damaged as damaged:
+            from persistence.journal.damage import damage_of
+
+            raise damage_of(str(path), segment_number(name), damaged) from None
 
     def create(self, name: str, size_bytes: int, head: bytes = b"") -> None:
         """Make a file of ``head`` and then zeros, all on the disk on return; nothing is left of it on an error."""
@@ -188,8 +260,13 @@ class DirectoryStore:
         (self.directory / old).rename(self.directory / new)
 
     def remove(self, name: str) -> None:
-        """Remove a file; lasting after ``sync_directory``."""
-        (self.directory / name).unlink()
+        """Remove a file, its compressed form too; lasting after ``sync_directory``."""
+        path, compressed = self.directory / name, self._packed(name)
+        if os.path.lexists(compressed):
+            compressed.unlink()
+            path.unlink(missing_ok=True)
+        else:
+            path.unlink()
 
     def sync_directory(self) -> None:
         """Return once all names are on the disk."""
@@ -219,6 +296,20 @@ class DirectoryStore:
         if self._lock_descriptor >= 0:
             os.close(self._lock_descriptor)
             self._lock_descriptor = -1
+
+
+def _read_plain(path: Path, offset: int, target: memoryview) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        done = 0
+        while done < len(target):
+            got = os.preadv(descriptor, [target[done:]], offset + done)
+            if got == 0:
+                break
+            done += got
+        return done
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, offset: int, data: memoryview) -> None:

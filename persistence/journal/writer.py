@@ -35,7 +35,7 @@ from persistence.journal.layout import (
 )
 from persistence.journal.store import JournalStore
 from protocol.codec import ERROR_TEXT, GROUP_BYTES_MAX, encode_span
-from protocol.records import COMMAND_SCHEMA
+from protocol.versions import this_program
 
 RETRY_NS: Final = 1_000_000_000
 _GROUP_ROOM_BYTES: Final = BATCH_HEADER_BYTES + GROUP_BYTES_MAX
@@ -238,9 +238,10 @@ class JournalWriter:
     def _start_next_segment(self) -> None:
         """Give the prepared file its header, sync it, then its name, sync that: it counts from the rename on."""
         segment = self._segment + 1
+        written = this_program()
         header = SegmentHeader(
             segment=segment,
-            schema=COMMAND_SCHEMA,
+            schema=written.schema,
             journal_id=self._journal_id,
             first_seq=self.last_seq + 1,
             prev_ts_ns=self.last_ts_ns,
@@ -251,6 +252,8 @@ class JournalWriter:
             previous_crc=self._crc,
             previous_segment=self._segment,
             replaces=0,
+            rules=written.rules,
+            release=written.release,
         )
         try:
             file = self._store.open(prepared_name(segment))

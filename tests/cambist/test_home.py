@@ -32,7 +32,12 @@ def holding_process(home: Home) -> subprocess.Popen[str]:
 
 def test_second_holder_is_refused_and_told_who_holds_the_home(home: Home) -> None:
     with holding_process(home) as process:
-        with pytest.raises(HomeBusyError, match=f"process {process.pid} runs the exchange") as refused, HomeLock(home):
+        with (
+            pytest.raises(
+                HomeBusyError, match=rf"process {process.pid} \(`-c .*`, since 20.* UTC\) holds this home"
+            ) as refused,
+            HomeLock(home),
+        ):
             pass
         assert refused.value.pid == process.pid
         assert is_held(home)
@@ -53,7 +58,7 @@ def test_lock_of_a_killed_holder_is_free_and_its_file_is_stale(home: Home) -> No
 
 def test_holder_with_the_number_of_another_process_is_not_alive(home: Home) -> None:
     ticks = start_ticks(os.getpid())
-    write_json(home.pid_file, Holder(os.getpid(), ticks + 1, time.time_ns(), home.instance))
+    write_json(home.pid_file, Holder(os.getpid(), ticks + 1, time.time_ns(), home.instance, "x"))
     assert home.holder() is None
 
 

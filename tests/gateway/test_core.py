@@ -654,3 +654,16 @@ def test_a_new_asset_is_found_after_its_listing() -> None:
     assert "UNKNOWN_ASSET" == exchange.refused("deposit", {"account": 7, "asset": "ETH", "amount": "1"})
     exchange.view.asset_rows = [*exchange.view.asset_rows, AssetRow(Asset(3, "ETH"), 40)]
     assert exchange.submit("deposit", {"account": 7, "asset": "ETH", "amount": "1"}) is None
+
+
+def test_an_engine_found_wrong_takes_nothing_and_its_outcomes_are_not_passed_on() -> None:
+    exchange = Exchange()
+    assert exchange.submit("order", {**ORDER}) is None
+    exchange.feed(outcome(20, 0, e.OUT_NEW, flags=e.OUTCOME_LAST, price_ticks=10_000, leaves_qty_lots=50_000, **OWN))
+    exchange.board[lines.DURABLE_SEQ] = 30
+    exchange.board[lines.DIVERGED] = lines.DIVERGED_STOP
+    assert [] == exchange.replies()
+    assert "DIVERGED" == exchange.refused("order", {**ORDER})
+    assert "DIVERGED" == exchange.refused("balance", {"account": 7})
+    exchange.board[lines.DIVERGED] = lines.DIVERGED_ALARM
+    assert [True] == [reply.ok for reply in exchange.replies()]

@@ -226,6 +226,28 @@ def test_a_stop_answers_what_waits_as_unknown_and_removes_the_socket(
     assert not (service.home / "run" / "control.sock").exists()
 
 
+def test_an_engine_found_wrong_is_said_to_be_so_and_what_waits_is_unknown(service: Service) -> None:
+    service.engine_runs = False
+    with service.client() as client:
+        errors: list[str] = []
+
+        def order() -> None:
+            try:
+                client.call("order", ORDER)
+            except ControlError as error:
+                errors.append(str(error))
+
+        sender = threading.Thread(target=order)
+        sender.start()
+        while int(published(service.ingress)) == 0:
+            time.sleep(0.001)
+        service.board[lines.DIVERGED] = lines.DIVERGED_STOP
+        sender.join(10)
+        assert errors[0].startswith("OUTCOME_UNKNOWN")
+        with pytest.raises(RefusedError, match="DIVERGED: the exchange acknowledges nothing until an operator acts"):
+            client.call("order", ORDER)
+
+
 def test_an_engine_that_does_not_answer_times_out_with_advice(service: Service) -> None:
     service.engine_runs = False
     with service.client(timeout_s=0.05) as client, pytest.raises(ControlError, match="it may have been executed"):

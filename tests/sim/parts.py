@@ -3,7 +3,7 @@
 Everything else of the simulator knows an engine only as named steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from matcher.events import join_events
 from matcher.kernel import make_stage
 from matcher.kernel import step as matcher_step
 from matcher.process import shard_state
+from persistence.beside import gathered
 from persistence.fused import FusedEngine, hashes_of
-from persistence.journal import JournalProcess, JournalWriter, WriterPosition
+from persistence.journal import JournalProcess, JournalReader, JournalStore, JournalWriter, WriterPosition
 from protocol import board as b
 from protocol import enums as e
 from protocol.instance import Context, Engine
@@ -77,6 +78,14 @@ class Memory:
     def save_position(self, position: WriterPosition) -> None:
         """Where the journal writes on."""
         self.position = position
+
+    def slots(self, journal: JournalStore, from_seq: int, to_seq: int) -> Iterator[np.ndarray]:
+        """The journal's slots, read by this very thread."""
+        return gathered(JournalReader(journal, from_seq, to_seq))
+
+    def begin_segment(self, work: Callable[[], WriterPosition]) -> Callable[[], WriterPosition]:
+        """Made when it is needed."""
+        return work
 
 
 class Clocks:

@@ -17,6 +17,7 @@ from persistence.checkpoints import CHECKPOINTS_FILE, Publishers
 from persistence.journal import JournalFailed
 from persistence.recovery import rebuild
 from persistence.replica import Replica
+from persistence.snapshots import SnapshotFolder
 from protocol import board as b
 from protocol import enums as e
 from protocol.instance import Context, Engine, Limits, Overload, Rings
@@ -302,7 +303,9 @@ class World:
         context = Context(str(self._home), "sim", self.epoch, b.LINE_SUPERVISOR, self.config)
         memory = Memory(context, self.board)
         try:
-            report, status = rebuild(self.disk, memory, context, self.board, self.clocks.realtime_now_ns)
+            report, status = rebuild(
+                self.disk, memory, context, self.board, self.clocks.realtime_now_ns, SnapshotFolder(self._home)
+            )
         except OSError:
             self.walk("recovery: the disk failed, it begins again")
             self.disk.process_death()

@@ -1,0 +1,68 @@
+"""The books of one shard entered into another: how a state goes on with another number of shards."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from matcher.book import append, new_slot, register
+from matcher.jit import njit_called, njit_kernel
+from matcher.levels import find_leaf, leaf_available, next_level_up
+from matcher.state import SHARD, SHARDS
+from ringbuf.bits import lowest
+
+
+@njit_called
+def _copy_order(target, source, slot):
+    """Enter one resting order behind those of its price; False where its price needs a leaf and none is left."""
+    order = source.orders[slot]
+    instrument = np.int64(order["instrument"])
+    price_ticks = order["price_ticks"]
+    if find_leaf(target, instrument, price_ticks >> 6) == 0 and not leaf_available(target):
+        return False
+    new = new_slot(target)
+    copy = target.orders[new]
+    copy["order_id"] = order["order_id"]
+    copy["price_ticks"] = price_ticks
+    copy["left_lots"] = order["left_lots"]
+    copy["total_lots"] = order["total_lots"]
+    copy["hold"] = order["hold"]
+    copy["instrument"] = order["instrument"]
+    copy["side"] = order["side"]
+    copy["modes"] = order["modes"]
+    register(target, new, order["order_id"], np.int64(order["account"]), instrument)
+    append(target, new, instrument, np.int64(order["side"]), price_ticks)
+    return True
+
+
+@njit_kernel
+def take_over_books(target, source):
+    """Enter listings and resting orders of ``source`` whose instruments belong to the shard ``target``, each level in its order.
+
+    Parameters
+    ----------
+    target, source : MatcherState, both between commands; ``target`` is changed
+
+    Returns
+    -------
+    bool
+        False where the pools of ``target`` are too small; it is then of no use.
+    """
+    meta = target.meta
+    for instrument in range(1, source.books.shape[0]):
+        book = source.books[instrument]
+        if book["multiplier"] == 0 or instrument % meta[SHARDS] != meta[SHARD]:
+            continue
+        target.books[instrument]["multiplier"] = book["multiplier"]
+        target.books[instrument]["lot_atoms"] = book["lot_atoms"]
+        leaf = np.int64(book["lowest_leaf"])
+        level = np.int64(0)
+        if leaf != 0:
+            level = leaf << 6 | lowest(source.leaves[leaf]["bitmap"])
+        while level != 0:
+            slot = np.int64(source.levels[level]["head"])
+            while slot != 0:
+                if not _copy_order(target, source, slot):
+                    return False
+                slot = np.int64(source.orders[slot]["next"])
+            level = next_level_up(source.leaves, level)
+    return True

@@ -1,0 +1,185 @@
+"""Commands as a person reads them: one plain answer for each group of slots, with names for numbers and decimals beside ticks and lots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+
+from persistence.listings import Listings
+from persistence.moments import iso_time
+from protocol import enums as e
+from protocol.build import heads
+from protocol.instruments import Asset, Instrument, plain
+from protocol.records import EXT_ADMIN_SLOT, EXT_ASSET_SLOT, EXT_IDS_SLOT, EXT_LISTING_SLOT
+
+SIDES: Final = {e.BUY: "buy", e.SELL: "sell"}
+TIFS: Final = {e.GTC: "gtc", e.IOC: "ioc", e.FOK: "fok", e.POST_ONLY: "post-only"}
+STPS: Final = {number: name.lower().replace("_", "-") for number, name in e.names("STP_").items()}
+SOURCES: Final = {
+    e.SOURCE_SEQUENCER: "sequencer",
+    e.SOURCE_RISK: "risk",
+    e.SOURCE_CONTROL: "control",
+    e.SOURCE_REPLAY: "replay",
+    e.SOURCE_BOTS: "bots",
+}
+_FLAGS: Final = {
+    e.FLAG_POSITION_LONG: "position-long",
+    e.FLAG_POSITION_SHORT: "position-short",
+    e.FLAG_REDUCE_ONLY: "reduce-only",
+    e.FLAG_CLOSE_POSITION: "close-position",
+    e.FLAG_SYSTEM: "system",
+}
+ORDERS: Final = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT)
+MONEY: Final = (e.DEPOSIT, e.WITHDRAW_HOLD, e.ADJUST)
+
+
+def command_answers(slots: np.ndarray, listings: Listings) -> list[dict[str, Any]]:
+    """Each group of ``slots`` (COMMAND_DTYPE, whole groups) as a dict; ``listings`` knows what is listed by then."""
+    starts = np.flatnonzero(heads(slots))
+    ends = np.append(starts, len(slots))[1:]
+    return [_answer(slots[start:end], listings) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def type_name(number: int) -> str:
+    """Name of a command type."""
+    return e.COMMAND_NAMES.get(number, f"TYPE_{number}")
+
+
+def source_name(number: int) -> str:
+    """Name of a producer."""
+    return SOURCES.get(number, f"gateway-{number}")
+
+
+def flag_names(flags: int) -> list[str]:
+    """Names of the flags that mean something of the command itself."""
+    return [name for bit, name in _FLAGS.items() if flags & bit]
+
+
+def _answer(group: np.ndarray, listings: Listings) -> dict[str, Any]:
+    head = group[0]
+    kind = int(head["type"])
+    answer: dict[str, Any] = {
+        "seq": int(head["seq"]),
+        "slots": len(group),
+        "ts_ns": int(head["ts_ns"]),
+        "time": iso_time(int(head["ts_ns"])),
+        "type": type_name(kind),
+        "source": source_name(int(head["source"])),
+        "source_seq": int(head["source_seq"]),
+    }
+    for name in ("account", "order_id"):
+        if head[name]:
+            answer[name] = int(head[name])
+    if head["instrument"]:
+        answer["symbol"] = listings.symbol(int(head["instrument"]))
+    instrument = listings.instruments.get(int(head["instrument"]))
+    asset = listings.assets.get(int(head["asset"]))
+    if kind in _DETAILS:
+        answer |= _DETAILS[kind](head, instrument, asset)
+    names = flag_names(int(head["flags"]))
+    if names:
+        answer["flags"] = names
+    for slot in group[1:]:
+        answer |= _extension(slot, kind, listings)
+    return answer
+
+
+def _order(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    ticks, qty = int(head["price_ticks"]), int(head["qty_lots"])
+    answer: dict[str, Any] = {"side": SIDES.get(int(head["side"]), str(head["side"]))}
+    if head["type"] == e.LIMIT:
+        answer["tif"] = TIFS.get(int(head["tif"]), str(head["tif"]))
+    if head["stp"]:
+        answer["stp"] = STPS.get(int(head["stp"]), str(head["stp"]))
+    if head["type"] == e.MARKET_AMOUNT:
+        answer |= {"amount": instrument.quote.amount(qty) if instrument else str(qty), "amount_units": qty}
+    else:
+        answer |= {"qty": instrument.qty(qty) if instrument else str(qty), "qty_lots": qty}
+    return answer | _price(ticks, instrument)
+
+
+def _amend(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    qty = int(head["qty_lots"])
+    answer = {"qty": instrument.qty(qty) if instrument else str(qty), "qty_lots": qty}
+    return answer | _price(int(head["price_ticks"]), instrument)
+
+
+def _price(ticks: int, instrument: Instrument | None) -> dict[str, Any]:
+    return {"price": instrument.price(ticks) if instrument else str(ticks), "price_ticks": ticks} if ticks else {}
+
+
+def _money(head: np.void, _instrument: Instrument | None, asset: Asset | None) -> dict[str, Any]:
+    units = int(head["qty_lots"])
+    amount = asset.amount(units) if asset else str(units)
+    return {"asset": asset.symbol if asset else str(head["asset"]), "amount": amount, "amount_units": units}
+
+
+def _fees(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    return {"maker": _share(head["price_ticks"]), "taker": _share(head["qty_lots"])}
+
+
+def _set_timer(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    return {"timer": int(head["timer"]), "period_ns": int(head["price_ticks"]), "phase_ns": int(head["qty_lots"])}
+
+
+def _timer(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    return {"timer": int(head["timer"])}
+
+
+_DETAILS: Final[dict[int, Callable[[np.void, Instrument | None, Asset | None], dict[str, Any]]]] = {
+    e.LIMIT: _order,
+    e.MARKET: _order,
+    e.MARKET_AMOUNT: _order,
+    e.AMEND: _amend,
+    e.DEPOSIT: _money,
+    e.WITHDRAW_HOLD: _money,
+    e.ADJUST: _money,
+    e.SET_FEES: _fees,
+    e.SET_TIMER: _set_timer,
+    e.TICK: _timer,
+}
+
+
+def _extension(slot: np.void, kind: int, listings: Listings) -> dict[str, Any]:
+    record = _EXTENSIONS.get(int(slot["type"]))
+    if record is None:
+        return {}
+    row = np.frombuffer(slot.tobytes(), dtype=record.slot_dtype)[0]
+    if record is EXT_ADMIN_SLOT:
+        return {"operator": _text(row["operator"]), "why": _text(row["reason"])}
+    if record is EXT_IDS_SLOT:
+        words = {"client_order_id": _text(row["client_order_id"])}
+        return words | {name: int(row[name]) for name in ("link_id", "tag", "offset") if row[name]}
+    if record is EXT_ASSET_SLOT:
+        return {"asset": _text(row["symbol"]), "scale": int(row["scale"])}
+    shares = {name: _share(row[f"{name}_e8"]) for name in ("band_up", "band_down", "breaker")}
+    if kind != e.LIST_INSTRUMENT:
+        return shares | {"reference_ticks": int(row["reference_ticks"])}
+    known = listings.assets
+    assets = {
+        name: known[int(row[name])].symbol if int(row[name]) in known else str(row[name]) for name in ("base", "quote")
+    }
+    numbers = {
+        name: int(row[name]) for name in ("tick_e8", "lot_atoms", "reference_ticks", "price_max_ticks", "qty_max_lots")
+    }
+    rates = {"maker": _share(row["maker_rate_e8"]), "taker": _share(row["taker_rate_e8"])}
+    return {"symbol": _text(row["symbol"]), **assets, **numbers, **rates, **shares}
+
+
+_EXTENSIONS: Final = {
+    e.EXT_ADMIN: EXT_ADMIN_SLOT,
+    e.EXT_IDS: EXT_IDS_SLOT,
+    e.EXT_ASSET: EXT_ASSET_SLOT,
+    e.EXT_LISTING: EXT_LISTING_SLOT,
+}
+
+
+def _share(parts_e8: int) -> str:
+    return plain(Decimal(int(parts_e8)).scaleb(-8))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

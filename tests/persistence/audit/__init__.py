@@ -1,0 +1,1 @@
+"""The audit trail, its chain, its export and reconciliation."""

@@ -1,0 +1,214 @@
+"""Backups: what they hold, what is checked before a home is made of one, and where a restored history ends."""
+
+import json
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import zstandard
+
+from cambist.cli import main
+from persistence import verify as verifying
+from persistence.backup import BackupError, Manifest, make_backup
+from persistence.checkpoints import CHECKPOINTS_FILE
+from persistence.journal import JournalReader, scan
+from persistence.moments import Moment
+from persistence.restore import PART, check_backup, restore_home
+from persistence.timetravel import NotInHistory
+from protocol.codec import as_words
+from tests.persistence.past_home import PastHome, answer, make_home, write_journal
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> PastHome:
+    made = make_home(tmp_path_factory.mktemp("backup") / "home", n=500)
+    (made.path / "names.json").write_text('{"alice": 1}\n')
+    (made.path / "cambist.toml").write_text("[engine]\nshards = 1\n")
+    ends = made.ends[[50, 300, len(made.ends) - 1]].tolist()
+    (made.path / CHECKPOINTS_FILE).write_text("".join(json.dumps({"seq": int(seq)}) + "\n" for seq in ends))
+    for name in ("run", "log"):
+        (made.path / name).mkdir()
+        (made.path / name / "file").write_text("x")
+    return made
+
+
+@pytest.fixture(scope="module")
+def backup(home: PastHome) -> Path:
+    target = home.path.parent / "backup"
+    make_backup(home.path, target, 1)
+    return target
+
+
+def restored(backup: Path, home: Path, until: Moment | None = None) -> Path:
+    home.mkdir()
+    (home / "journal").mkdir()
+    restore_home(backup, home, until)
+    return home
+
+
+def slots_of(home: Path) -> np.ndarray:
+    parts = [as_words(np.ascontiguousarray(slots)) for slots in JournalReader(home / "journal")]
+    return np.concatenate(parts) if parts else np.zeros((0, 16), dtype=np.int64)
+
+
+@pytest.mark.parametrize("name", ["folder", "file.tar.zst"])
+def test_home_of_a_backup_is_the_home_that_it_was_made_of(home: PastHome, tmp_path: Path, name: str) -> None:
+    manifest = make_backup(home.path, tmp_path / name, 1)
+    due = home.engine_at(len(home.slots)).hashes()
+    assert (len(home.slots), {k: str(v) for k, v in due.items()}) == (manifest.seq, manifest.hashes)
+    again = restored(tmp_path / name, tmp_path / "again")
+    assert np.array_equal(as_words(home.slots), slots_of(again))
+    result = verifying.verify(again)
+    assert (True, manifest.state_hash) == (result["ok"], result["state_hash"])
+    for file in ("names.json", "limits.json", "cambist.toml", CHECKPOINTS_FILE):
+        assert (home.path / file).read_bytes() == (again / file).read_bytes()
+    assert {"names.json", "limits.json", "cambist.toml", CHECKPOINTS_FILE, "journal"} == {
+        p.name for p in again.iterdir()
+    }
+    write_journal(again / "journal", home.slots[:0], epoch=2)
+    assert len(home.slots) == scan(again / "journal").last_seq
+
+
+def test_standard_tools_read_the_file(home: PastHome, tmp_path: Path) -> None:
+    make_backup(home.path, tmp_path / "b.tar.zst", 1)
+    with (
+        (tmp_path / "b.tar.zst").open("rb") as file,
+        zstandard.ZstdDecompressor().stream_reader(file) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
+        names = tar.getnames()
+    assert "manifest.json" == names[-1], "whoever has it, has all"
+
+
+def test_backup_ends_at_the_durable_cursor_however_far_the_journal_goes(
+    home: PastHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [int(slots["seq"][-1]) for slots in JournalReader(home.journal)]
+    for seq in (ends[3], ends[len(ends) // 2]):
+        monkeypatch.setattr("persistence.timetravel.durable_seq", lambda _home, seq=seq: seq)
+        manifest = make_backup(home.path, tmp_path / f"b{seq}", 1)
+        assert (seq, str(home.engine_at(seq).hashes()["state"])) == (manifest.seq, manifest.state_hash)
+        again = restored(tmp_path / f"b{seq}", tmp_path / f"again{seq}")
+        assert np.array_equal(as_words(home.slots[:seq]), slots_of(again))
+        kept = (
+            [json.loads(line)["seq"] for line in (again / CHECKPOINTS_FILE).read_text().splitlines()]
+            if (again / CHECKPOINTS_FILE).exists()
+            else []
+        )
+        assert all(one <= seq for one in kept)
+
+
+def test_history_can_end_at_any_command(home: PastHome, backup: Path, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    batch_ends = [int(slots["seq"][-1]) for slots in JournalReader(home.journal)]
+    seqs = [int(home.ends[0]), batch_ends[4], batch_ends[4] + 1, *rng.sample(home.ends.tolist(), 6)]
+    for at, seq in enumerate(seqs):
+        again = restored(backup, tmp_path / str(at), Moment(int(seq), None, "x"))
+        end = int(home.ends[np.searchsorted(home.ends, seq)])
+        assert end == scan(again / "journal", known_durable_seq=end).last_seq
+        assert np.array_equal(as_words(home.slots[:end]), slots_of(again))
+        assert str(home.engine_at(end).hashes()["state"]) == verifying.verify(again)["state_hash"]
+        # The history goes on from there.
+        rest = home.slots[end : end + 3]
+        if len(rest) and not rest["flags"][-1] & 1:
+            write_journal(again / "journal", rest, epoch=2)
+            assert end + 3 == scan(again / "journal").last_seq
+
+
+def test_end_outside_of_the_backup_leaves_nothing(backup: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with pytest.raises(NotInHistory, match="seq 99999999"):
+        restored(backup, home, Moment(99999999, None, "99999999"))
+    assert [home / "journal"] == list(home.iterdir())
+    assert not any((home / "journal").iterdir())
+
+
+def files_of(backup: Path) -> list[Path]:
+    return sorted(path for path in backup.rglob("*") if path.is_file() and path.name != "manifest.json")
+
+
+def change(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def forge_hash(path: Path) -> None:
+    manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, hashes={**manifest.hashes, "state": "1"})))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda b: change(files_of(b)[3]), "is damaged: .* bytes with SHA-256"),
+        (lambda b: files_of(b)[2].unlink(), "is missing; the manifest names it"),
+        (lambda b: (b / "journal" / "00000099.seg").write_bytes(b"x"), "is not named in the manifest"),
+        (
+            lambda b: (b / "manifest.json").unlink(),
+            "has no manifest.json, so that it is no backup, or was not finished",
+        ),
+        (lambda b: (b / "manifest.json").write_text("{"), "the manifest cannot be read"),
+        (lambda b: forge_hash(b / "manifest.json"), "state differ from what the manifest states"),
+    ],
+)
+def test_backup_that_was_harmed_is_refused_before_there_is_a_home(
+    home: PastHome, tmp_path: Path, harm: Callable[[Path], None], said: str
+) -> None:
+    make_backup(home.path, tmp_path / "b", 1)
+    harm(tmp_path / "b")
+    with pytest.raises(BackupError, match=said):
+        check_backup(tmp_path / "b")
+    with pytest.raises(BackupError, match=said):
+        restored(tmp_path / "b", tmp_path / "home")
+    assert [tmp_path / "home" / "journal"] == list((tmp_path / "home").iterdir())
+
+
+def test_file_that_was_cut_or_changed_anywhere_is_refused(home: PastHome, tmp_path: Path) -> None:
+    make_backup(home.path, tmp_path / "b.tar.zst", 1)
+    whole = (tmp_path / "b.tar.zst").read_bytes()
+    rng = random.Random(6)
+    for at in range(10):
+        broken = tmp_path / f"broken{at}.tar.zst"
+        data = bytearray(whole)
+        if at < 4:
+            data = data[: rng.randrange(len(data))]
+        else:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        broken.write_bytes(data)
+        with pytest.raises(BackupError):
+            check_backup(broken)
+
+
+def test_commands_back_up_check_and_restore(home: PastHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target, again = tmp_path / "b.tar.zst", tmp_path / "again"
+    assert 0 == main(["backup", str(target), "--json", "--home", str(home.path)])
+    made = answer(capsys)
+    assert 0 == main(["restore", str(target), "--check", "--json"])
+    assert made["state_hash"] == answer(capsys)["state_hash"]
+    assert 0 == main(["restore", str(target), "--home", str(again), "--until", "100", "--json"])
+    shown = answer(capsys)
+    assert (100, len(home.slots)) == (shown["seq"], shown["backup_seq"])
+    assert not (again / PART).exists()
+    for arguments, said in (
+        (["backup", str(target)], "is there already"),
+        (["restore", str(target), "--home", str(again)], "is not empty"),
+        (["restore", str(tmp_path / "none"), "--home", str(tmp_path / "other")], "no such backup"),
+    ):
+        assert 1 == main([*arguments, *([] if "--home" in arguments else ["--home", str(home.path)])])
+        assert said in capsys.readouterr().err
+    assert 2 == main(["restore", str(target)])
+    assert "say with --home which new home" in capsys.readouterr().err
+
+
+def test_home_in_which_a_restore_did_not_finish_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home" / PART).mkdir(parents=True)
+    for arguments in (["up"], ["restore", str(tmp_path)]):
+        assert 1 == main([*arguments, "--home", str(tmp_path / "home")])
+        assert f"{PART}: a" in capsys.readouterr().err.replace("an earlier", "a")
