@@ -123,8 +123,12 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How fast one is written at most; 0 = as fast as the disk takes it."""
     map_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 46)] = 64 << 30
     """Largest size of one; a state that needs more is an alarm."""
+
+
+class SnapshotSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[snapshot]``: options of ``cambist snapshot``."""
+
     json: bool = False
-    """Output of ``cambist snapshot``."""
 
 
 class PostgresSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,8 +173,23 @@ class VerifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     json: bool = False
 
 
+class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[archive]``: when old journal segments are compressed, and where they go."""
+
+    after_segments: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 4
+    """So many closed segments stay as they are, beside those that are needed still; -1: none is ever compressed."""
+    folder: str = ""
+    """Where compressed segments lie; empty: in the journal."""
+
+
 class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[backup]``: options of ``cambist backup`` and ``cambist restore``."""
+
+    json: bool = False
+
+
+class UpgradeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[upgrade]``: options of ``cambist upgrade``."""
 
     json: bool = False
 
@@ -222,6 +241,8 @@ class BenchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[bench]``: options of ``cambist bench``."""
 
     flow: str = ""
+    peers: tuple[str, ...] = ()
+    """Programs of other books that ``matcher`` is compared with."""
     runs: Annotated[int, Meta(ge=1, le=1000)] = 5
     json: str = ""
     html: str = ""
@@ -248,12 +269,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replica: ReplicaSection = ReplicaSection()
     snapshots: SnapshotsSection = SnapshotsSection()
     postgres: PostgresSection = PostgresSection()
+    snapshot: SnapshotSection = SnapshotSection()
     demo: DemoSection = DemoSection()
     up: UpSection = UpSection()
     down: DownSection = DownSection()
     status: StatusSection = StatusSection()
     verify: VerifySection = VerifySection()
+    archive: ArchiveSection = ArchiveSection()
     backup: BackupSection = BackupSection()
+    upgrade: UpgradeSection = UpgradeSection()
     inspect: InspectSection = InspectSection()
     journal: JournalSection = JournalSection()
     replay: ReplaySection = ReplaySection()

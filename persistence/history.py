@@ -8,7 +8,7 @@ from typing import NamedTuple
 from persistence.fused import FusedEngine
 from persistence.journal.store import DirectoryStore, JournalStore
 from persistence.recovery import journal_id, sound_snapshots
-from persistence.snapshots import Manifest, SnapshotError, SnapshotFolder, private_state, restore
+from persistence.snapshots import Manifest, SnapshotError, SnapshotFolder, private_state, restore, zero_state
 from persistence.snapshots.state import Arrays
 from protocol.instance import Engine
 
@@ -48,7 +48,7 @@ def latest(home: Path, journal: JournalStore, engine: Engine, before_seq: int) -
     assert before_seq >= 1, "the first seq is 1"
     notes: list[str] = []
     for snapshot in sound_snapshots(SnapshotFolder(home), journal_id(journal), notes, before_seq):
-        state = private_state(engine)
+        state = zero_state(engine)
         with snapshot:
             try:
                 return Past(restore(snapshot, engine, state), state.sequencer, snapshot.manifest, tuple(notes))

@@ -23,6 +23,7 @@ from matcher.rebuild import take_over_books
 from persistence.beside import begin_segment, gathered, read_beside
 from persistence.fused import EngineFault, FusedEngine, risk_spec
 from persistence.journal.errors import JournalError
+from persistence.journal.origin import check_executable
 from persistence.journal.process import save_position
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import ScanResult, scan, start_new_segment_after_recovery
@@ -37,9 +38,11 @@ from protocol.readers import EXIT_EPOCH_USED, EXIT_OK, EXIT_REFUSED, LINE_RECOVE
 from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
 from ringbuf.arena import ArenaSpec, create_arena, private_arena
 from ringbuf.atomics import load_acquire, store_release
-from ringbuf.board import BoardFile
+from ringbuf.board import BoardFile, private_board
 from ringbuf.file import RingFile
 from ringbuf.ring import Ring, publish
+from ringbuf.steps import Steps
+from ringbuf.waiting import ADAPTIVE
 from risk import state as risk_state
 from risk.process import warm as warm_risk
 from sequencer import core as sequencer
@@ -199,6 +202,7 @@ def rebuild(
         sound.close()
     clock.stage("load")
     began_seq = base.engine.last_seq
+    check_executable(journal, began_seq + 1, found.last_seq)
     segment = memory.begin_segment(
         partial(start_new_segment_after_recovery, journal, found, context.epoch, utc_ns, context.engine.segment_bytes)
     )
@@ -274,19 +278,18 @@ def _base(
             f"{': ' + '; '.join(notes) if notes else ''}; put the older segments back, or restore a backup"
         )
         raise RecoveryRefused(msg)
-    state = _epoch_state(memory, context)
+    state = reset_state(_epoch_state(memory, context), config)
     return _Base(FusedEngine(config, state.risk, state.shards), state)
 
 
 def _epoch_state(memory: EpochMemory, context: Context) -> State:
-    """The empty state in the epoch's memory."""
+    """Arrays of zeros in the epoch's memory."""
     config = context.engine
-    state = State(
+    return State(
         memory.arena(context.risk_state, risk_spec(config)),
         [memory.arena(context.matcher_state(k), shard_spec(config)) for k in range(config.shards)],
         memory.arena(context.sources_state, sequencer.state_spec(config.limits.timers)),
     )
-    return reset_state(state, config)
 
 
 def keep_limits(home: Path, limits: Limits) -> None:
@@ -353,6 +356,11 @@ def warm() -> None:
         Engine(limits=Limits(accounts=1, assets=1, instruments=1, orders=8, leaves=8, withdrawal_holds=8))
     )
     engine.step()
+    engine.feed(np.zeros(0, dtype=COMMAND_DTYPE))
     engine.hashes()
+    # The loop that drives every process of the engine: else each compiles it for itself once it is said to be ready.
+    board = private_board(b.LINES)
+    store_release(board, b.STOP, 1)
+    Steps(*engine.steps()).run(board, LINE_RECOVERY, ADAPTIVE, b.STOP)
     take_over_books(*engine.matchers, *engine.matchers)
     sequencer.observe(sequencer.make_state(private_arena(sequencer.state_spec(1))), np.zeros(0, dtype=COMMAND_DTYPE))

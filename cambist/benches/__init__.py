@@ -8,6 +8,7 @@ about them. A limit is measured in the same run. Not measured: gateways, network
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,7 +17,19 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cambist.benches import compiling, engine, latency, matcher, output, overload, pipeline, postgres, primitives
+from cambist.benches import (
+    compiling,
+    engine,
+    latency,
+    matcher,
+    output,
+    overload,
+    pipeline,
+    postgres,
+    primitives,
+    recovery,
+    snapshot,
+)
 from cambist.benches.machine import commit, machine
 from cambist.benches.rows import FULL, BenchFailedError, Row, Sizes, Task
 from cambist.commands import UsageError
@@ -32,6 +45,8 @@ BENCHES: Final[dict[str, Callable[[Task], list[Row]]]] = {
     "latency": latency.run,
     "overload": overload.run,
     "journal": primitives.journal,
+    "recovery": recovery.run,
+    "snapshot": snapshot.run,
     "postgres": postgres.run,
     "compile": compiling.run,
 }
@@ -67,6 +82,9 @@ def run(names: Sequence[str], config: Config, sizes: Sizes = FULL, directory: Pa
             raise UsageError(f"bench {name}: not known here; there are {', '.join(BENCHES)} and {EVERYTHING}")
     if config.bench.flow and not Path(config.bench.flow).is_file():
         raise UsageError(f"--flow {config.bench.flow}: no such file")
+    for peer in config.bench.peers:
+        if not os.access(peer, os.X_OK):
+            raise UsageError(f"--peer {peer}: not a program; bench/README.md says how one is built")
     document, failures = measure(chosen, config, sizes, directory or Path.cwd())
     to_stdout = config.bench.json == "-"
     console = Console(stderr=to_stdout)
@@ -92,8 +110,11 @@ def measure(names: Sequence[str], config: Config, sizes: Sizes, directory: Path)
     for name in names:
         with tempfile.TemporaryDirectory(prefix=".cambist-bench-", dir=directory) as folder:
             flow = Path(config.bench.flow).absolute() if config.bench.flow else None
+            peers = tuple(Path(peer).absolute() for peer in config.bench.peers)
             try:
-                document["results"] += BENCHES[name](Task(flow, config.bench.runs, sizes, Path(folder), _progress))
+                document["results"] += BENCHES[name](
+                    Task(flow, config.bench.runs, sizes, Path(folder), _progress, peers)
+                )
             except BenchFailedError as error:
                 failures.append(f"{name}: {error}")
     return document, failures

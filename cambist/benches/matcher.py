@@ -45,15 +45,15 @@ _EVENT_SLOTS: Final = 1 << 12
 STRETCH_SLOTS: Final = 1 << 12
 """Slots that are timed together; shorter than what disturbs them mostly, and long against the reading of a clock."""
 _MASK: Final = (1 << 64) - 1
-_PEER: Final = ROOT / "bench" / "peers" / "book_limit.c"
-_PEER_CANNOT: Final = 3
-"""Exit status of the peer for a flow that its ladder is too small for."""
+_LIMIT: Final = ROOT / "bench" / "peers" / "book_limit.c"
+_CANNOT: Final = 3
+"""Exit status of another book for a flow that it is too small for."""
 
 
 def run(task: Task) -> list[Row]:
     """A row a workload."""
-    peer = _build_peer(task.directory)
-    return [_case(task, name, file, peer) for name, file in flows.files(task, *flows.WORKLOADS).items()]
+    limit = _build_limit(task.directory)
+    return [_case(task, name, file, limit) for name, file in flows.files(task, *flows.WORKLOADS).items()]
 
 
 class Shard(NamedTuple):
@@ -73,7 +73,7 @@ class Results(NamedTuple):
     books_hash: int
 
 
-def _case(task: Task, name: str, file: Path, peer: Path | None) -> Row:
+def _case(task: Task, name: str, file: Path, limit: Path | None) -> Row:
     plan = flows.plan_of(file)
     if plan.format != "xflow001":
         raise BenchFailedError(f"{file}: is {plan.format}; this bench takes XFLOW001 files, one book without accounts")
@@ -82,32 +82,56 @@ def _case(task: Task, name: str, file: Path, peer: Path | None) -> Row:
     messages = flows.timed_messages(plan, prefill - 1)
     task.progress(f"matcher {name}: {messages:,} messages, {task.runs} runs")
     right, trade_hash, compared = _check(plan, slots)
-    rates, cpu_rates, cpu_s, wall_s, limits, limits_cpu, stretches = [], [], [], [], [], [], []
+    ours = _Timed(messages)
+    others: dict[Path, _Timed] = {}
+    programs = [program for program in (limit, *task.peers) if program is not None]
     for _ in range(task.runs):
-        if peer is not None and (found := _measure_peer(peer, file, task.directory, messages, trade_hash)):
-            limits.append(found[0])
-            limits_cpu.append(found[1])
+        for program in programs:
+            if times := _measure_program(program, file, task.directory, trade_hash):
+                others.setdefault(program, _Timed(messages)).add(*times)
         stretches_ns, used_s, results = measure(plan, slots, prefill)
-        took_s = stretches_ns.sum() / 1e9
-        stretches.append(stretches_ns)
         if results != right:
             raise BenchFailedError(f"{name}: two runs over the same messages gave different events or books")
-        rates.append(messages / took_s)
-        cpu_rates.append(messages / used_s)
-        cpu_s.append(used_s)
-        wall_s.append(took_s)
-    limit = None
-    if limits:
-        limit = ("the same flow through a bare tick ladder in C, in turn with it", statistics.median(limits))
-    result = row("matcher", name, "messages_per_s", "1/s", rates, cpu_s, limit)
-    result |= {"messages": messages, "messages_per_cpu_s": statistics.median(cpu_rates)}
-    result["wall_median"] = statistics.median(wall_s)
-    result["undisturbed_per_s"] = undisturbed_per_s(messages, stretches)
-    if peer is None:
+        ours.add(stretches_ns, used_s)
+    found = others.pop(limit, None) if limit is not None else None
+    what = "the same flow through a bare tick ladder in C, in turn with it"
+    bound = (what, statistics.median(found.rates)) if found else None
+    result = row("matcher", name, "messages_per_s", "1/s", ours.rates, ours.cpu_s, bound)
+    result |= {"messages": messages, **ours.summary()}
+    result["wall_median"] = statistics.median(messages / rate for rate in ours.rates)
+    if limit is None:
         result["note"] = NO_COMPILER
-    if limits_cpu:
-        result["limit"] |= {"per_cpu_s": statistics.median(limits_cpu), "max": max(limits)}
+    if found:
+        result["limit"] |= found.summary()
+    if others:
+        result["peers"] = {
+            program.name: {"median": statistics.median(timed.rates), **timed.summary()}
+            for program, timed in others.items()
+        }
     return result | {"result_hash": str(trade_hash), "compared": compared}
+
+
+class _Timed:
+    """The runs of one book over ``messages`` messages."""
+
+    def __init__(self, messages: int) -> None:
+        self._messages = messages
+        self._stretches: list[np.ndarray] = []
+        self.rates: list[float] = []
+        self.cpu_s: list[float] = []
+
+    def add(self, stretches_ns: np.ndarray, used_s: float) -> None:
+        """Count a run: nanoseconds of its stretches, and its CPU seconds."""
+        self._stretches.append(stretches_ns)
+        self.rates.append(self._messages * 1e9 / stretches_ns.sum())
+        self.cpu_s.append(used_s)
+
+    def summary(self) -> dict[str, float]:
+        """What does not depend on other work of the machine."""
+        return {
+            "messages_per_cpu_s": self._messages / statistics.median(self.cpu_s),
+            "undisturbed_per_s": undisturbed_per_s(self._messages, self._stretches),
+        }
 
 
 def numbered(plan: Plan) -> np.ndarray:
@@ -222,30 +246,28 @@ def _compare(plan: Plan, actual: dict[str, Any]) -> str:
     return f"checkpoint at {plan.messages} messages"
 
 
-def _build_peer(directory: Path) -> Path | None:
+def _build_limit(directory: Path) -> Path | None:
     compiler = shutil.which("gcc")
-    if compiler is None or not _PEER.exists():
+    if compiler is None or not _LIMIT.exists():
         return None
     program = directory / "book_limit"
-    subprocess.run([compiler, "-O3", "-march=native", "-o", str(program), str(_PEER)], check=True)
+    subprocess.run([compiler, "-O3", "-march=native", "-o", str(program), str(_LIMIT)], check=True)
     return program
 
 
-def _measure_peer(
-    program: Path, file: Path, directory: Path, messages: int, trade_hash: int
-) -> tuple[float, float] | None:
-    """Messages a second and a CPU second of the C book; None for a flow that it cannot hold."""
+def _measure_program(program: Path, file: Path, directory: Path, trade_hash: int) -> tuple[np.ndarray, float] | None:
+    """Nanoseconds of each stretch and CPU seconds of another book; None for a flow that it cannot hold."""
     plain = file
     if file.suffix == ".gz":
         plain = directory / file.stem
         if not plain.exists():
             plain.write_bytes(gzip.decompress(file.read_bytes()))
     done = subprocess.run([str(program), str(plain), "1"], capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode == _PEER_CANNOT:
+    if done.returncode == _CANNOT:
         return None
     if done.returncode:
         raise BenchFailedError(done.stderr.strip())
-    took_ns, used_ns, _, found = (int(word) for word in done.stdout.split())
+    _, used_ns, _, found, *stretches_ns = (int(word) for word in done.stdout.split())
     if found != trade_hash & _MASK:
-        raise BenchFailedError(f"{file}: the C book has trade hash {found}, the matcher {trade_hash}")
-    return messages * 1e9 / took_ns, messages * 1e9 / used_ns
+        raise BenchFailedError(f"{file}: {program.name} has trade hash {found}, the matcher {trade_hash}")
+    return np.array(stretches_ns, dtype=np.int64), used_ns / 1e9

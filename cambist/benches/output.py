@@ -115,7 +115,7 @@ def _notes(document: dict[str, Any]) -> list[str]:
         if "note" in result:
             limits.append(f"{bench}: {result['note']}")
         if "undisturbed_per_s" in result:
-            notes.append(f"{bench} {case}: undisturbed {_number(result['undisturbed_per_s'], '1/s')}{_of_best(result)}")
+            notes.append(f"{bench} {case}: undisturbed {_undisturbed(result)}")
         if "result_hash" in result:
             hashes.setdefault((bench, result["result_hash"], result["compared"]), []).append(case)
         if "cpu_ns_per_message" in result:
@@ -136,10 +136,13 @@ def _notes(document: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([*limits, *notes]))
 
 
-def _of_best(result: Row) -> str:
-    """What share of the limit's best run that is."""
-    limit = result["limit"] or {}
-    return f", {result['undisturbed_per_s'] / limit['max']:.0%} of the limit's best run" if "max" in limit else ""
+def _undisturbed(result: Row) -> str:
+    """The rate without other work of the machine, and what share it is of the limit's and of the peers'."""
+    own = result["undisturbed_per_s"]
+    others = {"the limit": result["limit"] or {}, **result.get("peers", {})}
+    rates = {name: other["undisturbed_per_s"] for name, other in others.items() if "undisturbed_per_s" in other}
+    shares = [f"{own / rate:.2f} times {name} ({_number(rate, '1/s')})" for name, rate in rates.items()]
+    return ", ".join([_number(own, "1/s"), *shares])
 
 
 def _refused(result: Row) -> str:

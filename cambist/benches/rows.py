@@ -54,6 +54,10 @@ class Sizes(NamedTuple):
     journal_s: float = 1.0
     overload_s: float = 15.0
     """Time of each phase of an overload run."""
+    recovery_messages: int = 1_000_000
+    """Commands of the tail that recovery replays; --flow names a longer one …"""
+    recovery_orders: int = 1_000_000
+    """… and orders, and accounts, of the snapshot that it loads."""
     postgres_rates: tuple[int, ...] = (1_000, 2_000, 4_000, 6_000, 8_000, 12_000, 16_000, 24_000, 32_000)
     """Orders a second that the database has to follow, up to the first that it does not …"""
     postgres_s: float = 5.0
@@ -83,6 +87,8 @@ class Task(NamedTuple):
     directory: Path
     """An empty folder on the disk that is measured; it is removed afterwards."""
     progress: Callable[[str], None]
+    peers: tuple[Path, ...] = ()
+    """Programs that take the flow of ``matcher`` as its limit in C does."""
 
 
 def row(

@@ -13,6 +13,14 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         "names", nargs="+", metavar="NAME", help="ring, matcher, engine, pipeline, latency, overload, …"
     )
     option(parser, "bench.flow", "--flow", metavar="FILE", help="recorded flow to use")
+    option(
+        parser,
+        "bench.peers",
+        "--peer",
+        action="append",
+        metavar="PROGRAM",
+        help="another book to compare the matcher with",
+    )
     option(parser, "bench.runs", "--runs", type=int, metavar="N", help="runs of each case (default 5)")
     option(parser, "bench.json", "--json", metavar="FILE", help="write the results as JSON; - is stdout")
     option(parser, "bench.html", "--html", metavar="FILE", help="write the results as a page")

@@ -28,7 +28,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         help="ls: list the generations and what is wrong with any; take: one more, of a running exchange at its next checkpoint, "
         "else at the end of the journal; verify: check every byte, load each and compare it with a replay from the one before",
     )
-    option(parser, "snapshots.json", "--json", action="store_true", help="one JSON object on stdout")
+    option(parser, "snapshot.json", "--json", action="store_true", help="one JSON object on stdout")
 
 
 def run(name: str, call: Call) -> int:
@@ -45,7 +45,7 @@ def run(name: str, call: Call) -> int:
     verify = call.arguments.action == "verify"
     rows = list(check.verified(call.home.path) if verify else check.listed(call.home.path))
     problems = [row["problem"] for row in rows if row["problem"]]
-    if call.config.snapshots.json:
+    if call.config.snapshot.json:
         print(json.dumps({"ok": not problems, "snapshots": rows}))
     else:
         print("\n".join(_lines(rows)))
@@ -76,7 +76,7 @@ def _lines(rows: list[dict[str, Any]]) -> list[str]:
 
 def _take(call: Call) -> int:
     result = _take_running(call) if is_held(call.home) else _take_stopped(call)
-    if call.config.snapshots.json:
+    if call.config.snapshot.json:
         print(json.dumps({"ok": True, **result}))
     else:
         print(f"snapshot at command {result['seq']}: {result['bytes']} bytes in {result['seconds']} s")

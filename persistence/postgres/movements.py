@@ -381,8 +381,8 @@ def _end_taker(state, out):
 def _forget_ended(state):
     """Give back the rows of orders that ended in the batch before; before the first, index those that are there."""
     meta = state.meta
-    for first in range(meta[UNINDEXED]):
-        add_id(state.index, meta[INDEX_SHIFT], state.orders[first]["order_id"], first + 1)
+    for unindexed in range(meta[UNINDEXED]):
+        add_id(state.index, meta[INDEX_SHIFT], state.orders[unindexed]["order_id"], unindexed + 1)
     meta[UNINDEXED] = 0
     for k in range(meta[CHANGED]):
         row = np.int64(state.changed[k])

@@ -8,7 +8,7 @@ from persistence.snapshots.errors import SnapshotError
 from persistence.snapshots.file import Manifest, Snapshot, open_snapshot, write_snapshot
 from persistence.snapshots.folder import SnapshotFolder
 from persistence.snapshots.restore import restore
-from persistence.snapshots.state import State, private_state
+from persistence.snapshots.state import State, private_state, zero_state
 
 __all__ = [
     "Manifest",
@@ -20,4 +20,5 @@ __all__ = [
     "private_state",
     "restore",
     "write_snapshot",
+    "zero_state",
 ]

@@ -18,7 +18,7 @@ from persistence.journal.recovery import scan
 from persistence.journal.segments import lineage
 from persistence.journal.store import DirectoryStore
 from persistence.recovery import journal_id, load_limits
-from persistence.snapshots import Manifest, SnapshotError, SnapshotFolder, open_snapshot, private_state, restore
+from persistence.snapshots import Manifest, SnapshotError, SnapshotFolder, open_snapshot, restore, zero_state
 from persistence.snapshots.writer import Settings, keep_snapshot
 from protocol.instance import Engine, Limits
 from sequencer import core as sequencer
@@ -81,7 +81,7 @@ def _proved(path: Path, journal: DirectoryStore, limits: Limits, base: FusedEngi
         if manifest.journal_id != journal_id(journal):
             raise SnapshotError(f"{path}: is of journal {manifest.journal_id}, not of this home's")
         config = Engine(shards=manifest.shards, limits=limits)
-        loaded = restore(snapshot, config, private_state(config))
+        loaded = restore(snapshot, config, zero_state(config))
     if base is not None:
         _compare(base, loaded, journal)
     return loaded

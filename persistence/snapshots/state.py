@@ -46,8 +46,8 @@ def reset_state(state: State, config: Engine) -> State:
     return state
 
 
-def empty_state(config: Engine) -> State:
-    """Zeroed arrays on private memory."""
+def zero_state(config: Engine) -> State:
+    """Arrays of zeros on private memory, to be reset, or filled from a snapshot."""
     return State(
         private_arena(risk_spec(config)),
         [private_arena(shard_spec(config)) for _ in range(config.shards)],
@@ -57,7 +57,7 @@ def empty_state(config: Engine) -> State:
 
 def private_state(config: Engine) -> State:
     """The empty state on private memory."""
-    return reset_state(empty_state(config), config)
+    return reset_state(zero_state(config), config)
 
 
 def parts_of(engine: FusedEngine, lanes: Arrays) -> dict[str, Arrays]:

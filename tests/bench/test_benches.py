@@ -44,6 +44,8 @@ SMOKE = rows.Sizes(
     postgres_flood=2_000,
     postgres_orders=20_000,
     postgres_pages=5,
+    recovery_messages=MESSAGES,
+    recovery_orders=300,
     compile_modules=("cambist.replay.convert",),
     demo=False,
 )
@@ -359,3 +361,23 @@ def test_a_machine_without_a_compiler_is_said_to_have_no_limit(
 )
 def test_numbers_are_shown_with_their_unit(value: float, unit: str, text: str) -> None:
     assert text == output._number(value, unit)
+
+
+def test_recovery_of_a_tail_and_of_a_crowd_comes_to_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flow: Path
+) -> None:
+    monkeypatch.setattr(flows, "workload", lambda *_, **__: flow)
+    found = results_of("recovery", None, tmp_path)
+    tail, load = found.values()
+    assert tail["commands"] > MESSAGES
+    assert {"check", "load", "replay", "segment"} == set(tail["seconds"])
+    assert (300, 300) == (load["orders"], load["accounts"])
+    assert load["bytes"] > 300 * 100
+
+
+def test_a_snapshot_beside_a_live_exchange_is_measured(flow: Path, tmp_path: Path) -> None:
+    found = results_of("snapshot", flow, tmp_path)
+    live_case, write_case = found.values()
+    assert live_case["ratio"] > 0
+    assert live_case["result_hash"] == write_case["result_hash"]
+    assert write_case["bytes"] > 0

@@ -11,7 +11,7 @@ from persistence.journal.recovery import scan
 from persistence.journal.segments import lineage
 from persistence.journal.store import DirectoryStore
 from persistence.recovery import Report, keep_limits, rebuild
-from persistence.snapshots import SnapshotFolder, State, private_state, restore, write_snapshot
+from persistence.snapshots import SnapshotFolder, State, private_state, restore, write_snapshot, zero_state
 from persistence.snapshots.file import Pace, Snapshot
 from persistence.snapshots.writer import manifest_of
 from protocol import board as b
@@ -53,7 +53,7 @@ class Follower:
     """An engine with the sequencer's lanes, fed in parts; it keeps the outcomes."""
 
     def __init__(self, config: Engine, snapshot: Snapshot | None = None) -> None:
-        self.state: State = private_state(config)
+        self.state: State = private_state(config) if snapshot is None else zero_state(config)
         if snapshot is None:
             self.engine = FusedEngine(config, self.state.risk, self.state.shards)
         else:

@@ -54,8 +54,10 @@ _ALWAYS = (
     "refused: POST_ONLY_WOULD_TAKE",
     "refused: PRICE_BAND",
     "refused: UNKNOWN_ORDER",
+    "recovery: began with a snapshot",
     "replica: a checkpoint was compared",
     "reserve: waits for exact state",
+    "snapshot: written",
     "verdict ring full",
     "window full",
 )
@@ -66,7 +68,10 @@ _FAULTS = (
     "journal: a failed write or sync ends the engine",
     "producer: attached to the ring of a dead one",
     "producer: dies between writing and publishing",
+    "recovery: a damaged snapshot was passed over",
     "recovery: the disk failed, it begins again",
+    "replica: began with a snapshot",
+    "snapshot: could not be written",
 )
 SITUATIONS = {
     "quick": _ALWAYS,
@@ -83,6 +88,7 @@ SITUATIONS = {
         *_FAULTS,
         "power loss",
         "power loss: names were not synced",
+        "power loss: of a snapshot that was being written",
         "power loss: writes were not synced",
         "recovery: an unfinished write was cut",
         "recovery: the epoch was used, it begins again",

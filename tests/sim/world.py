@@ -4,7 +4,9 @@ Phase one: anything may fail and nothing may be wrong. Phase two: all is healed 
 looks at everything. Each choice comes from one generator, so that a seed is one history, to the last hash.
 """
 
+import contextlib
 import hashlib
+import io
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from persistence.checkpoints import CHECKPOINTS_FILE, Publishers
 from persistence.journal import JournalFailed
 from persistence.recovery import rebuild
 from persistence.replica import Replica
-from persistence.snapshots import SnapshotFolder
+from persistence.snapshots.keeper import Keeper
 from protocol import board as b
 from protocol import enums as e
 from protocol.instance import Context, Engine, Limits, Overload, Rings
@@ -32,6 +34,7 @@ from tests.sim.disk import Crash, SimDisk
 from tests.sim.judge import Judge, Wrong
 from tests.sim.parts import GROUP_MAX, Clocks, EngineParts, Memory, TinyEngine, ingress_ring
 from tests.sim.producers import BackOffice, ControlGateway, Gateway, Producer
+from tests.sim.snapshots import SimSnapshots
 from tests.sim.traffic import ACCOUNTS, ASSETS, INSTRUMENTS
 
 GATEWAYS = (e.SOURCE_REPLAY, e.SOURCE_BOTS)
@@ -181,6 +184,7 @@ class World:
         self._context: Context
         self._trace = hashlib.blake2b(digest_size=8)
         (home / CHECKPOINTS_FILE).unlink(missing_ok=True)
+        self.snapshots = SimSnapshots(seed, profile, home, self.walk)
 
     # --------------------------------------------------------------------------------------------------------- the run
 
@@ -303,8 +307,9 @@ class World:
         context = Context(str(self._home), "sim", self.epoch, b.LINE_SUPERVISOR, self.config)
         memory = Memory(context, self.board)
         try:
+            self.snapshots.rot()
             report, status = rebuild(
-                self.disk, memory, context, self.board, self.clocks.realtime_now_ns, SnapshotFolder(self._home)
+                self.disk, memory, context, self.board, self.clocks.realtime_now_ns, self.snapshots.folder
             )
         except OSError:
             self.walk("recovery: the disk failed, it begins again")
@@ -314,8 +319,12 @@ class World:
             self.walk("recovery: the epoch was used, it begins again")
             self.epoch = report.last_epoch
             return 1
-        if report.note:
+        if "unfinished write" in report.note:
             self.walk("recovery: an unfinished write was cut")
+        if "a snapshot was passed over" in report.note:
+            self.walk("recovery: a damaged snapshot was passed over")
+        if report.snapshot_seq:
+            self.walk("recovery: began with a snapshot")
         self.judge.recovered(report.last_seq)
         self.recovered_sources = {int(source): number for source, number in report.sources.items()}
         self._make_rings()
@@ -366,6 +375,7 @@ class World:
 
     def _power_loss(self) -> None:
         self._everything_dies()
+        self.snapshots.power_loss()
         names, writes = self.disk.power_loss()
         self.walk("power loss")
         self.walk("power loss: writes were not synced", int(writes > 0))
@@ -386,12 +396,29 @@ class World:
         if self._replica is None:
             if self.parts is None:
                 return 0
-            self._replica = Replica(self._context, self._publishers, self.board, self.disk)
+            self._replica = self._new_replica()
         compared = int(load_acquire(self.board, b.VERIFIED_SEQ))
         work = self._replica.step()
         if int(load_acquire(self.board, b.VERIFIED_SEQ)) > compared:
             self.walk("replica: a checkpoint was compared")
         return work
+
+    def _new_replica(self) -> Replica:
+        keeper = None
+        if self.snapshots.enabled:
+            keeper = Keeper(
+                self._home,
+                self.snapshots.settings,
+                self.board,
+                self.snapshots.writer(),
+                lambda: self.clocks.monotonic_now_ns,
+                lambda: self.clocks.realtime_now_ns,
+            )
+        with contextlib.redirect_stderr(io.StringIO()):
+            replica = Replica(self._context, self._publishers, self.board, self.disk, keeper=keeper)
+        if int(load_acquire(self.board, b.REPLICATED_SEQ)) and keeper is not None:
+            self.walk("replica: began with a snapshot", int(load_acquire(self.board, b.SNAPSHOT_SEQ) > 0))
+        return replica
 
     def _publishers(self, epoch: int) -> Publishers:
         if self.parts is None or epoch != self.epoch:
