@@ -36,7 +36,7 @@ PINNED_REASONS = {
     "ACCOUNT_NOT_EMPTY": 20, "ACCOUNT_CLOSED": 21, "ASSET_EXISTS": 22, "INSTRUMENT_EXISTS": 23, "BAD_LISTING": 24,
     "PRICE_BAND": 25, "NO_REFERENCE_PRICE": 26, "ORDER_POOL_FULL": 27, "BOOK_FULL": 28, "HOLD_TABLE_FULL": 29,
     "TIMER_TABLE_FULL": 30, "HOLD_EXISTS": 31, "DUPLICATE_CLIENT_ID": 32, "OFF_TICK": 48, "OFF_LOT": 49, "BUSY": 50,
-    "JOURNAL_SPACE": 51, "OVERLOADED": 55,
+    "JOURNAL_SPACE": 51, "OVERLOADED": 55, "DIVERGED": 56,
     "ENGINE_DOWN": 52, "MALFORMED": 53, "NOT_PERMITTED": 54, "BY_USER": 80, "BY_STP": 81, "BY_IOC": 82,
     "BY_NO_LIQUIDITY": 83, "BY_CANCEL_ALL": 84, "BY_LIQUIDATION": 85, "BY_ADL": 86, "BY_REDUCE_ONLY": 87,
 }  # fmt: skip
@@ -98,10 +98,15 @@ def test_fixed_sources_and_gateways_fit_the_table():
 
 def test_words_of_the_board_have_one_meaning_each():
     numbers = numbers_of(board)
+    problems = {
+        name for name, value in numbers.items() if name.startswith("SNAPSHOT_") and value in board.SNAPSHOT_PROBLEM_TEXT
+    }
     words = {
         name: value
         for name, value in numbers.items()
-        if not name.startswith(("LINE", "ENGINE_", "DATABASE_", "FIRST_", "MATCHERS_")) or name == "ENGINE_STATE"
+        if name not in {"DIVERGED_ALARM", "DIVERGED_STOP", *problems}
+        and not name.startswith(("LINE", "ENGINE_", "DATABASE_", "FIRST_", "MATCHERS_"))
+        or name == "ENGINE_STATE"
     }
     assert len(words) == len(set(words.values()))
     assert max(words.values()) < board.FIRST_PROCESS_LINE * board.LINE_WORDS
