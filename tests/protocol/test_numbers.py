@@ -104,8 +104,10 @@ def test_words_of_the_board_have_one_meaning_each():
     words = {
         name: value
         for name, value in numbers.items()
-        if (name not in {"DIVERGED_ALARM", "DIVERGED_STOP", *problems}
-        and not name.startswith(("LINE", "ENGINE_", "DATABASE_", "FIRST_", "MATCHERS_")))
+        if (
+            name not in {"DIVERGED_ALARM", "DIVERGED_STOP", *problems}
+            and not name.startswith(("LINE", "ENGINE_", "DATABASE_", "FIRST_", "MATCHERS_"))
+        )
         or name == "ENGINE_STATE"
     }
     assert len(words) == len(set(words.values()))
