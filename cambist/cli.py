@@ -63,10 +63,25 @@ COMMANDS: Final = {
             "cambist audit export --account alice --from 2026-11-01 --to 2026-12-01 alice-november",
         ),
     ),
+    "reconcile": _Command(
+        "cambist.commands.reconcile",
+        "compare risk's balances, the database's balances and the sum of its postings",
+        ("cambist reconcile", "cambist reconcile --home /srv/exchange --json"),
+    ),
     "snapshot": _Command(
         "cambist.commands.snapshot",
         "list, take and verify snapshots of the whole state",
         ("cambist snapshot ls", "cambist snapshot take", "cambist snapshot verify --json"),
+    ),
+    "history": _Command(
+        "cambist.commands.history",
+        "orders, trades and statements, as PostgreSQL has them",
+        (
+            "cambist history orders --account alice --state LIVE",
+            "cambist history trades --instrument BTCUSDT --limit 5",
+            "cambist history statement --account alice --asset USDT --from 2026-11-01T00:00:00",
+            'psql "$(cambist history dsn)"',
+        ),
     ),
     "replay": _Command(
         "cambist.commands.replay",
@@ -86,6 +101,11 @@ COMMANDS: Final = {
             "cambist restore /backups/monday.tar.zst --home /srv/again --until 2026-11-22T10:15:30Z",
             "cambist restore /backups/monday --check",
         ),
+    ),
+    "upgrade": _Command(
+        "cambist.commands.upgrade",
+        "end a stopped home's journal for a newer version, or take over what an older one ended",
+        ("cambist upgrade --home /srv/exchange",),
     ),
     "inspect": _Command(
         "cambist.commands.inspect",

@@ -173,8 +173,23 @@ class VerifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     json: bool = False
 
 
+class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[archive]``: when old journal segments are compressed, and where they go."""
+
+    after_segments: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 4
+    """So many closed segments stay as they are, beside those that are needed still; -1: none is ever compressed."""
+    folder: str = ""
+    """Where compressed segments lie; empty: in the journal."""
+
+
 class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[backup]``: options of ``cambist backup`` and ``cambist restore``."""
+
+    json: bool = False
+
+
+class UpgradeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[upgrade]``: options of ``cambist upgrade``."""
 
     json: bool = False
 
@@ -260,7 +275,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     down: DownSection = DownSection()
     status: StatusSection = StatusSection()
     verify: VerifySection = VerifySection()
+    archive: ArchiveSection = ArchiveSection()
     backup: BackupSection = BackupSection()
+    upgrade: UpgradeSection = UpgradeSection()
     inspect: InspectSection = InspectSection()
     journal: JournalSection = JournalSection()
     replay: ReplaySection = ReplaySection()

@@ -69,6 +69,8 @@ def table(home: Home, config: Config) -> Table:
             "bytes_per_s": str(snapshots.bytes_per_s),
             "map_bytes": str(snapshots.map_bytes),
             "on_divergence": config.replica.on_divergence,
+            "archive_after": str(config.archive.after_segments),
+            "archive_folder": config.archive.folder,
         }
         others.append(Process("replica", "persistence.replica", FOLLOWER, board.LINE_REPLICA, 0, options))
     if config.postgres.enabled:

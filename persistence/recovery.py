@@ -23,6 +23,7 @@ from matcher.rebuild import take_over_books
 from persistence.beside import begin_segment, gathered, read_beside
 from persistence.fused import EngineFault, FusedEngine, risk_spec
 from persistence.journal.errors import JournalError
+from persistence.journal.origin import check_executable
 from persistence.journal.process import save_position
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import ScanResult, scan, start_new_segment_after_recovery
@@ -201,6 +202,7 @@ def rebuild(
         sound.close()
     clock.stage("load")
     began_seq = base.engine.last_seq
+    check_executable(journal, began_seq + 1, found.last_seq)
     segment = memory.begin_segment(
         partial(start_new_segment_after_recovery, journal, found, context.epoch, utc_ns, context.engine.segment_bytes)
     )

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from persistence.archive import Archiver, Rule
 from persistence.audit.trail import AuditTrail, open_trail
 from persistence.checkpoints import CHECKPOINTS_FILE, Publishers, attach_publishers, differing, keep, publishers_of
 from persistence.fused import FusedEngine
@@ -209,9 +210,18 @@ def main(context: Context) -> int:
     audit = partial(open_trail, Path(context.home))
     settings = msgspec.convert(context.options, Settings, strict=False)
     keeper = Keeper(Path(context.home), settings, board, ForkWriter())
+    archiver = Archiver(
+        Path(context.home), Rule(int(context.options["archive_after"]), context.options["archive_folder"])
+    )
     stops = context.options["on_divergence"] == "stop"
     replica = Replica(context, partial(attach_publishers, context), board, keeper=keeper, audit=audit, stops=stops)
     store_release(board, ready_word(context.line), os.getpid())
-    run_loop(board, context.line, ADAPTIVE, replica.step, b.STOP)
+
+    def step() -> int:
+        archiver.step()
+        return replica.step()
+
+    run_loop(board, context.line, ADAPTIVE, step, b.STOP)
     keeper.close()
+    archiver.close()
     return 0

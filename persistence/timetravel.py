@@ -19,6 +19,7 @@ from persistence.commands import SIDES, TIFS
 from persistence.durable import durable_seq
 from persistence.fused import FusedEngine
 from persistence.history import open_past
+from persistence.journal.origin import check_executable
 from persistence.journal.reader import JournalReader
 from persistence.journal.segments import lineage
 from persistence.journal.store import DirectoryStore
@@ -112,6 +113,7 @@ class Past:
     def engine_at(self, place: Place) -> FusedEngine:
         """The engine as it was at a place."""
         engine = open_past(self._home, Engine(limits=load_limits(self._home)), place.seq + 1)
+        check_executable(DirectoryStore(self._journal), engine.last_seq + 1, place.seq)
         for slots in self.slots(engine.last_seq + 1, place.seq):
             engine.feed(slots)
         return engine
@@ -239,6 +241,7 @@ class Past:
         """Everything that concerned an order or a withdrawal hold up to a place: commands, outcomes, and what became of it."""
         named, born = self._commands_naming(order_id, place)
         engine = open_past(self._home, Engine(limits=load_limits(self._home)), born)
+        check_executable(DirectoryStore(self._journal), engine.last_seq + 1, place.seq)
         life = OrderLife(order_id, Listings(engine.risk))
         last_named = named[-1]
         for slots in self.slots(engine.last_seq + 1, place.seq):

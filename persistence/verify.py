@@ -14,11 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from persistence.checkpoints import CHECKPOINTS_FILE, differing, kept, publishers_of
 from persistence.durable import running_durable_seq
 from persistence.fused import EngineFault, FusedEngine
+from persistence.history import open_past
 from persistence.journal.errors import JournalError
+from persistence.journal.origin import check_executable, executable_from, stretches
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import scan
+from persistence.journal.store import DirectoryStore
 from persistence.recovery import load_limits
 from protocol.instance import Engine
+from protocol.versions import executable
 
 
 def run(home: Path, *, as_json: bool = False) -> int:
@@ -49,14 +53,19 @@ def verify(home: Path, *, progress: bool = False) -> dict[str, Any]:
     live_seq = running_durable_seq(home)
     last_seq = live_seq if live_seq is not None else scan(journal).last_seq
     checkpoints = kept(home / CHECKPOINTS_FILE)
-    engine = FusedEngine(Engine(limits=load_limits(home)))
+    store = DirectoryStore(journal)
+    older = [one for one in stretches(store) if not executable(one.written)]
+    config = Engine(limits=load_limits(home))
+    engine = open_past(home, config, min(executable_from(store), last_seq + 1)) if older else FusedEngine(config)
+    began_seq = engine.last_seq
+    check_executable(store, began_seq + 1, last_seq)
     published = publishers_of(engine)
     problems: list[str] = []
     compared: set[int] = set()
     started = time.perf_counter()
     with _progress(progress) as bar:
         task = bar.add_task("replaying", total=last_seq)
-        for slots in JournalReader(journal, to_seq=last_seq) if last_seq else ():
+        for slots in JournalReader(journal, began_seq + 1, last_seq) if last_seq > began_seq else ():
             engine.feed(slots)
             bar.update(task, completed=engine.settled_seq)
             seq = published.newest()
@@ -76,6 +85,8 @@ def verify(home: Path, *, progress: bool = False) -> dict[str, Any]:
         "ok": not problems,
         "problems": problems,
         "last_seq": last_seq,
+        "from_seq": began_seq + 1,
+        "older": [{"first_seq": one.first_seq, "last_seq": one.last_seq, "needs": str(one.written)} for one in older],
         "checkpoints": len(compared),
         "conserved": not broken,
         "hashes": {name: str(h) for name, h in engine.hashes().items()},
@@ -98,7 +109,9 @@ def _progress(shown: bool) -> Progress:
 def _show(result: dict[str, Any]) -> None:
     if "last_seq" not in result:
         return
-    print(f"commands rebuilt     {result['last_seq']}")
+    print(f"commands rebuilt     {result['last_seq'] - result['from_seq'] + 1}")
+    for one in result["older"]:
+        print(f"not rebuilt          seq {one['first_seq']} to {one['last_seq']}: needs {one['needs']}")
     print(f"checkpoints compared {result['checkpoints']}")
     print(f"money conserved      {'yes' if result['conserved'] else 'NO'}")
     print(f"state hash           {result['state_hash']}")

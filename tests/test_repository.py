@@ -20,7 +20,7 @@ from protocol import reasons
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED_FILES = (
     *("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "THIRD_PARTY.md"),
-    *("docs/operations.md", "docs/control.md", "docs/risk.md", "docs/rings.md"),
+    *("docs/operations.md", "docs/control.md", "docs/risk.md", "docs/rings.md", "docs/postgres.md"),
     *("Makefile", "constraints.txt", "pyproject.toml", ".ci/run"),
 )
 REQUIRED_TARGETS = ("help", "run", "test", "test-long", "check", "bench", "clean", "venv")
@@ -149,7 +149,7 @@ def test_commands_in_the_documents_are_those_of_the_program() -> None:
 
 def test_keys_of_the_configuration_are_in_the_operators_page() -> None:
     page = (ROOT / "docs/operations.md").read_text()
-    sections = {"engine", "tables", "rings", "control", "replica", "snapshots", "demo", "limits"}
+    sections = {"engine", "tables", "rings", "control", "replica", "snapshots", "postgres", "archive", "demo", "limits"}
     keys = {f"{section}.{key}" for section in sections for key in getattr(Config(), section).__struct_fields__}
     assert set() == {key for key in keys if not re.search(rf"`({key}|{key.split('.')[1]})`", page)}
 

@@ -25,6 +25,7 @@ from cambist.benches import (
     output,
     overload,
     pipeline,
+    postgres,
     primitives,
     recovery,
     snapshot,
@@ -46,6 +47,7 @@ BENCHES: Final[dict[str, Callable[[Task], list[Row]]]] = {
     "journal": primitives.journal,
     "recovery": recovery.run,
     "snapshot": snapshot.run,
+    "postgres": postgres.run,
     "compile": compiling.run,
 }
 """By name, in the order in which ``all`` runs them."""

@@ -58,6 +58,16 @@ class Sizes(NamedTuple):
     """Commands of the tail that recovery replays; --flow names a longer one …"""
     recovery_orders: int = 1_000_000
     """… and orders, and accounts, of the snapshot that it loads."""
+    postgres_rates: tuple[int, ...] = (1_000, 2_000, 4_000, 6_000, 8_000, 12_000, 16_000, 24_000, 32_000)
+    """Orders a second that the database has to follow, up to the first that it does not …"""
+    postgres_s: float = 5.0
+    """… each for so long."""
+    postgres_flood: int = 150_000
+    """Commands that come all at once."""
+    postgres_orders: int = 10_000_000
+    """Orders of the tables from which pages of history are read …"""
+    postgres_pages: int = 200
+    """… so many a run."""
     compile_modules: tuple[str, ...] = ()
     """Modules whose kernels are compiled anew; empty: those of ``cambist up --demo``."""
     demo: bool = True

@@ -48,6 +48,20 @@ def open_at(home: Path, from_seq: int, to_seq: int) -> tuple[FusedEngine, Iterat
     return engine, iter(())
 
 
+def engine_at(home: Path, seq: int) -> FusedEngine:
+    """An engine that has settled everything up to command slot ``seq``, the end of a group. Raises JournalError, EngineFault."""
+    engine = open_past(home, Engine(limits=load_limits(home)), seq + 1)
+    go_to(engine, home, seq)
+    return engine
+
+
+def go_to(engine: FusedEngine, home: Path, seq: int) -> None:
+    """Let an engine go on up to command slot ``seq``."""
+    if engine.last_seq < seq:
+        for slots in JournalReader(home / JOURNAL, from_seq=engine.last_seq + 1, to_seq=seq):
+            engine.feed(slots)
+
+
 def _behind(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     yield first
     yield from rest

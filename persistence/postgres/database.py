@@ -14,7 +14,11 @@ CONNECT_TIMEOUT_S: Final = 5.0
 _PASSWORD: Final = re.compile(r"(://[^:/?#@]*):[^@/?#]*@")
 _PASSWORD_OPTION: Final = re.compile(r"(password=)[^&\s]*", re.IGNORECASE)
 
-UNREACHABLE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+UNREACHABLE: Final = (
+    *(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError),
+    # A connection that broke in the middle of a COPY is in no state that its library knows.
+    asyncpg.InternalClientError,
+)
 """What a server that is away, restarting, full or slow makes of a call; ``asyncpg`` has its own names for some."""
 
 

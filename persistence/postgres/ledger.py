@@ -97,7 +97,7 @@ class Ledger:
             rows[name][: len(live)] = live[theirs]
         rows["state"][: len(live)] = e.ORDER_STATE_LIVE
         self._meta[m.ROWS_HIGH] = len(live)
-        m.enter_ids(self._state)
+        self._meta[m.UNINDEXED] = len(live)
 
     def apply(self, outcomes: np.ndarray) -> Movements:
         """Take the outcomes of whole commands, in order. Raises LedgerFault."""

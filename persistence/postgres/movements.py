@@ -12,40 +12,25 @@ from typing import Final
 
 import numpy as np
 
+from persistence.postgres.terms import (
+    ADJUST,
+    AMEND,
+    DEPOSIT,
+    EXTERNAL,
+    FEE,
+    FEES,
+    FREE,
+    HOLD,
+    LOCKED,
+    RELEASE,
+    TRADE,
+    WITHDRAW_HOLD,
+    WITHDRAW_RELEASE,
+    WITHDRAW_SETTLE,
+)
 from protocol import enums as e
 from protocol.jit import entry, inner
 from ringbuf.idtable import add_id, find_id, remove_id
-
-FREE: Final = 1
-LOCKED: Final = 2
-FEE: Final = 3
-EXTERNAL: Final = 4
-BUCKETS: Final = {FREE: "free", LOCKED: "locked", FEE: "FEE", EXTERNAL: "EXTERNAL"}
-"""Where a posting stands. FEE and EXTERNAL are system accounts of the asset and have account 0; EXTERNAL is minus the net deposits."""
-
-HOLD: Final = 1
-TRADE: Final = 2
-FEES: Final = 3
-RELEASE: Final = 4
-AMEND: Final = 5
-DEPOSIT: Final = 6
-WITHDRAW_HOLD: Final = 7
-WITHDRAW_SETTLE: Final = 8
-WITHDRAW_RELEASE: Final = 9
-ADJUST: Final = 10
-MOVEMENTS: Final = {
-    HOLD: "hold",
-    TRADE: "trade",
-    FEES: "fee",
-    RELEASE: "release",
-    AMEND: "amend",
-    DEPOSIT: "deposit",
-    WITHDRAW_HOLD: "withdraw_hold",
-    WITHDRAW_SETTLE: "withdraw_settle",
-    WITHDRAW_RELEASE: "withdraw_release",
-    ADJUST: "adjust",
-}
-"""Why money moved."""
 
 POSTING_DTYPE: Final = np.dtype(
     [
@@ -129,6 +114,7 @@ LINE: Final = 9  # of the posting made last
 LINE_SEQ: Final = 10
 LINE_IDX: Final = 11
 ASSETS: Final = 12  # rows of the table of assets
+UNINDEXED: Final = 13  # order rows that were there at the start and are not in the index yet
 META_WORDS: Final = 16
 
 
@@ -393,8 +379,11 @@ def _end_taker(state, out):
 
 @inner
 def _forget_ended(state):
-    """Give back the rows of orders that ended in the batch before."""
+    """Give back the rows of orders that ended in the batch before; before the first, index those that are there."""
     meta = state.meta
+    for unindexed in range(meta[UNINDEXED]):
+        add_id(state.index, meta[INDEX_SHIFT], state.orders[unindexed]["order_id"], unindexed + 1)
+    meta[UNINDEXED] = 0
     for k in range(meta[CHANGED]):
         row = np.int64(state.changed[k])
         o = state.orders[row]
@@ -478,10 +467,3 @@ def apply(state):
                 return i
         i += 1
     return -1
-
-
-@entry
-def enter_ids(state):
-    """Index the rows that are there at the start."""
-    for row in range(state.meta[ROWS_HIGH]):
-        add_id(state.index, state.meta[INDEX_SHIFT], state.orders[row]["order_id"], row + 1)

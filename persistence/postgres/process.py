@@ -29,7 +29,7 @@ STATUS_FILE: Final = "postgres.json"
 """In the home's run folder: where the database is, and why it is not written to."""
 
 _DRAIN_TIMEOUT_S: Final = 3.0
-_PATIENCE_S: Final = 15.0
+_PATIENCE_S: Final = 30.0
 """So long the exchange's start waits for a database that is being made."""
 _BEAT_S: Final = 0.2
 
@@ -44,11 +44,13 @@ class Told(msgspec.Struct, frozen=True):
 class BoardStatus:
     """Says on the board, in the log and in STATUS_FILE how the writer stands."""
 
-    def __init__(self, board: np.ndarray, line: int, home: Path, dsn: str) -> None:
+    def __init__(self, board: np.ndarray, line: int, home: Path, dsn: str, *, embedded: bool) -> None:
         self._board = board
         self._line = line
         self._file = home / "run" / STATUS_FILE
         self._dsn = dsn
+        # An embedded server starts beside the writer, and is away at first.
+        self._decided = {b.DATABASE_UP, b.DATABASE_REFUSED} | (set() if embedded else {b.DATABASE_FAILED})
         self._state = -1
         self._why = ""
         self._rows = 0
@@ -68,7 +70,7 @@ class BoardStatus:
                 print(why, file=sys.stderr)
         self._state, self._why = state, why
         store_release(self._board, b.POSTGRES_STATE, state)
-        if state != b.DATABASE_STARTING:
+        if state in self._decided:
             self.ready()
 
     def ready(self) -> None:
@@ -94,7 +96,7 @@ def main(context: Context) -> int:
     claim_line(board, context.line)
     os.nice(NICE)
     home, configured = Path(context.home), context.options.get("dsn", "")
-    status = BoardStatus(board, context.line, home, dsn_of(home, configured))
+    status = BoardStatus(board, context.line, home, dsn_of(home, configured), embedded=not configured)
     writer = Writer(
         home,
         context.engine,

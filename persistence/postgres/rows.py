@@ -10,13 +10,11 @@ from persistence.fused import FusedEngine
 from persistence.postgres.klines import Kline, klines_of
 from persistence.postgres.ledger import Ledger
 from persistence.postgres.schema import DAY_NS, month_of
+from persistence.postgres.terms import MAKER, ORDER_STATE_REJECTED, TAKER
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.records import EXT_IDS_SLOT
-
-ORDER_STATE_REJECTED: Final = 5
-"""Beside the engine's ORDER_STATE_*: it never was in a book."""
 
 NEW_ORDER_DTYPE: Final = np.dtype(
     [
@@ -86,9 +84,6 @@ ORDER_EVENT_DTYPE: Final = np.dtype(
 BALANCE_DTYPE: Final = np.dtype(
     [("account", "<i4"), ("asset", "<i4"), ("free_units", "<i8"), ("locked_units", "<i8"), ("updated_seq", "<i8")]
 )
-
-MAKER: Final = 1
-TAKER: Final = 2
 
 _ORDER_KINDS: Final = np.zeros(256, dtype=bool)
 _ORDER_KINDS[

@@ -26,7 +26,7 @@ _TICK_S: Final = 0.1
 _TICK_STARTING_S: Final = 0.01
 _BACK_OFF_FIRST_S: Final = 0.2
 _BACK_OFF_MAX_S: Final = 10.0
-_START_TIMEOUT_S: Final = 20.0
+_START_TIMEOUT_S: Final = 30.0
 """From then on the exchange does not wait for it; a long replay of its log goes on."""
 _WRITER_TIMEOUT_S: Final = 4.0
 """How long the last rows are waited for at the end."""

@@ -30,7 +30,7 @@ from persistence.snapshots.errors import SnapshotError, problem_of
 from persistence.snapshots.state import Arrays
 from protocol import board
 from protocol.instance import Limits
-from protocol.records import COMMAND_SCHEMA
+from protocol.versions import LAYOUTS, Written
 
 FORMAT: Final = 1
 MANIFEST_KEY: Final = b"\xff\xff manifest"
@@ -69,6 +69,13 @@ class Manifest(msgspec.Struct, frozen=True):
     hashes: dict[str, int]
     """By named structure; see ``persistence.fused.hashes_of``."""
     arrays: tuple[ArrayInfo, ...]
+    rules: int = 1
+    release: str = "0.1.0"
+
+    @property
+    def written(self) -> Written:
+        """By what it was written."""
+        return Written(self.rules, self.schema, self.release)
 
 
 def describe(dtype: np.dtype) -> Any:
@@ -364,8 +371,6 @@ def _read_manifest(path: Path, environment: Any) -> Manifest:
             manifest = msgspec.json.decode(transaction.get(MANIFEST_KEY) or b"", type=Manifest)
     except (lmdb.Error, msgspec.MsgspecError) as error:
         raise SnapshotError(f"{path}: its manifest cannot be read: {error}") from error
-    if manifest.schema != COMMAND_SCHEMA:
-        raise SnapshotError(
-            f"{path}: written with command schema {manifest.schema:#x}, this version has {COMMAND_SCHEMA:#x}"
-        )
+    if manifest.schema not in LAYOUTS:
+        raise SnapshotError(f"{path}: written by {manifest.written}; start that version, or a newer one")
     return manifest

@@ -14,17 +14,22 @@ from persistence.snapshots.file import Snapshot
 from persistence.snapshots.state import OUTCOMES, RISK, SEQUENCER, Arrays, State, matcher_part, place_outcomes
 from protocol.instance import Engine, Limits
 from protocol.records import OUTCOME_DTYPE
+from protocol.versions import executable
 from ringbuf.arena import private_arena
 from risk import state as s
 
 
-def restore(snapshot: Snapshot, config: Engine, state: State) -> FusedEngine:
+def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool = False) -> FusedEngine:
     """Fill ``state``, whose arrays are all zero (not reset: a snapshot leaves out what is zero), and give the engine over it.
 
     The snapshot may have been written with another number of shards. What was loaded is hashed by structure and compared with what the
-    writer had; SnapshotError where anything differs, and ``state`` is then of no use.
+    writer had; SnapshotError where anything differs, and ``state`` is then of no use. With ``convert`` the snapshot may also be of other
+    rules or another schema: fields go by their names, and in place of the hashes, which another version may take over other things, the
+    conservation of money is checked.
     """
     manifest = snapshot.manifest
+    if not executable(manifest.written) and not convert:
+        raise SnapshotError(f"{snapshot.path}: written by {manifest.written}; `cambist upgrade` converts it")
     if manifest.limits != config.limits:
         raise SnapshotError(
             f"{snapshot.path}: made with other [tables] than this home has: {_different(manifest.limits, config.limits)}"
@@ -44,6 +49,10 @@ def restore(snapshot: Snapshot, config: Engine, state: State) -> FusedEngine:
         )
     engine = FusedEngine(config, state.risk, state.shards, last_seq=manifest.seq)
     place_outcomes(engine, _outcomes(snapshot))
+    if not executable(manifest.written):
+        if engine.unbalanced_asset():
+            raise SnapshotError(f"{snapshot.path}: converted, asset {abs(engine.unbalanced_asset())} is not balanced")
+        return engine
     found = engine.hashes()
     different = [name for name, value in found.items() if manifest.hashes.get(name) != value]
     if different:

@@ -24,7 +24,7 @@ from persistence.snapshots.file import FORMAT, MAP_BYTES, Manifest, Pace, write_
 from persistence.snapshots.folder import SnapshotFolder
 from persistence.snapshots.state import Arrays, parts_of
 from protocol import board as b
-from protocol.records import COMMAND_SCHEMA
+from protocol.versions import this_program
 from sequencer import core as sequencer
 
 PROCESS_NAME = "cb:snapshot"
@@ -48,9 +48,10 @@ def manifest_of(
 
     ``lanes`` are the sequencer's arrays, ``epoch`` that of the batch with the last command, ``created_ts_ns`` UTC.
     """
+    written = this_program()
     manifest = Manifest(
         format=FORMAT,
-        schema=COMMAND_SCHEMA,
+        schema=written.schema,
         journal_id=journal_id,
         epoch=epoch,
         seq=engine.last_seq,
@@ -60,6 +61,8 @@ def manifest_of(
         limits=engine.engine.limits,
         hashes=engine.hashes(),
         arrays=(),
+        rules=written.rules,
+        release=written.release,
     )
     return manifest, parts_of(engine, lanes)
 

@@ -41,6 +41,11 @@ SMOKE = rows.Sizes(
     overload_s=1.5,
     recovery_messages=MESSAGES,
     recovery_orders=300,
+    postgres_rates=(1_000,),
+    postgres_s=0.5,
+    postgres_flood=2_000,
+    postgres_orders=20_000,
+    postgres_pages=5,
     compile_modules=("cambist.replay.convert",),
     demo=False,
 )
@@ -246,6 +251,19 @@ def test_overload_refuses_orders_and_no_cancel(tmp_path: Path) -> None:
     assert over["cancels"] == over["orders_accepted"] > 0
     assert over["orders_refused"] > over["orders_accepted"]
     assert 40 * half["offered_per_s"] < over["offered_per_s"]
+
+
+def test_postgres_follows_catches_up_and_gives_pages_by_index(
+    flow: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = results_of("postgres", flow, tmp_path)
+    assert ["follow", "flood", "copy"] == list(found)[:3]
+    assert 1 < found["follow"]["rows_per_order"] < 50
+    assert found["flood"]["limit"]["value"] > 0
+    pages = {case: one for case, one in found.items() if case.startswith("history_")}
+    assert {20_000} == {one["orders"] for one in pages.values()}
+    assert len(pages) == 8
+    assert "Index" in capfd.readouterr().err
 
 
 def test_ring_and_journal_have_the_form_of_the_others(tmp_path: Path) -> None:

@@ -112,4 +112,4 @@ def test_up_in_a_held_home_is_status_1_and_names_the_holder(home: Home, capsys: 
 
     with HomeLock(home):
         assert cli.main(["up", "--home", str(home.path)]) == 1
-    assert f"process {os.getpid()} runs the exchange of this home" in capsys.readouterr().err
+    assert f"process {os.getpid()} (" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def test_status_says_how_far_the_table_of_client_order_ids_reaches(ids: tuple[fl
 
 
 def test_second_up_is_refused_and_names_the_holder(exchange: Home) -> None:
-    with pytest.raises(LaunchError, match=f"process {table(exchange)['pid']} runs the exchange of this home"):
+    with pytest.raises(LaunchError, match=f"process {table(exchange)['pid']} \\(`.*holds this home"):
         launch(fake_command(exchange), exchange.log / "second.log", Heard(), detach=False)
     assert settled(exchange, table(exchange)["epoch"], {})
 

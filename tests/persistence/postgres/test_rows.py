@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from persistence.fused import FusedEngine
-from persistence.postgres import movements as m
+from persistence.postgres import movements
+from persistence.postgres import terms as m
 from persistence.postgres.klines import INTERVALS_S, NS, Kline, klines_of
 from persistence.postgres.ledger import Ledger, LedgerFault
 from persistence.postgres.rows import batch_of
@@ -131,7 +132,7 @@ def test_client_order_ids_stand_with_their_orders_refused_ones_too(market: Histo
 
 def test_klines_are_those_of_an_obvious_oracle_however_trades_are_cut() -> None:
     rng = np.random.default_rng(5)
-    trades = np.zeros(4000, dtype=m.TRADE_DTYPE)
+    trades = np.zeros(4000, dtype=movements.TRADE_DTYPE)
     trades["seq"] = np.sort(rng.integers(1, 2500, len(trades)))
     trades["ts_ns"] = np.sort(rng.integers(0, 3 * 86_400 * NS, len(trades))) + 1_700_000_000 * NS
     trades["instrument"] = rng.integers(1, 4, len(trades))

@@ -23,7 +23,8 @@ from tests.persistence.postgres.conftest import Postgres
 from tests.persistence.postgres.cutting import Wire
 from tests.persistence.postgres.histories import Followed, History, contents, difference, history
 
-TIMEOUT_S = 60
+TIMEOUT_S = 300
+"""Kernels may have to be compiled first."""
 
 
 class Heard:

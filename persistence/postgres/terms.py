@@ -1,0 +1,43 @@
+"""Numbers that the tables hold beside the engine's own, and their names. They are never renumbered."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FREE: Final = 1
+LOCKED: Final = 2
+FEE: Final = 3
+EXTERNAL: Final = 4
+BUCKETS: Final = {FREE: "free", LOCKED: "locked", FEE: "FEE", EXTERNAL: "EXTERNAL"}
+"""Where a posting stands. FEE and EXTERNAL are system accounts of the asset and have account 0; EXTERNAL is minus the net deposits."""
+
+HOLD: Final = 1
+TRADE: Final = 2
+FEES: Final = 3
+RELEASE: Final = 4
+AMEND: Final = 5
+DEPOSIT: Final = 6
+WITHDRAW_HOLD: Final = 7
+WITHDRAW_SETTLE: Final = 8
+WITHDRAW_RELEASE: Final = 9
+ADJUST: Final = 10
+MOVEMENTS: Final = {
+    HOLD: "hold",
+    TRADE: "trade",
+    FEES: "fee",
+    RELEASE: "release",
+    AMEND: "amend",
+    DEPOSIT: "deposit",
+    WITHDRAW_HOLD: "withdraw_hold",
+    WITHDRAW_SETTLE: "withdraw_settle",
+    WITHDRAW_RELEASE: "withdraw_release",
+    ADJUST: "adjust",
+}
+"""Why money moved."""
+
+ORDER_STATE_REJECTED: Final = 5
+"""Beside the engine's ORDER_STATE_*: it never was in a book."""
+
+MAKER: Final = 1
+TAKER: Final = 2
+"""Liquidity of a side of a trade."""
