@@ -52,8 +52,8 @@ class Replica:
     attach : gives where the live engine of an epoch publishes; RingError where that epoch is over
     board : the instance's board
     journal : the store, where it is not the context's directory
-    audit : opens the audit trail that follows this engine; None: none is kept
     keeper : has snapshots written; None = there are none
+    audit : opens the audit trail that follows this engine; None: none is kept
     stops : a difference also makes gateways acknowledge nothing any more
     """
 
@@ -65,6 +65,7 @@ class Replica:
         journal: JournalStore | None = None,
         audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         keeper: Keeper | None = None,
+        audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         *,
         stops: bool = False,
     ) -> None:

@@ -18,7 +18,7 @@ from persistence.journal.recovery import scan, start_new_segment_after_recovery
 from persistence.journal.store import DirectoryStore
 from persistence.journal.writer import JournalWriter
 from persistence.recovery import journal_id, load_limits, sound_snapshots
-from persistence.snapshots import SnapshotError, SnapshotFolder, private_state, restore
+from persistence.snapshots import SnapshotError, SnapshotFolder, restore, zero_state
 from persistence.snapshots.check import take
 from persistence.snapshots.writer import Settings, keep_snapshot
 from protocol import enums as e
@@ -98,7 +98,7 @@ def _convert(home: Path, seq: int, settings: Settings, shards: int) -> int:
             manifest = snapshot.manifest
             if manifest.seq != seq:
                 break
-            state = private_state(config)
+            state = zero_state(config)
             engine = restore(snapshot, config, state, convert=True)
         settings = msgspec.structs.replace(settings, bytes_per_s=0)
         keep_snapshot(home, settings, engine, state.sequencer, manifest.journal_id, manifest.epoch, time.time_ns())

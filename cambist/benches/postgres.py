@@ -175,8 +175,9 @@ def _flood(task: Task, plan: Any) -> list[Row]:
     task.progress(f"postgres flood: {len(slots):,} commands without and with a database")
     seconds = {}
     hashes = {}
-    for database in (False, True):
-        with _exchange(task, plan, f"flood-{database}".lower(), database=database) as (launched, client):
+    # The first one finds memory and files cold; the second one of its kind counts.
+    for name, database in (("warm-up", False), ("bare", False), ("followed", True)):
+        with _exchange(task, plan, name, database=database) as (launched, client):
             client.send(plan.setup)
             lag = _Lag(client.board)
             if database:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cambist import __version__
 from cambist.commands import Call, FailedError, UsageError
+from cambist.home import HomeLock
 
 _ACTIONS: Final = ("head", "verify", "ls", "export", "rebuild")
 
@@ -114,7 +115,7 @@ def _verify(call: Call) -> int:
         _print_json(answer)
     else:
         print(f"records in the chain {answer['records']}, in {answer['files']} files")
-        print(f"commands replayed    {answer['last_seq']}")
+        print(f"commands replayed    {answer['first_seq']} to {answer['last_seq']}")
         if answer["pending"]:
             print(f"not yet in the chain {answer['pending']}")
         if answer["head_given"]:
@@ -136,7 +137,8 @@ def _rebuild(call: Call) -> int:
     from persistence.audit.rebuild import rebuild
 
     aside = f"audit.replaced-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    answer = rebuild(call.home.path, aside)
+    with HomeLock(call.home):
+        answer = rebuild(call.home.path, aside)
     if call.arguments.json:
         _print_json(answer)
     else:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cambist.commands import Call, FailedError
-from cambist.home import is_held
+from cambist.home import HomeLock, is_held
 
 _START_TIMEOUT_S: Final = 30.0
 
@@ -74,18 +74,18 @@ def _server(call: Call) -> Iterator[None]:
     from persistence.postgres.cluster import Cluster, ClusterError
 
     cluster = Cluster(call.home.path)
-    (call.home.path / "run").mkdir(mode=0o700, exist_ok=True)
-    try:
-        process = cluster.start()
-    except ClusterError as error:
-        raise FailedError(str(error)) from None
-    try:
-        end_s = time.monotonic() + _START_TIMEOUT_S
-        while not cluster.is_ready(process.pid):
-            if process.poll() is not None or time.monotonic() > end_s:
-                raise FailedError(f"the embedded database server in {cluster.data} does not start")
-            time.sleep(0.02)
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(_START_TIMEOUT_S)
+    with HomeLock(call.home):
+        try:
+            process = cluster.start()
+        except ClusterError as error:
+            raise FailedError(str(error)) from None
+        try:
+            end_s = time.monotonic() + _START_TIMEOUT_S
+            while not cluster.is_ready(process.pid):
+                if process.poll() is not None or time.monotonic() > end_s:
+                    raise FailedError(f"the embedded database server in {cluster.data} does not start")
+                time.sleep(0.02)
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(_START_TIMEOUT_S)

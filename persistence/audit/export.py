@@ -320,7 +320,7 @@ def head_before(home: Path, from_seq: int) -> Head:
                 break
             head = Head(entry.record["number"], entry.record["seq"], entry.hash)
         return head
-    for record in regenerated(home, from_seq - 1):
+    for record in regenerated(home, from_seq - 1, past.first_executable(home)):
         head, _ = chained(head, record)
     return head
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from persistence.fused import FusedEngine
 from persistence.history import open_past
+from persistence.journal.origin import check_executable, executable_from, stretches
 from persistence.journal.reader import JournalReader
 from persistence.journal.segments import lineage
 from persistence.journal.store import DirectoryStore
@@ -17,6 +18,7 @@ from persistence.recovery import load_limits
 from protocol.enums import FLAG_MORE
 from protocol.instance import Engine
 from protocol.records import OUTCOME_DTYPE
+from protocol.versions import executable
 
 JOURNAL: Final = "journal"
 
@@ -30,12 +32,19 @@ def journal_id_of(home: Path) -> bytes:
     return headers[-1].journal_id
 
 
+def first_executable(home: Path) -> int:
+    """First command slot from which on this version can execute the home's journal; 1 where it can execute all of it."""
+    store = DirectoryStore(home / JOURNAL)
+    return 1 if all(executable(one.written) for one in stretches(store)) else executable_from(store)
+
+
 def open_at(home: Path, from_seq: int, to_seq: int) -> tuple[FusedEngine, Iterator[np.ndarray]]:
     """An engine that has settled everything before the group of slot ``from_seq``, and the slots from there on.
 
     The slots come in batches of whole groups and end behind the group of ``to_seq``, or at the journal's end; they are not applied.
     """
     engine = open_past(home, Engine(limits=load_limits(home)), from_seq)
+    check_executable(DirectoryStore(home / JOURNAL), engine.last_seq + 1, to_seq)
     batches = iter(JournalReader(home / JOURNAL, from_seq=engine.last_seq + 1, to_seq=_group_end(home, to_seq)))
     for slots in batches:
         if int(slots["seq"][-1]) < from_seq:
@@ -58,6 +67,7 @@ def engine_at(home: Path, seq: int) -> FusedEngine:
 def go_to(engine: FusedEngine, home: Path, seq: int) -> None:
     """Let an engine go on up to command slot ``seq``."""
     if engine.last_seq < seq:
+        check_executable(DirectoryStore(home / JOURNAL), engine.last_seq + 1, seq)
         for slots in JournalReader(home / JOURNAL, from_seq=engine.last_seq + 1, to_seq=seq):
             engine.feed(slots)
 

@@ -275,7 +275,7 @@ def write_up_to(trail: AuditTrail, home: Path, last_seq: int) -> None:
     """Let the trail follow the journal up to ``last_seq`` with an engine of its own, where it has not come so far."""
     if trail.passed >= last_seq:
         return
-    engine, batches = past.open_at(home, trail.passed + 1, last_seq)
+    engine, batches = past.open_at(home, max(trail.passed + 1, past.first_executable(home)), last_seq)
     for slots in batches:
         trail.feed(engine, slots)
     trail.keep()

@@ -34,11 +34,11 @@ class Finding(NamedTuple):
     text: str
 
 
-def regenerated(home: Path, last_seq: int) -> Iterator[Record]:
-    """The records that the journal of a home gives, from its beginning up to command slot ``last_seq``."""
-    if last_seq == 0:
+def regenerated(home: Path, last_seq: int, first_seq: int = 1) -> Iterator[Record]:
+    """The records that the journal of a home gives from command slot ``first_seq`` up to ``last_seq``."""
+    if last_seq < first_seq:
         return
-    engine, batches = past.open_at(home, 1, last_seq)
+    engine, batches = past.open_at(home, first_seq, last_seq)
     for slots in batches:
         if len(audited_heads(slots)):
             yield from audit_records(slots, past.outcomes_of(engine, slots), engine.risk)
@@ -56,8 +56,9 @@ def verify(home: Path, head: str = "") -> dict[str, Any]:
     running = running_durable_seq(home) is not None
     last_seq = durable_seq(home)
     journal_id = past.journal_id_of(home)
-    check = _Comparison(read_position(home / FOLDER), empty_head(journal_id), head.lower())
-    expected = _Ahead(regenerated(home, last_seq))
+    first_seq = past.first_executable(home)
+    check = _Comparison(read_position(home / FOLDER), empty_head(journal_id), head.lower(), first_seq)
+    expected = _Ahead(regenerated(home, last_seq, first_seq))
     stored = _Ahead(check.entries(stored_lines(home, journal_id, running=running), last_seq if running else None))
     check.compare(expected, stored)
     if running and check.newer_seq > durable_seq(home):
@@ -69,6 +70,7 @@ def verify(home: Path, head: str = "") -> dict[str, Any]:
         "findings": [finding._asdict() for finding in check.findings],
         "differences": check.differences,
         "journal_id": journal_id.hex(),
+        "first_seq": first_seq,
         "last_seq": last_seq,
         "records": check.stored,
         "pending": check.pending,
@@ -105,8 +107,10 @@ class _Ahead:
 class _Comparison:
     """Walks both chains and collects what differs. Records are known by the seq of their commands."""
 
-    def __init__(self, position: Position, start: Head, given: str) -> None:
+    def __init__(self, position: Position, start: Head, given: str, first_seq: int) -> None:
         self.position = position
+        self.first_seq = first_seq
+        """Records of earlier commands, which another version executed, are proved by the chain alone."""
         self.head = start
         """Of the regenerated chain."""
         self.given = given
@@ -135,6 +139,13 @@ class _Comparison:
                 continue
             self.stored += 1
             self._given_stored |= self._is_given(entry.hash)
+            if entry.record["seq"] < self.first_seq:
+                self.head = Head(entry.record["number"], entry.record["seq"], entry.hash)
+                if self._is_given(entry.hash):
+                    self.given_at = self.head
+                if problem:
+                    self.find("broken", self.head.number, self.head.seq, f"{problem} ({place})")
+                continue
             if last_seq is not None and entry.record["seq"] > last_seq:
                 # Written since the journal was looked at.
                 self.newer_seq = max(self.newer_seq, entry.record["seq"])

@@ -56,6 +56,8 @@ _SETTINGS: Final = {
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
     "log_checkpoints": "off",
+    # After a kill the log is replayed at once, without a sync of every file one by one before.
+    "recovery_init_sync_method": "syncfs",
     # Fewer processes that wake up for nothing.
     "io_method": "sync",
     "max_parallel_workers": "2",

@@ -366,3 +366,25 @@ def test_trail_does_not_go_on_behind_damage(home: Path, market: Market, capsys: 
         for name, data in whole.items():
             (home / FOLDER / name).write_bytes(data)
     trail_of(home).close()
+
+
+def test_records_of_another_version_are_proved_by_the_chain_alone(
+    home: Path, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As though the first half had been written by other rules: a state of that place stands in for the converted snapshot."""
+    records = records_of(home)
+    half = int(market.groups[200]["seq"][0])
+    at = next(k for k, record in enumerate(records) if record["seq"] >= half)
+    engine = past.open_at(home, half, market.next_seq - 1)[0]
+    open_at = past.open_at
+    monkeypatch.setattr(past, "first_executable", lambda _home: half)
+    monkeypatch.setattr(
+        past, "open_at", lambda home, first, last: (engine, open_at(home, half, last)[1]) if first == half else None
+    )
+    found = verify(home, chain_bytes(home)["000000000001.log"].splitlines()[2][:64].decode())
+    assert (True, half, 2) == (found["ok"], found["first_seq"], found["head_given"]["number"])
+    engine = open_at(home, half, market.next_seq - 1)[0]
+    edit(
+        home, at - 1, lambda lines, place: [*lines[:place], lines[place].replace(b"test", b"tost"), *lines[place + 1 :]]
+    )
+    assert ("broken", at - 1) in kinds(home)

@@ -18,7 +18,7 @@ import pytest
 from persistence.postgres.cluster import Cluster
 from persistence.postgres.schema import migrate
 
-_READY_S = 30.0
+_READY_S = 120.0
 
 
 class Postgres:
