@@ -65,7 +65,6 @@ class Replica:
         journal: JournalStore | None = None,
         audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         keeper: Keeper | None = None,
-        audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
         *,
         stops: bool = False,
     ) -> None:
