@@ -63,8 +63,8 @@ class Replica:
         attach: Callable[[int], Publishers],
         board: Any,
         journal: JournalStore | None = None,
-        keeper: Keeper | None = None,
         audit: Callable[[FusedEngine], AuditTrail | None] | None = None,
+        keeper: Keeper | None = None,
         *,
         stops: bool = False,
     ) -> None:
