@@ -83,7 +83,9 @@ def main(context: Context) -> int:
         advance(file.ring, INGRESS_SEQUENCER, int(state.sources[source]))
     clock = ck.make_clock(engine.clock, int(state.meta[core.TS_NS]))
     start_timers(state, commands.ring, board, clock, engine.checkpoint_interval_s * 1_000_000_000)
-    lanes = [core.make_lane(source, file.ring) for source, file in files.items()]
+    # A history that comes with its numbers has risk's own commands too: what the outbox sends would be there twice.
+    served = [s for s in files if engine.clock != e.CLOCK_VERBATIM or s != e.SOURCE_RISK]
+    lanes = [core.make_lane(source, files[source].ring) for source in served]
     steps = make_steps(state, commands.ring, lanes, board, clock)
     store_release(board, ready_word(context.line), os.getpid())
     steps.run(board, context.line, STRATEGIES[engine.wait], b.STOP, jitter(context.jitter_seed, context.line))

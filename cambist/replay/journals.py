@@ -119,7 +119,7 @@ def _instruments(slots: np.ndarray, assets: tuple[Asset, ...]) -> tuple[Instrume
         slots["instrument"][at].tolist(), slots.view(EXT_LISTING_SLOT.slot_dtype)[at + 1], strict=True
     ):
         base, quote = by_number.get(int(row["base"])), by_number.get(int(row["quote"]))
-        if number in found or base is None or quote is None:
+        if number < 1 or number in found or base is None or quote is None:
             continue
         rates = {n: int(row[n]) for n in ("tick_e8", "lot_atoms", "maker_rate_e8", "taker_rate_e8")}
         found[number] = Instrument(number, row["symbol"].decode("utf-8", "replace"), base, quote, **rates)

@@ -9,6 +9,7 @@ import pytest
 from cambist.replay.plan import load
 from persistence.moments import parse_moment
 from persistence.timetravel import Past
+from protocol import enums as e
 from tests.live.support import cambist
 from tests.persistence.past_home import make_home
 from tests.replay.fused_engine import sequenced
@@ -28,6 +29,17 @@ def test_replay_of_a_home_until_a_command_has_the_state_that_it_had(tmp_path: Pa
     assert 0 == done.status, done.err
     due = {name: str(value) for name, value in past.engine_at(place).hashes().items()}
     assert (place.seq, due) == (done.json["last_seq"], done.json["hashes"])
+
+
+def test_replay_of_a_home_takes_the_halts_of_its_circuit_breakers_once(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", n=400)
+    assert (home.slots["source"] == e.SOURCE_RISK).any(), "the history has commands of risk's own"
+    past = Past(home.path)
+    place = past.place(parse_moment(str(len(home.slots))))
+    done = cambist("replay", home.path, "--json")
+    assert 0 == done.status, done.err
+    due = {name: str(value) for name, value in past.engine_at(place).hashes().items()}
+    assert due["state"] == done.json["state_hash"]
 
 
 def test_replay_until_what_the_recording_does_not_have_is_refused(tmp_path: Path, shared_data: Path) -> None:
