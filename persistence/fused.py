@@ -40,8 +40,11 @@ PRIVATE_FIRST_MATCHER = 1
 
 
 @entry
-def _drain(stage, _budget):
-    """Pass the outcomes that are there, unread; returns how many."""
+def pass_unread(stage, _budget):
+    """Step of a reader (number 0 on the ring of ``stage``) that passes what is there, unread; returns how many.
+
+    ``stage``: Bundle of ``ring``.
+    """
     before = reader_cursor(stage.ring, 0)
     end = published(stage.ring)
     if end > before:
@@ -122,7 +125,7 @@ class FusedEngine:
             for k, (matcher, ring) in enumerate(zip(self.matchers, self.events, strict=True))
         ]
         self._steps = Steps(*self.steps())
-        self._steps_and_drain = Steps(*self.steps(), Step(_drain, Bundle(ring=self.outcomes), budget))
+        self._steps_and_drain = Steps(*self.steps(), Step(pass_unread, Bundle(ring=self.outcomes), budget))
         self.last_seq = last_seq
 
     def steps(self) -> list[Step]:

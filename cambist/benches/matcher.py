@@ -1,6 +1,6 @@
 """Messages per second of the matcher's kernel alone, on the rings that it has in the exchange.
 
-Commands and verdicts lie in their rings before the clock runs; events are skipped after each step. The limit is the
+Commands and verdicts lie in their rings before the clock runs; events are passed unread after each step. The limit is the
 same flow through a bare book in C, run in turn with it. Not measured: risk, sequencing, hand-off between processes, the
 journal.
 """
@@ -29,18 +29,20 @@ from matcher.events import join_events
 from matcher.hashes import books_hash
 from matcher.kernel import make_stage, step
 from matcher.process import shard_spec, shard_state
-from matcher.state import EVENT_HASH, MatcherState, reset
+from matcher.state import APPLIED_SEQ, EVENT_HASH, MatcherState, reset
 from matcher.state import make_state as make_tuple
 from matcher.views import book_summary
+from persistence.fused import pass_unread
 from protocol import enums as e
 from protocol.instance import Engine
 from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
 from ringbuf.arena import private_arena
 from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring, advance, private_ring, publish, published, reader_cursor
+from ringbuf.steps import Step, Steps
 
-_STEP_SLOTS: Final = 1 << 10
-"""So many that the call from Python, some ten microseconds, does not count."""
+_STEP_SLOTS: Final = 1 << 9
+"""Slots that the kernel takes at once, as in the fused engine."""
 _EVENT_SLOTS: Final = 1 << 12
 STRETCH_SLOTS: Final = 1 << 12
 """Slots that are timed together; shorter than what disturbs them mostly, and long against the reading of a clock."""
@@ -64,6 +66,8 @@ class Shard(NamedTuple):
     verdicts: Ring
     events: Ring
     stage: Bundle
+    steps: Steps
+    """Kernel and reader of events in turn."""
 
 
 class Results(NamedTuple):
@@ -159,27 +163,33 @@ def _fresh(plan: Plan, slots: np.ndarray) -> Shard:
     verdicts.slots["code"] = e.VERDICT_OK
     state = shard_state(arrays)
     stage = make_stage(state, commands, verdicts, events, 0, 0)
-    shard = Shard(make_tuple(arrays), state, verdicts, events, stage)
+    steps = Steps(Step(step, stage, _STEP_SLOTS), Step(pass_unread, Bundle(ring=events), _STEP_SLOTS))
+    shard = Shard(make_tuple(arrays), state, verdicts, events, stage, steps)
     reset(shard.arrays)
     join_events(shard.state, events)
     publish(commands, len(slots))
     return shard
 
 
-def _drive(shard: Shard, until: int, taken: list[np.ndarray] | None = None) -> None:
-    """Step until slot ``until`` is done; ``taken`` gets copies of the events."""
-    verdicts, events = shard.verdicts, shard.events
-    publish(verdicts, until)
-    done = int(reader_cursor(events, 0))
-    while reader_cursor(verdicts, 0) < until or done != published(events):
-        worked = step(shard.stage, _STEP_SLOTS)
-        last = int(published(events))
-        if not worked and last == done:
-            raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(verdicts, 0)}")
-        if taken is not None:
-            taken.append(events.slots[np.arange(done, last) & (_EVENT_SLOTS - 1)])
-        advance(events, 0, last)
-        done = last
+def _drive(shard: Shard, until: int) -> None:
+    """Turn kernel and reader of events, in the compiled loop of the exchange's processes, until slot ``until`` is done."""
+    publish(shard.verdicts, until)
+    shard.steps.until(shard.arrays.meta, APPLIED_SEQ, until)
+    if reader_cursor(shard.verdicts, 0) < until:
+        raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(shard.verdicts, 0)}")
+
+
+def _events_of(shard: Shard, until: int) -> np.ndarray:
+    """Do all slots up to ``until``; copies of their events."""
+    taken = []
+    publish(shard.verdicts, until)
+    while step(shard.stage, _STEP_SLOTS):
+        done, last = int(reader_cursor(shard.events, 0)), int(published(shard.events))
+        taken.append(shard.events.slots[np.arange(done, last) & (_EVENT_SLOTS - 1)])
+        advance(shard.events, 0, last)
+    if reader_cursor(shard.verdicts, 0) < until:
+        raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(shard.verdicts, 0)}")
+    return np.concatenate(taken)
 
 
 def measure(plan: Plan, slots: np.ndarray, prefill: int) -> tuple[np.ndarray, float, Results]:
@@ -207,9 +217,7 @@ def _results(shard: Shard) -> Results:
 def _check(plan: Plan, slots: np.ndarray) -> tuple[Results, int, str]:
     """A run whose trades and book are compared with the expected results; what it gave, in hashes."""
     shard = _fresh(plan, slots)
-    taken: list[np.ndarray] = []
-    _drive(shard, len(slots), taken)
-    events = np.concatenate(taken)
+    events = _events_of(shard, len(slots))
     if (events["kind"] == e.EV_REJECTED).any():
         refused = events[events["kind"] == e.EV_REJECTED][0]
         raise BenchFailedError(f"{plan.path}: the book refused slot {refused['seq']} with reason {refused['reason']}")
