@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from persistence.journal.errors import RESTORE_ADVICE, JournalCorrupt, JournalError
 from persistence.journal.layout import (
+    BATCH_BYTES_MAX,
     BLOCK_BYTES,
     JOURNAL_ID_BYTES,
     SEGMENT_BYTES,
@@ -32,6 +33,7 @@ from persistence.journal.layout import (
     prepared_name,
     segment_name,
     segment_number,
+    unpack_batch_header,
 )
 from persistence.journal.segments import (
     SegmentCursor,
@@ -45,6 +47,8 @@ from persistence.journal.segments import (
 from persistence.journal.store import DirectoryStore, JournalStore, read_bytes
 from persistence.journal.writer import WriterPosition, check_segment_bytes
 from protocol.versions import Written, executable, this_program
+
+_WINDOW_BYTES: Final = 4 * BATCH_BYTES_MAX
 
 
 class Cut(NamedTuple):
@@ -198,7 +202,7 @@ def _walk(
     """Check one segment to its end; what follows the last sound batch is a clean end, a tail to cut, or corruption."""
     name = segment_name(header.segment)
     label = store.label(name)
-    data = read_bytes(store, name, 0, header.segment_bytes)
+    bytes_of = _Windows(store, name, header.segment_bytes)
     seed = chain_start(header.journal_id)
     cursor = SegmentCursor(header, seed)
     batches = 0
@@ -206,7 +210,7 @@ def _walk(
     last_at = 0
     problem = ""
     while not cursor.at_end:
-        batch = cursor.examine(data[cursor.offset :])
+        batch = cursor.examine(bytes_of.batch_at(cursor.offset))
         if isinstance(batch, str):
             problem = batch
             break
@@ -214,15 +218,16 @@ def _walk(
         last_header = batch.header
         cursor.take(batch)
         if batches == 0:
-            first_ts_ns = int(_decoded(label, data, last_at, last_header)[0, 1])
+            first_ts_ns = int(_decoded(label, bytes_of.batch_at(last_at), last_at, last_header)[0, 1])
         batches += 1
     if batches:
-        last_ts_ns = int(_decoded(label, data, last_at, last_header)[-1, 1])
+        last_ts_ns = int(_decoded(label, bytes_of.batch_at(last_at), last_at, last_header)[-1, 1])
     times = (first_ts_ns, last_ts_ns if batches else 0)
     info = _info(header, name, cursor.next_seq - 1, batches, cursor.offset - BLOCK_BYTES, ts_ns=times)
     cut = None
-    end = end_of_data(data, cursor.offset)
-    if end > cursor.offset:
+    if not bytes_of.zero_from(cursor.offset):
+        data = read_bytes(store, name, 0, header.segment_bytes)
+        end = end_of_data(data, cursor.offset)
         durable_seq = max(known, header.durable_seq, later_durable_seq(data, cursor.offset, header.segment, seed))
         if following is not None:
             durable_seq = max(durable_seq, following.durable_seq, cursor.next_seq)
@@ -234,8 +239,43 @@ def _walk(
     return _Walk(info, cursor.crc, last_ts_ns), cut
 
 
-def _decoded(label: str, data: memoryview, offset: int, header: BatchHeader) -> np.ndarray:
-    words = decode_batch(payload_words(data, offset, header), header)
+class _Windows:
+    """The bytes of a segment through one small buffer: fresh memory for a whole one takes a system longer than all the rest."""
+
+    def __init__(self, store: JournalStore, name: str, size_bytes: int) -> None:
+        self._store = store
+        self._name = name
+        self._size_bytes = size_bytes
+        self._buffer = np.empty(_WINDOW_BYTES, dtype=np.uint8).data
+        self._start = 0
+        self._end = 0
+
+    def batch_at(self, offset: int) -> memoryview:
+        """What lies at ``offset``: all of the batch that begins there, if one does."""
+        view = self._at(offset, BLOCK_BYTES)
+        parsed = unpack_batch_header(view)
+        return view if isinstance(parsed, str) else self._at(offset, parsed[0].size_bytes)
+
+    def zero_from(self, offset: int) -> bool:
+        """Whether nothing but zeros follows."""
+        while offset < self._size_bytes:
+            view = self._at(offset, BLOCK_BYTES)
+            if np.frombuffer(view, dtype=np.int64).any():
+                return False
+            offset += len(view)
+        return True
+
+    def _at(self, offset: int, wanted_bytes: int) -> memoryview:
+        """``wanted_bytes`` or more from ``offset`` on; fewer where the segment ends, or no batch is so long."""
+        if offset < self._start or self._end - offset < wanted_bytes:
+            self._start = offset
+            target = self._buffer[: min(_WINDOW_BYTES, self._size_bytes - offset)]
+            self._end = offset + self._store.read_into(self._name, offset, target)
+        return self._buffer[offset - self._start : self._end - self._start]
+
+
+def _decoded(label: str, view: memoryview, offset: int, header: BatchHeader) -> np.ndarray:
+    words = decode_batch(payload_words(view, 0, header), header)
     if isinstance(words, str):
         raise JournalCorrupt(label, offset, header.first_seq, words, RESTORE_ADVICE)
     return words
