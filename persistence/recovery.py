@@ -33,6 +33,7 @@ from persistence.journal.writer import WriterPosition
 from persistence.snapshots import Snapshot, SnapshotError, SnapshotFolder, State, restore
 from persistence.snapshots.state import reset_state
 from protocol import board as b
+from protocol.codec import SLOT_WORDS, decode
 from protocol.instance import Context, Engine, Limits
 from protocol.readers import EXIT_EPOCH_USED, EXIT_OK, EXIT_REFUSED, LINE_RECOVERY, RECOVERY_DONE, RECOVERY_TOTAL
 from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
@@ -358,6 +359,7 @@ def warm() -> None:
     engine.step()
     engine.feed(np.zeros(0, dtype=COMMAND_DTYPE))
     engine.hashes()
+    decode(np.zeros(1, dtype=np.int64), 0, np.zeros((1, SLOT_WORDS), dtype=np.int64), 1, 0)
     # The loop that drives every process of the engine: else each compiles it for itself once it is said to be ready.
     board = private_board(b.LINES)
     store_release(board, b.STOP, 1)
