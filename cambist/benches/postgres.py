@@ -133,9 +133,8 @@ def _follow(task: Task, plan: Any) -> Row:
             steps[-1]["cpu_s"] = sum(live.spent(cpu, live.cpu_ns_of(launched)).values()) / _NS
             if lag.most_s >= LAG_MAX_S or count / took_s < 0.9 * rate:
                 break
-    good = [
-        step for step in steps if step["most_lag_s"] < LAG_MAX_S and step["sent_per_s"] >= 0.9 * step["offered_per_s"]
-    ]
+    # What counts is the rate that was sent: on a busy machine the client may fall short of what it was to offer.
+    good = [step for step in steps if step["most_lag_s"] < LAG_MAX_S]
     if not good:
         raise BenchFailedError(f"the database is behind by more than {LAG_MAX_S:g} s at every rate: {steps}")
     best = good[-1]
