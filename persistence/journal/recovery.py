@@ -240,7 +240,7 @@ def _walk(
 
 
 class _Windows:
-    """The bytes of a segment through one small buffer: fresh memory for a whole one takes a system longer than all the rest."""
+    """The bytes of a segment through one small buffer: to have a system make memory for a whole one takes longer than to check it."""
 
     def __init__(self, store: JournalStore, name: str, size_bytes: int) -> None:
         self._store = store

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from persistence.journal.layout import BLOCK_BYTES, packed_number, segment_numbe
 
 _ZEROS: Final = bytes(1024 * 1024)
 _SYNC_EVERY_BYTES: Final = 4 * 1024 * 1024
-_LARGE_BYTES: Final = 1 << 20
 _PACKED: Final = ".zst"
 _UNPACKED_MAX: Final = 2
 _T = TypeVar("_T")
@@ -84,18 +82,9 @@ class JournalStore(Protocol):
 
 def read_bytes(store: JournalStore, name: str, offset: int, size_bytes: int) -> memoryview:
     """Up to ``size_bytes`` from ``offset``, fewer only at the end of the file; a copy that may be written to."""
-    target = _buffer(size_bytes)
+    # Not a bytearray, which would be zeroed first: that takes longer than the reading.
+    target = np.empty(size_bytes, dtype=np.uint8).data
     return target[: store.read_into(name, offset, target)]
-
-
-def _buffer(size_bytes: int) -> memoryview:
-    """Memory to read into. A whole segment comes on large pages, where there are: to make small ones takes longer than to read it."""
-    if size_bytes < _LARGE_BYTES:
-        return np.empty(size_bytes, dtype=np.uint8).data
-    mapping = mmap.mmap(-1, size_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):
-        mapping.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(mapping)
 
 
 class _DirectoryFile:
