@@ -1,0 +1,92 @@
+"""What each role of an operator may do, and what takes two people. Data, so that an auditor reads it as it is enforced.
+
+Least privilege: an operation that no role names can be done by the owner of the home only. Whoever approves has a role for nothing
+else, so that no single role, held by however many operators, moves a client's money.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Role(NamedTuple):
+    """Operations of the control gateway, and what the role is for."""
+
+    words: str
+    ops: frozenset[str]
+
+
+_READ: Final = frozenset(
+    {
+        *("balance", "account", "accounts", "assets", "instruments", "orders", "book", "status"),
+        *("user_list", "user_show", "key_list", "key_show", "firm_list", "role_list", "proposals", "access_events"),
+    }
+)
+OWN: Final = frozenset({"sign_in", "own_password", "own_totp"})
+"""What each operator may do about itself, whatever its roles."""
+
+ROLES: Final[dict[str, Role]] = {
+    "auditor": Role("looks at everything, changes nothing", _READ),
+    "support": Role(
+        "helps users: ends sessions and keys, resets what they lost, sets and lifts account states",
+        _READ
+        | {"session_revoke", "key_revoke", "restrict", "lift", "user_password", "user_factors", "key_create", "cancel"},
+    ),
+    "accounts": Role(
+        "registers users and firms, opens accounts",
+        _READ | {"create_account", "name_account", "user_create", "firm_create", "firm_assign", "account_attach"},
+    ),
+    "treasury": Role(
+        "books deposits, withdrawals and corrections",
+        _READ | {"deposit", "withdraw_hold", "withdraw_settle", "withdraw_release", "adjust"},
+    ),
+    "markets": Role(
+        "lists, halts and resumes instruments, sets bands, fees and timers",
+        _READ
+        | {
+            "list_asset",
+            "list_instrument",
+            "set_fees",
+            "set_bands",
+            "halt",
+            "resume",
+            "set_timer",
+            "tick",
+            "cancel_all",
+        },
+    ),
+    "risk": Role(
+        "stops who must be stopped: freezes, cancels, restricts",
+        _READ | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "restrict", "lift"},
+    ),
+    "dealing": Role("trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all"}),
+    "security": Role(
+        "registers operators and gives them roles",
+        _READ | {"operator_create", "operator_roles", "user_close", "session_revoke", "key_revoke"},
+    ),
+    "approver": Role("second pair of eyes: approves or denies what others propose", _READ | {"approve", "deny"}),
+}
+
+FOUR_EYES: Final[dict[str, str]] = {
+    "deposit": "credits money",
+    "withdraw_hold": "locks a client's money for a withdrawal",
+    "withdraw_settle": "says that money has left",
+    "withdraw_release": "gives held money back",
+    "adjust": "changes a balance",
+    "order": "spends a client's money",
+    "amend": "spends a client's money",
+    "set_fees": "changes what clients pay",
+    "list_instrument": "sets what clients pay",
+    "account_attach": "makes somebody the owner of an account and what is in it",
+    "key_create": "lets somebody act for a client",
+    "user_password": "lets somebody sign in for a client",
+    "user_factors": "takes a client's second factor away",
+    "operator_create": "makes an operator",
+    "operator_roles": "changes what an operator may do",
+}
+"""Operations that a second operator must approve, and why."""
+
+TAKES_OVER: Final = frozenset(FOUR_EYES) - {"set_fees", "list_instrument"}
+"""Those that move a client's money, or let whoever does them move it."""
+
+assert all(FOUR_EYES.keys() & role.ops == set() or "approve" not in role.ops for role in ROLES.values())

@@ -1,0 +1,1 @@
+"""Tests of identity: who someone is and what they may do."""
