@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 
 @pytest.fixture(scope="module")
 def kept(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    of = history(4, 500)
+    of = history(4, 400)
     home = tmp_path_factory.mktemp("places") / "home"
     of.journal(home)
     keep_limits(home, of.engine.limits)
@@ -56,7 +56,7 @@ def test_every_order_lives_as_in_the_journal_without_a_look_through_it(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slots = kept.of.slots
-    chosen = orders_of(slots)[::9]
+    chosen = orders_of(slots)[::21]
     ends = [kept.past.place(None), kept.past.place(Moment(2 * len(slots) // 3, None, "x"))]
     right = {
         (order_id, place.seq): kept.past.order(order_id, place)
