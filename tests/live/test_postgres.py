@@ -14,6 +14,7 @@ import asyncpg
 import numpy as np
 import pytest
 
+from cambist import views
 from cambist.config import load
 from cambist.home import Home
 from persistence.consumers import positions
@@ -46,7 +47,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def status(home: Home) -> dict[str, Any]:
-    return cambist("status", "--json", "--home", home.path, "--set", "status.sample_ms=0").json
+    """What `cambist status --json` says, without a process for each look."""
+    return views.status(home, home.run / "control.sock", 0.0)
 
 
 def until(condition: Callable[[], bool]) -> None:
