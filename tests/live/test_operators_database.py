@@ -17,7 +17,7 @@ import pytest
 from persistence.postgres import cluster
 from persistence.postgres.cluster import Cluster
 from persistence.timetravel import Past
-from tests.live.support import cambist, settings_file, up
+from tests.live.support import cambist_here, settings_file, up
 from tests.live.test_postgres import TABLES, fetch, status, until
 
 pytestmark = pytest.mark.timeout(600)
@@ -96,10 +96,10 @@ def test_an_operators_own_server_is_followed_through_its_outage_and_reconciles(o
         office.start()
         until(lambda: status(running)["postgres"]["seq"] >= away["seqs"]["durable"])
         assert "postgres_behind" not in status(running)["alarms"]
-        reconciled = cambist("reconcile", "--json", "--home", home)
+        reconciled = cambist_here("reconcile", "--json", "--home", home)
         assert (0, []) == (reconciled.status, reconciled.json["differences"]), reconciled.err
         order_id = fetch(dsn, "SELECT order_id FROM orders WHERE state = 2 ORDER BY seq DESC LIMIT 1")[0]["order_id"]
-        found = cambist("inspect", "order", str(order_id), "--json", "--home", home)
+        found = cambist_here("inspect", "order", str(order_id), "--json", "--home", home)
         assert (0, "filled") == (found.status, found.json["state"]), found.err
     with contextlib.suppress(FileNotFoundError):
         assert not list((home / "postgres").iterdir()), "no server of the home's own"
