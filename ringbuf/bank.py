@@ -89,5 +89,5 @@ def bank_wake(words, board):
     """Wake the writers that are short of room, after ``bank_advance``."""
     fence()
     for base in range(0, words.shape[0], HEADER_WORDS):
-        if load_relaxed(words, base + WANTS_ROOM) != 0:
+        if 0 < load_relaxed(words, base + WANTS_ROOM) <= load_relaxed(words, base + FIRST_READER + READER_CURSOR):
             ring_bell(board, load_relaxed(words, base + WRITER_BELL))

@@ -89,7 +89,8 @@ ACTIVE_MASK = 10
 GATING_MASK = 11
 BELL_MASK = 12
 READER_BELLS = 16  # 16 words: the bell line of each reader
-# Written by the writer; INTENT is the highest position that it may be writing.
+# Written by the writer; INTENT is the highest position that it may be writing, WANTS_ROOM the cursor that it waits for
+# all gating readers to reach, 0 = it does not wait.
 PUBLISHED = 32
 INTENT = 64
 WANTS_ROOM = 96
@@ -153,8 +154,8 @@ def min_cursor(ring, mask):
 def room(ring, wanted):
     """Number of slots after the published cursor that the writer may fill now.
 
-    Exact when less than ``wanted``; otherwise at least ``wanted``. Writer only. When there is too little, the writer
-    is noted as waiting, and the gating reader that makes room rings its bell.
+    Exact when less than ``wanted``; otherwise at least ``wanted``. Writer only. When there is too little, the position
+    is noted that all gating readers must reach, and those that do ring the writer's bell.
     """
     words = ring.words
     capacity = np.int64(ring.slots.shape[0])
@@ -215,7 +216,7 @@ def _refreshed_room(words, capacity, wanted):
     least = _least(words, load_acquire(words, GATING_MASK))
     if capacity - (head - least) < wanted:
         # Flag, fence, look again: a reader that advances stores its cursor, passes a fence and looks at the flag.
-        store_relaxed(words, WANTS_ROOM, 1)
+        store_relaxed(words, WANTS_ROOM, head + wanted - capacity)
         fence()
         least = _least(words, load_acquire(words, GATING_MASK))
     if capacity - (head - least) >= wanted and load_relaxed(words, WANTS_ROOM) != 0:
@@ -249,7 +250,7 @@ def _advance(words, board, reader, position):
     block = FIRST_READER + reader * READER_WORDS
     store_release(words, block + READER_CURSOR, position)
     fence()
-    if load_relaxed(words, WANTS_ROOM) != 0:
+    if 0 < load_relaxed(words, WANTS_ROOM) <= position:
         ring_bell(board, load_relaxed(words, WRITER_BELL))
     followers = load_relaxed(words, block + READER_FOLLOWERS)
     if followers != 0:

@@ -33,7 +33,10 @@ LANE_WORDS: Final = 16
 
 _FREED_SEQ: Final = 0  # durable cursor up to which ingress slots were given back
 _FIRST_LANE: Final = 1  # with which the next step begins
-_TURN_WORDS: Final = 2
+_FULL: Final = 2  # 1 while the command ring was full and has not much room again
+_TURN_WORDS: Final = 4
+_ROOM_SHIFT: Final = 3
+"""A full command ring is filled again when an eighth of it is free: slot by slot, each would wake everybody for itself."""
 
 PERIOD_NS: Final = 0
 PHASE_NS: Final = 1
@@ -185,6 +188,17 @@ def stamp_group(state, ingress, ingress_words, commands, command_words, source, 
 
 
 @inner
+def is_still_full(stage):
+    """Whether the command ring was full, and readers have not made much room since."""
+    if stage.turns[_FULL] != 0:
+        wanted = stage.commands.slots.shape[0] >> _ROOM_SHIFT
+        if room(stage.commands, wanted) < wanted:
+            return True
+        stage.turns[_FULL] = 0
+    return False
+
+
+@inner
 def take(stage, lane, now_ns, limit):
     """Sequence up to ``limit`` slots of one producer, whole groups; publishes them with one store. Returns slots, timers included."""
     state = stage.state
@@ -211,6 +225,7 @@ def take(stage, lane, now_ns, limit):
             _, boundary = first_timer(state)
         wanted = state.meta[SEQ] - published(stage.commands) + length
         if room(stage.commands, wanted) < wanted:
+            stage.turns[_FULL] = 1
             break
         stamp_group(
             state, lane.ring, lane.words, stage.commands, stage.command_words, source, position, length, ts_ns, clock
@@ -280,7 +295,8 @@ def step(stage, budget):
     first_lane = stage.turns[_FIRST_LANE]
     lanes = stage.lanes.shape[0]
     stage.turns[_FIRST_LANE] = (first_lane + 1) % lanes
-    for i in range(lanes):
+    full = is_still_full(stage)
+    for i in range(0 if full else lanes):
         take(stage, bundle_at(stage.lane, stage.lanes[(first_lane + i) % lanes]), now_ns, budget)
     if state.meta[SEQ] > first_seq:
         announce(stage)

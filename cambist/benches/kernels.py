@@ -11,7 +11,7 @@ from protocol import enums as e
 from protocol.jit import entry, inner
 from ringbuf.atomics import futex_wait, futex_wake, load_acquire, now_ns, pause, sched_yield, store_release
 from ringbuf.ring import Ring, advance, publish, published, reader_cursor, room
-from ringbuf.waiting import ADAPTIVE, idle_wait, woke
+from ringbuf.waiting import ADAPTIVE, SHORTEST_SLEEP_NS, idle_wait, woke
 
 PING: Final = 0
 PONG: Final = 32
@@ -106,7 +106,7 @@ def send_batches(
             idle = woke(board, line, idle)
             stalled_ns = 0
             continue
-        idle = idle_wait(board, line, idle, ADAPTIVE)
+        idle = idle_wait(board, line, idle, ADAPTIVE, SHORTEST_SLEEP_NS)
         if stalled_ns == 0:
             stalled_ns = now_ns()
         elif now_ns() - stalled_ns > _PATIENCE_NS:

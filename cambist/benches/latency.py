@@ -172,7 +172,7 @@ def _measure(
     home = task.directory / topology
     times = {one: _Times() for one in [*(kind.name for kind in kinds), *(rate.name for rate in rates)]}
     with live.exchange(home, live.settings(plan, topology, 1)) as launched:
-        client = live.Client(home, int(launched.summary["epoch"]), live.engine_of(plan, topology))
+        client = live.Client(home, int(launched.summary["epoch"]), live.engine_of(plan, topology), rung=True)
         client.send(plan.setup)
         at = flows.prefill_slots(plan)
         client.send(plan.commands[:at])

@@ -27,7 +27,7 @@ from protocol.readers import OUTCOME_COLLECTOR
 from protocol.records import COMMAND_DTYPE, COMMAND_SCHEMA, OUTCOME_DTYPE, OUTCOME_SCHEMA
 from ringbuf.arena import attach_arena
 from ringbuf.atomics import load_acquire
-from ringbuf.board import BoardFile, claim_line
+from ringbuf.board import NO_BELL, BoardFile, claim_line
 from ringbuf.file import RingFile
 from risk import state as risk_state
 
@@ -80,9 +80,13 @@ def spent(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 class Client:
-    """The one producer of an exchange started with ``settings``, and the reader of its outcomes."""
+    """The one producer of an exchange started with ``settings``, and the reader of its outcomes.
 
-    def __init__(self, home: Path, epoch: int, engine: Engine) -> None:
+    ``rung``: it is woken by each outcome, as who waits for one is; otherwise it looks by itself, at least every millisecond, so
+    that no process of the exchange spends time on waking a client that has nothing to do with what it is told.
+    """
+
+    def __init__(self, home: Path, epoch: int, engine: Engine, *, rung: bool = False) -> None:
         self._engine = engine
         self._context = Context(str(home), instance_name(home), epoch, b.LINE_REPLAY, engine)
         self.board = BoardFile.attach(self._context.shared).board
@@ -92,7 +96,7 @@ class Client:
         )
         self._ingress.take_writer(b.LINE_REPLAY)
         self._outcomes = RingFile.attach(self._context.outcome_ring, OUTCOME_DTYPE, OUTCOME_SCHEMA, epoch, self.board)
-        self._outcomes.adopt_reader(OUTCOME_COLLECTOR, b.LINE_REPLAY)
+        self._outcomes.adopt_reader(OUTCOME_COLLECTOR, b.LINE_REPLAY if rung else NO_BELL)
         self.ingress = self._ingress.ring
         self.outcomes = self._outcomes.ring
         self.rings = self.ingress, self.outcomes, OUTCOME_COLLECTOR, self.board, b.LINE_REPLAY

@@ -4,11 +4,16 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ringbuf import (
+    FIRST_BELL_LINE,
+    LINE_WORDS,
+    SLEEPING,
     Ring,
     advance,
+    bell_word,
     claim,
     lag,
     min_cursor,
+    private_board,
     private_ring,
     publish,
     published,
@@ -18,6 +23,8 @@ from ringbuf import (
 )
 from ringbuf.ring import ACTIVE_MASK, GATING_MASK, WANTS_ROOM
 from tests.ringbuf.loops import SLOT, fill, is_whole
+
+LINE = FIRST_BELL_LINE
 
 
 def put(ring: Ring, count: int) -> None:
@@ -86,6 +93,25 @@ def test_room_refused_is_noted_until_there_is_room() -> None:
     advance(ring, 0, 3)
     assert room(ring, 2) == 4
     assert ring.words[WANTS_ROOM] == 0
+
+
+def test_a_writer_is_rung_only_by_readers_that_made_the_room_it_waits_for() -> None:
+    board = private_board(LINE + 1)
+    ring = private_ring(SLOT, 8, n_readers=2, board=board, writer_bell=LINE)
+    put(ring, 8)
+    board[LINE * LINE_WORDS + SLEEPING] = 1
+    assert 0 == room(ring, 5)
+    advance(ring, 0, 4)
+    advance(ring, 1, 4)
+    assert 0 == board[bell_word(LINE)], "four slots are free, five are waited for"
+    assert 4 == room(ring, 5)
+    advance(ring, 1, 5)
+    assert 1 == board[bell_word(LINE)]
+    assert 4 == room(ring, 5), "the other reader is still before"
+    board[LINE * LINE_WORDS + SLEEPING] = 1
+    advance(ring, 0, 6)
+    assert 2 == board[bell_word(LINE)]
+    assert 5 == room(ring, 5)
 
 
 def test_batch_is_invisible_until_published_with_one_store() -> None:

@@ -102,6 +102,15 @@ def test_a_group_that_does_not_fit_waits_and_nothing_overtakes_it() -> None:
     assert bench.take() == 2
 
 
+def test_a_full_ring_is_filled_again_when_an_eighth_of_it_is_free() -> None:
+    bench = Bench(commands=32)
+    bench.send(*[cancel() for _ in range(60)])
+    assert 32 == bench.take()
+    for free, taken in [(1, 0), (3, 0), (4, 4), (5, 0), (9, 5)]:
+        advance(bench.commands, 0, free)
+        assert taken == bench.take(), f"{free} slots were read in all"
+
+
 def test_limit_stops_between_groups() -> None:
     bench = Bench()
     bench.send(*[cancel() for _ in range(5)])
