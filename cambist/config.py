@@ -102,6 +102,8 @@ class ControlSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     socket: str = ""
     """Path of the Unix socket; empty: ``<home>/run/control.sock``."""
+    owner_acts: bool = True
+    """The home's owner acts without signing in; false: only until operators are registered who can do everything between them."""
 
 
 class ReplicaSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

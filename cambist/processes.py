@@ -81,7 +81,9 @@ def table(home: Home, config: Config) -> Table:
         others.append(Process("postgres", module, FOLLOWER, board.LINE_POSTGRES, options=options, optional=True))
     if config.control.enabled:
         socket = str(home.socket(config))
-        options = {"socket": socket, "profile": config.profile}
+        options = {"socket": socket, "profile": config.profile, "owner_acts": str(config.control.owner_acts).lower()}
+        if config.postgres.enabled:
+            options["postgres"] = config.postgres.dsn
         others.append(Process("control", "gateway.control.process", GATEWAY, board.LINE_CONTROL, 0, options, socket))
     if config.up.demo:
         options = {

@@ -34,6 +34,7 @@ KEYS_MAX: Final = 200
 """Of a user, those that are good."""
 ACCOUNTS_MAX: Final = 200
 TEXT_MAX: Final = 200
+OPERATOR_MAX: Final = 15
 _NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,23}")
 NAME_RULE: Final = "a name has 1 to 24 small letters, digits, dots, dashes or underscores and begins with a letter"
 
@@ -63,13 +64,19 @@ def create_user(
     return Change((user,), "user created", f"user {name}")
 
 
-def create_operator(directory: Directory, name: str, roles: Iterable[str], password_hash: str, now_ns: int) -> Change:
-    """An operator, whose password is temporary."""
+def create_operator(
+    directory: Directory, name: str, roles: Iterable[str], password_hash: str, now_ns: int, *, temporary: bool
+) -> Change:
+    """An operator. Two names must fit into a command's ``operator``: who proposed and who approved."""
     _check_name(name)
+    if len(name) > OPERATOR_MAX:
+        raise Denied(codes.BAD_VALUE, f"an operator's name has at most {OPERATOR_MAX} characters")
     if directory.user(name) is not None:
         raise Denied(codes.NAME_TAKEN, name)
     number = directory.next_id(directory.users)
-    user = User(number, name, OPERATOR, roles=_roles(roles), password=password_hash, temporary=True, created_ns=now_ns)
+    user = User(
+        number, name, OPERATOR, roles=_roles(roles), password=password_hash, temporary=temporary, created_ns=now_ns
+    )
     return Change((user,), "operator created", f"operator {name}")
 
 

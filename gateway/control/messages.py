@@ -16,13 +16,15 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.access import codes
 from protocol import reasons
 
 OUTCOME_UNKNOWN: Final = -1
 """Code of a reply that cannot say how the command ended."""
-_LOCAL_NAMES: Final = {OUTCOME_UNKNOWN: "OUTCOME_UNKNOWN"}
+_LOCAL_NAMES: Final = {OUTCOME_UNKNOWN: "OUTCOME_UNKNOWN", **codes.NAME}
 _LOCAL_TEXTS: Final = {
-    OUTCOME_UNKNOWN: "the outcome was not seen; the command may have been executed: ask by its order id"
+    OUTCOME_UNKNOWN: "the outcome was not seen; the command may have been executed: ask by its order id",
+    **codes.TEXT,
 }
 
 _INT64_MAX = (1 << 63) - 1

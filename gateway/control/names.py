@@ -56,11 +56,12 @@ class NameBook:
         numbers = {other: number for other, number in self._numbers.items() if number != account}
         numbers[name] = account
         if self._path is not None:
-            _write_whole(self._path, msgspec.json.format(msgspec.json.encode(numbers)) + b"\n")
+            write_whole(self._path, msgspec.json.format(msgspec.json.encode(numbers)) + b"\n")
         self._numbers = numbers
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file whole or not at all, readable by the owner only."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,17 @@ import msgspec
 import numpy as np
 import uvloop
 
+from gateway.access.cache import AccessCache
+from gateway.access.passwords import Passwords
+from gateway.access.sealing import Seal, key_file
 from gateway.control.core import ControlCore
+from gateway.control.desk import Desk
 from gateway.control.engine_view import attach_view
 from gateway.control.names import FILE_NAME, NameBook
 from gateway.control.server import SOCKET_NAME, ControlServer, EpochRings
 from gateway.outcomes import OutcomeFollower
 from gateway.watch import OutcomeWatch
+from persistence.postgres.database import dsn_of
 from protocol import board as lines
 from protocol.enums import SOURCE_CONTROL
 from protocol.instance import Context
@@ -36,7 +42,11 @@ from ringbuf import (
 
 
 def main(context: Context) -> int:
-    """Serve the control socket (``options["socket"]``, else in the home) until told to stop; 0 on an orderly end."""
+    """Serve the control socket until told to stop; 0 on an orderly end.
+
+    ``options``: ``socket`` where it is not in the home; ``postgres``, the DSN of the database of users, "" for the embedded one,
+    missing where there is none; ``owner_acts`` "false" where the home's owner must sign in.
+    """
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
     ingress = RingFile.attach(context.ingress(SOURCE_CONTROL), COMMAND_DTYPE, COMMAND_SCHEMA, board=board)
@@ -52,8 +62,17 @@ def main(context: Context) -> int:
     core = ControlCore(ingress.ring, board, engine.limits, names, overload=engine.overload)
     wait_durable = engine.durability == "sync"
     path = Path(context.options.get("socket") or Path(context.home) / "run" / SOCKET_NAME)
+    home = Path(context.home)
+    configured = context.options.get("postgres")
+    cache = None if configured is None else AccessCache(lambda: dsn_of(home, configured), Seal(key_file(home)))
+    owner_acts = context.options.get("owner_acts") != "false"
+    desk = Desk(cache, core.catalog, Passwords(), home, owner_acts=owner_acts)
+
+    def server() -> ControlServer:
+        return ControlServer(core, board, context.line, attach, path, desk, wait_durable=wait_durable)
+
     try:
-        uvloop.run(_serve(lambda: ControlServer(core, board, context.line, attach, path, wait_durable=wait_durable)))
+        uvloop.run(_serve(server, cache))
     finally:
         release_line(board, context.line)
     return 0
@@ -76,13 +95,20 @@ async def _warm_watch(board: np.ndarray) -> None:
     OutcomeWatch(board, lines.LINE_CONTROL).start().stop()
 
 
-async def _serve(server: Callable[[], ControlServer]) -> None:
+async def _serve(server: Callable[[], ControlServer], cache: AccessCache | None) -> None:
     """Make the server inside the loop and let SIGTERM end it; Ctrl-C is the supervisor's, which stops all in order."""
+    following = None if cache is None else asyncio.ensure_future(cache.run())
     loop = asyncio.get_running_loop()
     running = server()
     loop.add_signal_handler(signal.SIGTERM, running.stop)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    await running.serve()
+    try:
+        await running.serve()
+    finally:
+        if following is not None:
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
 
 
 def _add_reader(outcomes: RingFile, line: int) -> int:

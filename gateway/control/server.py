@@ -19,8 +19,10 @@ from typing import Final, NamedTuple, cast
 
 import numpy as np
 
+from gateway.access.codes import Denied
 from gateway.control.core import Answer, ControlCore
-from gateway.control.messages import Refused, refusal
+from gateway.control.desk import Desk, Later, Seat
+from gateway.control.messages import Refused, Reply, Request, refusal
 from gateway.control.session import ControlSession
 from gateway.control.view import EngineView
 from gateway.outcomes import OutcomeFollower
@@ -66,6 +68,8 @@ class ControlServer:
         Gives the rings and tables of an epoch that runs.
     path : Path
         The socket; its folder is made for the owner only.
+    desk : Desk
+        Who may do what.
     wait_durable : bool
         False with durability "async".
     """
@@ -77,10 +81,13 @@ class ControlServer:
         line: int,
         attach: Callable[[int], EpochRings],
         path: Path,
+        desk: Desk,
         *,
         wait_durable: bool = True,
     ) -> None:
         self._core = core
+        self._desk = desk
+        desk.executes_by(self._execute)
         self._board = board
         self._line = line
         self._attach = attach
@@ -88,6 +95,8 @@ class ControlServer:
         self._wait_durable = wait_durable
         self._peers: dict[int, _Peer] = {}
         self._next_peer = 1
+        self._approved: dict[int, asyncio.Future[Reply]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._follower: OutcomeFollower | None = None
         self._watch = OutcomeWatch(board, line)
         self._reader = 0
@@ -141,19 +150,12 @@ class ControlServer:
 
     def received(self, number: int, peer: _Peer, data: bytes | None) -> None:
         """Take bytes of a peer, or None for the end of its side."""
-        now_ns, utc_ns = time.monotonic_ns(), time.time_ns()
         session = peer.session
         requests = session.receive_eof() if data is None else session.receive_data(data)
         if requests:
-            self._enter_epoch()
-            if self._follower is not None and self._core.commands_waiting == 0:
-                # Outcomes of what is sent from here on come after what is published now.
-                self._follower.to_present()
+            self._prepare()
         for request in requests:
-            if self._stopping:
-                session.send(refusal(request.id, Refused(reasons.ENGINE_DOWN, "the exchange is stopping")))
-                continue
-            reply = self._core.submit(number, request, now_ns, utc_ns)
+            reply = self._submitted(number, peer, request)
             if reply is None:
                 peer.waiting += 1
             else:
@@ -163,6 +165,48 @@ class ControlServer:
         peer.flush()
         if self._core.commands_waiting:
             self._asked.set()
+
+    def _prepare(self) -> None:
+        self._enter_epoch()
+        if self._follower is not None and self._core.commands_waiting == 0:
+            # Outcomes of what is sent from here on come after what is published now.
+            self._follower.to_present()
+
+    def _submitted(self, number: int, peer: _Peer, request: Request) -> Reply | None:
+        """Reply of a request that has one at once; None where it comes later."""
+        if self._stopping:
+            return refusal(request.id, Refused(reasons.ENGINE_DOWN, "the exchange is stopping"))
+        try:
+            later = self._desk.judge(peer.seat, request)
+        except Refused as refused:
+            return refusal(request.id, refused)
+        except Denied as denied:
+            return refusal(request.id, Refused(denied.code, denied.detail))
+        if later is None:
+            reply = self._core.submit(number, request, time.monotonic_ns(), time.time_ns())
+            if reply is not None and reply.ok and request.op == "status":
+                assert reply.result is not None
+                reply.result.update(self._desk.status())
+            return reply
+        task = asyncio.ensure_future(self._answer_later(number, later))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return None
+
+    async def _answer_later(self, number: int, later: Later) -> None:
+        self._deliver([Answer(number, await later)])
+
+    async def _execute(self, request: Request) -> Reply:
+        """Send what two operators agreed on; nobody's connection, so that nobody's end loses its answer."""
+        number = self._next_peer
+        self._next_peer += 1
+        self._prepare()
+        reply = self._core.submit(number, request, time.monotonic_ns(), time.time_ns())
+        if reply is None:
+            waiting = self._approved[number] = asyncio.get_running_loop().create_future()
+            self._asked.set()
+            reply = await waiting
+        return reply
 
     def _answer_queries(self) -> None:
         # Rows that were read are durable as a rule; else the journal is a group commit away.
@@ -235,6 +279,9 @@ class ControlServer:
     def _deliver(self, answers: Iterable[Answer]) -> None:
         told = {}
         for answer in answers:
+            approved = self._approved.pop(answer.peer, None)
+            if approved is not None:
+                approved.set_result(answer.reply)
             peer = self._peers.get(answer.peer)
             if peer is not None:
                 peer.waiting -= 1
@@ -256,6 +303,7 @@ class _Peer(asyncio.Protocol):
 
     def __init__(self, server: ControlServer) -> None:
         self.session = ControlSession()
+        self.seat = Seat()
         self.waiting = 0
         self._server = server
         self._number: int | None = None

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.control.access_args import ACCESS_ARGS, ACCESS_QUERIES, WITHOUT_REASON
 from gateway.control.messages import ARGS, ORDER_OPS, QUERY_OPS, Args, Refused, Reply, Request, RequestId, refusal
 from protocol import reasons
 from protocol.build import OPERATOR_BYTES, REASON_BYTES
@@ -38,7 +39,11 @@ class _IdOnly(msgspec.Struct):
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _ID_ONLY = msgspec.json.Decoder(_IdOnly)
-_ARGS: Final[dict[str, msgspec.json.Decoder[Any]]] = {op: msgspec.json.Decoder(kind) for op, kind in ARGS.items()}
+_ARGS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    op: msgspec.json.Decoder(kind) for op, kind in {**ARGS, **ACCESS_ARGS}.items()
+}
+_UNSIGNED: Final = QUERY_OPS | ACCESS_QUERIES
+_REASONLESS: Final = ORDER_OPS | WITHOUT_REASON
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -117,12 +122,12 @@ def _request(line: bytes) -> Request:
     decoder = _ARGS.get(envelope.op)
     if decoder is None:
         what = f"there is no operation {envelope.op[:40]!r}" if envelope.op else "the operation is missing"
-        raise Refused(reasons.MALFORMED, f"{what}; one of {', '.join(ARGS)}", "op")
+        raise Refused(reasons.MALFORMED, f"{what}; one of {', '.join(_ARGS)}", "op")
     args = _decode(decoder, bytes(envelope.args), "args")
     assert isinstance(args, Args)
-    if envelope.op not in QUERY_OPS:
+    if envelope.op not in _UNSIGNED:
         _check_text(envelope.operator, OPERATOR_BYTES, "operator", needed=True)
-        _check_text(envelope.reason, REASON_BYTES, "reason", needed=envelope.op not in ORDER_OPS)
+        _check_text(envelope.reason, REASON_BYTES, "reason", needed=envelope.op not in _REASONLESS)
     return Request(envelope.id, envelope.op, args, envelope.operator, envelope.reason)
 
 

@@ -56,7 +56,7 @@ class World:
     def operator(self, name: str, *roles: str) -> Principal:
         """An operator who has chosen a password of its own and signed in."""
         hashed = self.passwords.hash(PASSWORD)
-        self.apply(changes.create_operator(self.directory, name, roles, hashed, self.now_ns))
+        self.apply(changes.create_operator(self.directory, name, roles, hashed, self.now_ns, temporary=True))
         self.apply(changes.set_password(self.directory, name, hashed, self.now_ns, temporary=False))
         user = self.directory.user(name)
         assert user is not None

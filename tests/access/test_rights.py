@@ -384,7 +384,7 @@ def test_nobody_approves_what_they_proposed_and_nothing_twice_nor_late() -> None
 def test_temporary_password_of_an_operator_is_good_for_choosing_another_one_only() -> None:
     world = World()
     hashed = world.passwords.hash(PASSWORD)
-    world.apply(changes.create_operator(world.directory, "olga", ["treasury"], hashed, world.now_ns))
+    world.apply(changes.create_operator(world.directory, "olga", ["treasury"], hashed, world.now_ns, temporary=True))
     principal = Principal(operator_id=1)
     assert codes.PASSWORD_TEMPORARY == may(world.directory, principal, "status", 0, world.now_ns).code
     assert all(may(world.directory, principal, op, 0, world.now_ns).allowed for op in OWN)

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import uvloop
 
+from gateway.access.passwords import Passwords
 from gateway.control import server as server_module
 from gateway.control.client import ControlClient, ControlError, NotRunningError, RefusedError
 from gateway.control.core import ControlCore
+from gateway.control.desk import Desk
 from gateway.control.names import NameBook
 from gateway.control.server import ControlServer, EpochRings, ServerError, listen
 from gateway.watch import OutcomeWatch
@@ -25,6 +27,7 @@ from protocol import enums as e
 from protocol.instance import Limits
 from protocol.records import COMMAND_DTYPE, OUTCOME_DTYPE
 from ringbuf import Ring, advance, fence, private_ring, published, reader_cursor, ring_bell, store_release
+from tests.access.support import CHEAP
 from tests.gateway.support import Exchange, FakeView, feed, outcome, running_board
 
 ORDER = {"account": 7, "instrument": "BTCUSDT", "side": "buy", "price": "100.00", "qty": "0.5"}
@@ -104,7 +107,9 @@ class Service:
 
         async def run() -> None:
             path = self.home / "run" / "control.sock"
-            self._server = ControlServer(self.core, self.board, lines.LINE_CONTROL, attach, path)
+            self._server = ControlServer(
+                self.core, self.board, lines.LINE_CONTROL, attach, path, Desk(None, self.core.catalog, Passwords(CHEAP))
+            )
             self._started.set()
             await self._server.serve()
 
