@@ -138,7 +138,7 @@ COMMANDS: Final = {
     ),
 }
 
-PROVIDERS: Final = ("cambist.commands.control",)
+PROVIDERS: Final = ("cambist.commands.control", "cambist.commands.access")
 """Modules of several subcommands: ``COMMANDS`` maps each of their names to ``(help, examples)``."""
 
 

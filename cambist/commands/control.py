@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cambist.commands import Call, FailedError, UsageError
+from cambist.commands import Call, FailedError, UsageError, operator
 from cambist.commands import action as add_action
 from cambist.commands.tables import table
 from gateway.control.client import TIMEOUT_S, ControlClient, ControlError, RefusedError
@@ -84,7 +84,7 @@ def run(name: str, call: Call) -> int:
         with ControlClient(
             call.home.path, operator=arguments.operator, socket_path=socket_path, timeout_s=arguments.timeout
         ) as client:
-            reply = client.request(request.op, args, getattr(arguments, "reason", "") or "")
+            reply = operator.send(client, request.op, args, getattr(arguments, "reason", "") or "")
     except ControlError as error:
         raise FailedError(str(error)) from None
     if arguments.json:
