@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -84,7 +85,7 @@ def office() -> Iterator[Office]:
 
 def test_an_operators_own_server_is_followed_through_its_outage_and_reconciles(office: Office, tmp_path: Path) -> None:
     home, dsn = tmp_path / "home", office.give_a_database()
-    demo = {"up": {"demo": True}, "demo": {"orders_per_s": 200}, "tables": TABLES}
+    demo: dict[str, dict[str, Any]] = {"up": {"demo": True}, "demo": {"orders_per_s": 200}, "tables": TABLES}
     settings_file(home, demo | {"postgres": {"enabled": True, "dsn": dsn}})
     with up(home) as running:
         until(lambda: status(running)["postgres"]["writer"] == "up")
