@@ -8,6 +8,7 @@ followed the old ring goes on where it was. Nothing is released before what was 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -21,6 +22,7 @@ from matcher.process import shard_spec
 from matcher.process import warm as warm_matcher
 from matcher.rebuild import take_over_books
 from persistence.beside import begin_segment, gathered, read_beside
+from persistence.folders import sync_folder
 from persistence.fused import EngineFault, FusedEngine, risk_spec
 from persistence.journal.errors import JournalError
 from persistence.journal.layout import SegmentHeader
@@ -296,8 +298,13 @@ def keep_limits(home: Path, limits: Limits) -> None:
     path = home / LIMITS_FILE
     if not path.exists():
         scratch = path.with_suffix(".new")
-        scratch.write_bytes(msgspec.json.format(msgspec.json.encode(limits)))
+        with scratch.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(limits)))
+            file.flush()
+            os.fsync(file.fileno())
         scratch.replace(path)
+        # The journal means nothing without it, so it must be there before the first command is.
+        sync_folder(home)
         return
     kept = load_limits(home)
     different = [

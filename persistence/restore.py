@@ -28,9 +28,9 @@ from persistence.backup import (
     checkpoints_until,
     chunks_of,
     read_manifest,
-    sync_folder,
 )
 from persistence.checkpoints import CHECKPOINTS_FILE
+from persistence.folders import sync_folder
 from persistence.journal.layout import BLOCK_BYTES, chain_start, pack_segment_header, segment_name
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import begin_branch, scan

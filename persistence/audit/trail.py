@@ -37,6 +37,7 @@ from persistence.audit.chain import (
 )
 from persistence.audit.records import audit_records, audited_heads
 from persistence.consumers import keep_position
+from persistence.folders import sync_folder
 from persistence.fused import FusedEngine
 from persistence.journal.errors import JournalError
 from protocol.records import OUTCOME_DTYPE
@@ -255,15 +256,6 @@ def read_position(folder: Path) -> Position:
         return msgspec.json.decode((folder / POSITION_FILE).read_bytes(), type=Position)
     except (FileNotFoundError, msgspec.DecodeError):
         return Position()
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the names in the folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _last_seq(folder: Path, before: str) -> int:

@@ -227,3 +227,30 @@ def test_exception_of_a_process_is_in_its_log_and_named(home: Home, start: Start
     log = (home.log / "replica.log").read_text()
     assert "Traceback (most recent call last)" in log
     until(lambda: not home.shared.exists())
+
+
+def test_table_that_cannot_be_written_ends_nothing_and_is_written_later(home: Home, start: Start) -> None:
+    start()
+    replica = pids(home)["replica"]
+    home.table_file.unlink()
+    home.table_file.mkdir()
+    os.kill(replica, signal.SIGKILL)
+    log = home.log / "supervisor.log"
+    until(lambda: "processes.json: cannot be written: Is a directory; it is tried again" in log.read_text())
+    home.table_file.rmdir()
+    until(home.table_file.exists)
+    until(lambda: pids(home)["replica"] not in (0, replica))
+    assert 1 == log.read_text().count("cannot be written")
+
+
+def test_epoch_that_cannot_be_kept_ends_the_exchange_and_says_why(home: Home, start: Start) -> None:
+    launched = start()
+    home.epoch_file.unlink()
+    home.epoch_file.mkdir()
+    os.kill(pids(home)["journal"], signal.SIGKILL)
+    until(lambda: not home.shared.exists())
+    assert 1 == launched.stop()
+    assert (
+        "epoch: cannot be read and written: Is a directory; start again when it can"
+        in (home.log / "supervisor.log").read_text()
+    )
