@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -80,7 +79,6 @@ def office() -> Iterator[Office]:
     yield made
     made.stop()
     shutil.rmtree(folder)
-    assert not [name for name in os.listdir("/dev/shm") if name.startswith("PostgreSQL")]  # noqa: PTH208
 
 
 def test_an_operators_own_server_is_followed_through_its_outage_and_reconciles(office: Office, tmp_path: Path) -> None:
