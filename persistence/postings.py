@@ -4,6 +4,12 @@ A posting changes one bucket (free or locked) of one asset of one account. Syste
 outside (minus the net deposits), FEE what the exchange earned, CLEARING what one side of a trade has given and the other has not yet
 taken: a trade has an outcome for each side, so that each side's rows stand by themselves, and CLEARING is zero again behind the second.
 
+The database has postings of its own (``persistence.postgres.movements``), and on purpose: those tell a trade once, with both sides and no
+CLEARING, say what each bucket holds afterwards, and come with the orders and the trades of a batch, at the speed of a compiled loop and
+from a state that has every live order. These need no orders and no balances, only outcomes from any place on, so that an archive of one
+account, whose verifier has no more than that either, can be proved. Made of one another, neither would say anything about the other;
+a test compares them, money by money, over random histories.
+
 For each (seq, index, asset) the amounts add up to zero; what an account had, plus its amounts, is what it has in the ledger.
 """
 

@@ -136,6 +136,24 @@ def test_status_says_how_far_the_table_of_client_order_ids_reaches(ids: tuple[fl
     assert line == status._client_ids(dict(zip(("ttl_s", "covered_s", "left_early"), ids, strict=True)))
 
 
+@pytest.mark.parametrize(
+    ("audit", "database", "alarms"),
+    [
+        ("follows", {}, {}),
+        ("follows", {"writer": "up", "lag": 9_000, "lag_ms": 1_900}, {}),
+        ("follows", {"writer": "up", "lag": 9_000, "lag_ms": 6_000}, {"postgres_behind": 9_000}),
+        ("follows", {"writer": "failed", "lag": 3, "lag_ms": 0}, {"postgres_behind": 3}),
+        ("follows", {"writer": "refused", "lag": 0, "lag_ms": 0}, {}),
+        ("damaged", {}, {"audit_damaged": 1}),
+    ],
+)
+def test_status_has_alarms_for_a_damaged_chain_and_a_database_that_falls_behind(
+    exchange: Home, audit: str, database: dict[str, Any], alarms: dict[str, int]
+) -> None:
+    with BoardView(exchange.shared / "board") as view:
+        assert alarms == views._alarms(view, {"audit": audit, "postgres": database})
+
+
 def test_second_up_is_refused_and_names_the_holder(exchange: Home) -> None:
     with pytest.raises(LaunchError, match=f"process {table(exchange)['pid']} \\(`.*holds this home"):
         launch(fake_command(exchange), exchange.log / "second.log", Heard(), detach=False)
