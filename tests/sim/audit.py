@@ -26,7 +26,7 @@ from tests.sim.files import SimFiles
 ROOMY = Rings(ingress=256, command=1024, event=64, outcome=512, window=512)
 """For a replay."""
 _FILE_BYTES = (1_500, 6_000, 1 << 20)
-_RATES = {"quick": (0.0, 0.0), "faults": (0.03, 0.02), "power": (0.02, 0.03)}
+_RATES = {"quick": (0.0, 0.0), "faults": (0.03, 0.02), "power": (0.05, 0.03)}
 
 
 class SimAudit:
@@ -84,7 +84,7 @@ class SimAudit:
             return
         self.files.power_loss()
         position = self._home / FOLDER / POSITION_FILE
-        if position.exists():
+        if position.exists() and self.random.random() < 0.5:
             position.write_bytes(self.random.choice([b"", *self._positions[-4:]]))
 
     def wrong(self, slots: np.ndarray, engine: Engine) -> list[str]:

@@ -203,16 +203,9 @@ MUTANTS = {
     "snapshot-not-agreed": Mutant(
         "a snapshot is taken at a checkpoint at which the replica was not found equal to the live engine",
         "persistence.replica",
-        '            self._wanted = int(slots["seq"][place])\n'
-        "                if place + 1 < len(slots):\n"
-        "                    self._rest = slots[place + 1 :]\n"
-        "                return slots[: place + 1]\n",
-        '            self._wanted = int(slots["seq"][place])\n'
-        "                self._engine.feed(slots[: place + 1])\n"
-        "                sequencer.observe(self._lanes, slots[: place + 1])\n"
-        "                self._begin_snapshot(self._keeper)\n"
-        "                self._wanted = 0\n"
-        "                return slots[place + 1 :] if place + 1 < len(slots) else None\n",
+        "        self._compare()\n        if self._equal == self._wanted:\n            self._begin_snapshot(keeper)\n"
+        "        elif self._live is not None and self._compared < self._wanted:\n            return 0\n",
+        "        self._begin_snapshot(keeper)\n",
         "faults",
         plain=False,
     ),

@@ -24,7 +24,7 @@ from risk import state as s
 
 _INTERVALS_S = (1, 3, 10)
 _FAILS = 0.1
-_ROTS = 0.03
+_ROTS = 0.12
 _TINY_MAPS = 0.05
 _TINY_MAP_BYTES = 64 << 10
 _STEPS_ON = 0.5
@@ -73,7 +73,7 @@ class SimSnapshots:
         return SimWriter(self)
 
     def rot(self) -> None:
-        """Now and then a generation is no longer what was written: a bit of it, a sector, or its end, from any byte on."""
+        """Now and then a generation is no longer what was written: some bits of it, a sector, or its end, from any byte on."""
         seqs = self.folder.seqs()
         if not (seqs and self.faults and self.random.random() < _ROTS):
             return
@@ -84,7 +84,10 @@ class SimSnapshots:
         place = self.random.randrange(len(content))
         kind = self.random.randrange(3)
         if kind == 0:
-            content[place] ^= 1 << self.random.randrange(8)
+            # Where something is: most of a page is nothing.
+            used = [k for k, byte in enumerate(content) if byte]
+            for place in self.random.choices(used, k=self.random.choice((1, 8, 64))):
+                content[place] ^= 1 << self.random.randrange(8)
         elif kind == 1:
             place -= place % _SECTOR_BYTES
             end = min(place + _SECTOR_BYTES, len(content))
@@ -204,7 +207,7 @@ class _Record:
 
     def __init__(self, files: Callable[[], dict[str, bytes]], before: dict[str, bytes]) -> None:
         self._files = files
-        self._contents = {content for content in before.values()}
+        self._contents = set(before.values())
         self._names = set(before)
         self.shown: list[Shown] = []
 
