@@ -147,7 +147,6 @@ ENTRY: Final[dict[str, Any]] = {
 }
 
 
-
 def _of_any_integer(dispatcher: Any) -> Any:
     if config.DISABLE_JIT:
         return dispatcher
