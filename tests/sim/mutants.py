@@ -21,7 +21,7 @@ _SEEDS = "0:100000"
 
 
 class Mutant(NamedTuple):
-    """A bug: in ``module`` the text ``old`` becomes ``new``. ``plain``: the module holds kernels."""
+    """A bug: in ``module`` the text ``old`` becomes ``new``, and so in the modules of ``more``. ``plain``: the module holds kernels."""
 
     what: str
     module: str
@@ -29,6 +29,13 @@ class Mutant(NamedTuple):
     new: str
     profile: str
     plain: bool
+    more: tuple[tuple[str, str, str], ...] = ()
+    """What else must go, where two parts guard the same thing."""
+
+    @property
+    def edits(self) -> tuple[tuple[str, str, str], ...]:
+        """All of it: module, old, new."""
+        return ((self.module, self.old, self.new), *self.more)
 
 
 MUTANTS = {
@@ -178,45 +185,138 @@ MUTANTS = {
         "quick",
         plain=False,
     ),
+    "torn-snapshot-believed": Mutant(
+        "a snapshot is believed though it is torn: neither its seal nor what was loaded is compared",
+        "persistence.snapshots.file",
+        "    if found != crc:\n",
+        "    if False:\n",
+        "power",
+        plain=False,
+        more=(
+            (
+                "persistence.snapshots.restore",
+                "    different = [name for name, value in found.items() if manifest.hashes.get(name) != value]\n",
+                "    different = []\n",
+            ),
+        ),
+    ),
+    "snapshot-not-agreed": Mutant(
+        "a snapshot is taken at a checkpoint at which the replica was not found equal to the live engine",
+        "persistence.replica",
+        "        self._compare()\n        if self._equal == self._wanted:\n            self._begin_snapshot(keeper)\n"
+        "        elif self._live is not None and self._compared < self._wanted:\n            return 0\n",
+        "        self._begin_snapshot(keeper)\n",
+        "faults",
+        plain=False,
+    ),
+    "snapshot-seal-unsynced": Mutant(
+        "a snapshot gets its name before its seal is on the disk",
+        "persistence.snapshots.file",
+        "        file.flush()\n        os.fsync(file.fileno())\n",
+        "        file.flush()\n",
+        "power",
+        plain=False,
+    ),
+    "snapshot-without-lanes": Mutant(
+        "recovery takes the numbers of producers from the tail alone, not from the snapshot",
+        "persistence.snapshots.restore",
+        "    snapshot.load(SEQUENCER, state.sequencer)\n",
+        "",
+        "quick",
+        plain=False,
+    ),
+    "tail-one-late": Mutant(
+        "after a snapshot recovery begins one command late",
+        "persistence.recovery",
+        "        for slots in memory.slots(journal, engine.last_seq + 1, found.last_seq):\n            engine.feed(slots)\n",
+        "        for slots in memory.slots(journal, engine.last_seq + 1, found.last_seq):\n"
+        '            if engine.last_seq and slots["seq"][0] == engine.last_seq + 1:\n'
+        "                engine.last_seq += 1\n"
+        "                slots = slots[1:]\n"
+        "            engine.feed(slots)\n",
+        "quick",
+        plain=False,
+    ),
+    "client-id-refused-early": Mutant(
+        "a client order id is refused for one that a command in flight may set free",
+        "risk.reserve",
+        '    if not exact_or_wait(state, seq, NO_BARRIER):\n        return WAIT\n    pending["first"] = first\n',
+        '    pending["first"] = first\n',
+        "quick",
+        plain=True,
+    ),
+    "client-id-kept-by-a-refusal": Mutant(
+        "an order that the book refused keeps its client order id",
+        "risk.settle",
+        '        if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:\n            free_client_id(state, hold)\n        drop_hold',
+        "        drop_hold",
+        "quick",
+        plain=True,
+    ),
+    "audit-position-before-sync": Mutant(
+        "the audit trail says synced what is only written",
+        "persistence.audit.trail",
+        "        if grown:\n            os.fdatasync(self._descriptor)\n",
+        "",
+        "power",
+        plain=False,
+    ),
+    "audit-records-twice": Mutant(
+        "after a restart the audit trail writes again what its position is behind of",
+        "persistence.audit.trail",
+        '            if record["seq"] <= self.head.seq:\n                continue\n',
+        "",
+        "power",
+        plain=False,
+    ),
+    "audit-failed-sync-forgotten": Mutant(
+        "after a failed sync the audit trail believes what it reads back to be on the disk",
+        "persistence.audit.trail",
+        "        self._write([whole])\n",
+        "        os.lseek(self._descriptor, size_bytes, os.SEEK_SET)\n",
+        "power",
+        plain=False,
+    ),
 }
 
 
 class _Editor(importlib.abc.MetaPathFinder):
-    """Finds one module as ever, and edits what is loaded."""
+    """Finds the edited modules as ever, and edits what is loaded."""
 
     def __init__(self, mutant: Mutant) -> None:
-        self._mutant = mutant
+        self._edits = {module: (old, new) for module, old, new in mutant.edits}
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:  # noqa: ARG002 - the protocol's signature
-        """Of the mutated module only."""
-        if fullname != self._mutant.module:
+        """Of the mutated modules only."""
+        if fullname not in self._edits:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         assert spec is not None
         assert spec.origin is not None
-        spec.loader = _EditedLoader(self._mutant, fullname, spec.origin)
+        spec.loader = _EditedLoader(*self._edits[fullname], fullname, spec.origin)
         return spec
 
 
 class _EditedLoader(importlib.machinery.SourceFileLoader):
-    def __init__(self, mutant: Mutant, fullname: str, path: str) -> None:
+    def __init__(self, old: str, new: str, fullname: str, path: str) -> None:
         super().__init__(fullname, path)
-        self._mutant = mutant
+        self._old, self._new = old, new
 
     def get_code(self, fullname: str) -> Any:
         """Compile the edited text; byte code of the true one is neither read nor written."""
         source = Path(self.path).read_text()
-        count = source.count(self._mutant.old)
+        count = source.count(self._old)
         if count != 1:
             raise SystemExit(
                 f"the mutant of {fullname} is out of date: its text is there {count} times, and must be once"
             )
-        return compile(source.replace(self._mutant.old, self._mutant.new), self.path, "exec", dont_inherit=True)
+        return compile(source.replace(self._old, self._new), self.path, "exec", dont_inherit=True)
 
 
 def plant(mutant: Mutant) -> None:
-    """Edit the mutant's module from its import on, which must be still to come."""
-    assert mutant.module not in sys.modules, f"{mutant.module} is imported already"
+    """Edit the mutant's modules from their import on, which must be still to come."""
+    imported = [module for module, _, _ in mutant.edits if module in sys.modules]
+    assert not imported, f"{imported} are imported already"
     sys.meta_path.insert(0, _Editor(mutant))
 
 
