@@ -1,0 +1,269 @@
+"""Who may do what on the control socket: the owner, operators with roles, two pairs of eyes. The cache is a directory in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from gateway.access import codes, totp
+from gateway.access.cache import AccessCache
+from gateway.access.changes import Change
+from gateway.access.codes import Denied
+from gateway.access.directory import Directory
+from gateway.access.passwords import Passwords
+from gateway.access.sealing import Seal
+from gateway.control.access_args import ACCESS_ARGS
+from gateway.control.catalog import Catalog
+from gateway.control.desk import FILE_NAME, Desk, Seat
+from gateway.control.messages import ARGS, Refused, Reply, Request, refusal
+from gateway.control.names import NameBook
+from gateway.control.session import ControlSession
+from protocol.instance import Limits
+from tests.access.support import CHEAP, NOW_NS, PASSWORD
+from tests.gateway.support import FakeView
+
+HASHER = Passwords(CHEAP)
+ADJUST = {"account": 7, "asset": "USDT", "amount": "-5"}
+
+
+class MemoryCache:
+    """What the desk needs of a cache, without a database."""
+
+    def __init__(self) -> None:
+        self.directory = Directory()
+        self.seal = Seal(bytes(32))
+        self.now_ns = NOW_NS
+        self.loaded = asyncio.Event()
+        self.loaded.set()
+        self.log: list[tuple[str, str, str]] = []
+        self._callbacks: list[Callable[[Any], None]] = []
+
+    def clock_ns(self) -> int:
+        return self.now_ns
+
+    def on_change(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    async def act(self, decide: Callable[[Directory], Change], *, actor: str, reason: str = "") -> Change:
+        change = decide(self.directory)
+        self.directory.put(change.rows)
+        self.log.append((actor, change.action, reason))
+        for callback in self._callbacks:
+            callback(change.rows)
+        if change.denied is not None:
+            raise change.denied
+        return change
+
+
+class Office:
+    """A desk, and an engine that says yes."""
+
+    def __init__(self, home: Path | None = None, *, owner_acts: bool = True) -> None:
+        self.cache = MemoryCache()
+        catalog = Catalog(FakeView(), Limits(accounts=1000), NameBook())
+        self.desk = Desk(cast("AccessCache", self.cache), catalog, HASHER, home, owner_acts=owner_acts)
+        self.desk.executes_by(self._execute)
+        self.executed: list[Request] = []
+
+    async def _execute(self, request: Request) -> Reply:
+        self.executed.append(request)
+        return Reply(request.id, ok=True, result={"seq": 77})
+
+    def ask(self, seat: Seat, op: str, args: dict[str, Any] | None = None, operator: str = "") -> Reply:
+        """The reply; one of {"engine": True} where the request may go there."""
+        kind = ARGS.get(op) or ACCESS_ARGS[op]
+        request = Request(1, op, msgspec.convert(args or {}, kind), operator or seat.name or "owner", "why")
+
+        async def scenario() -> Reply:
+            try:
+                later = self.desk.judge(seat, request)
+            except Refused as refused:
+                return refusal(1, refused)
+            return Reply(1, ok=True, result={"engine": True}) if later is None else await later
+
+        return asyncio.run(scenario())
+
+    def code(self, seat: Seat, op: str, args: dict[str, Any] | None = None, operator: str = "") -> int:
+        reply = self.ask(seat, op, args, operator)
+        return 0 if reply.error is None else reply.error.code
+
+    def operator(self, name: str, *roles: str) -> Seat:
+        """An operator who has signed in."""
+        made = {"name": name, "roles": roles, "password": PASSWORD, "temporary": False}
+        assert 0 == self.code(Seat(), "operator_create", made)
+        seat = Seat()
+        assert 0 == self.code(seat, "sign_in", {"name": name, "password": PASSWORD}, name)
+        return seat
+
+
+def test_owner_acts_without_signing_in_and_commands_go_on_to_the_engine() -> None:
+    office = Office()
+    assert {"engine": True} == office.ask(Seat(), "adjust", ADJUST).result
+    assert {"engine": True} == office.ask(Seat(), "orders").result
+
+
+def test_name_of_a_registered_operator_is_not_for_the_taking() -> None:
+    office = Office()
+    seat = office.operator("olga", "treasury")
+    assert codes.SIGN_IN_NEEDED == office.code(Seat(), "halt", {"instrument": "BTCUSDT"}, "olga")
+    assert codes.SIGN_IN_NEEDED == office.code(seat, "orders", operator="paul")
+    assert codes.BAD_CREDENTIALS == office.code(Seat(), "sign_in", {"name": "olga", "password": "wrong"}, "olga")
+
+
+def test_operator_does_what_its_roles_allow_and_no_more() -> None:
+    office = Office()
+    seat = office.operator("mara", "markets")
+    assert 0 == office.code(seat, "halt", {"instrument": "BTCUSDT"})
+    assert codes.ROLE_MISSING == office.code(seat, "freeze", {"account": 7})
+    assert codes.ROLE_MISSING == office.code(seat, "adjust", ADJUST)
+    assert codes.ROLE_MISSING == office.code(seat, "operator_roles", {"name": "mara", "roles": ["security"]})
+    assert 0 == office.code(seat, "orders")
+
+
+def test_money_moves_once_when_a_second_operator_approves_and_both_names_stand_in_the_command() -> None:
+    office = Office()
+    olga, paul = office.operator("olga", "treasury", "approver"), office.operator("paul", "approver")
+    reply = office.ask(olga, "adjust", ADJUST)
+    assert reply.error is not None
+    assert (codes.APPROVAL_NEEDED, 1) == (reply.error.code, (reply.result or {})["proposal"])
+    assert [] == office.executed
+    assert codes.OWN_PROPOSAL == office.code(olga, "approve", {"proposal": 1})
+    assert {"seq": 77} == (office.ask(paul, "approve", {"proposal": 1}).result or {})["result"]
+    assert codes.PROPOSAL_CLOSED == office.code(paul, "approve", {"proposal": 1})
+    (request,) = office.executed
+    assert ("adjust", "olga+paul", "why") == (request.op, request.operator, request.reason)
+    assert ADJUST == {name: getattr(request.args, name) for name in ADJUST}
+    assert "executed" == office.cache.directory.proposals[1].state
+
+
+def test_denied_proposal_is_not_executed() -> None:
+    office = Office()
+    olga, paul = office.operator("olga", "treasury"), office.operator("paul", "approver")
+    office.ask(olga, "adjust", ADJUST)
+    assert 1 == (office.ask(paul, "proposals").result or {})["count"]
+    assert 0 == office.code(paul, "deny", {"proposal": 1})
+    assert codes.PROPOSAL_CLOSED == office.code(paul, "approve", {"proposal": 1})
+    assert [] == office.executed
+
+
+def test_approved_change_of_roles_is_made() -> None:
+    office = Office()
+    sven, paul = office.operator("sven", "security"), office.operator("paul", "approver")
+    office.operator("olga", "treasury")
+    assert codes.APPROVAL_NEEDED == office.code(sven, "operator_roles", {"name": "olga", "roles": ["auditor"]})
+    assert 0 == office.code(paul, "approve", {"proposal": 1})
+    user = office.cache.directory.user("olga")
+    assert user is not None
+    assert ("auditor",) == user.roles
+    assert ("sven+paul", "roles set", "why") in office.cache.log
+
+
+def test_rights_that_are_taken_away_are_gone_on_open_connections() -> None:
+    office = Office()
+    seat = office.operator("mara", "markets")
+    office.ask(Seat(), "operator_roles", {"name": "mara", "roles": []})
+    assert codes.ROLE_MISSING == office.code(seat, "halt", {"instrument": "BTCUSDT"})
+    office.ask(Seat(), "session_revoke", {"user": "mara"})
+    assert codes.SESSION_REVOKED == office.code(seat, "orders")
+
+
+def test_operator_chooses_no_password_for_others_and_gives_temporary_ones_only() -> None:
+    office = Office()
+    seat = office.operator("anna", "accounts")
+    result = office.ask(seat, "user_create", {"name": "alice", "password": "known to anna", "temporary": False}).result
+    assert result is not None
+    assert result["temporary"]
+    assert result["password"] not in {None, "known to anna"}
+    user = office.cache.directory.user("alice")
+    assert HASHER.check(user, result["password"]).ok
+
+
+def test_operator_with_a_temporary_password_must_choose_one() -> None:
+    office = Office()
+    made = office.ask(Seat(), "operator_create", {"name": "olga", "roles": ["auditor"]}).result
+    assert made is not None
+    seat = Seat()
+    assert 0 == office.code(seat, "sign_in", {"name": "olga", "password": made["password"]}, "olga")
+    assert codes.PASSWORD_TEMPORARY == office.code(seat, "orders")
+    new = {"password": made["password"], "new": "a password of her own"}
+    assert 0 == office.code(seat, "own_password", new)
+    assert codes.SIGN_IN_NEEDED == office.code(seat, "orders", operator="olga"), "the session has ended"
+    assert 0 == office.code(seat, "sign_in", {"name": "olga", "password": new["new"]}, "olga")
+    assert 0 == office.code(seat, "orders")
+
+
+def test_authenticator_of_an_operator_is_enrolled_and_then_asked_for() -> None:
+    office = Office()
+    seat = office.operator("olga", "auditor")
+    secret = base64.b32decode((office.ask(seat, "own_totp").result or {})["secret"])
+    code = lambda: totp.code(secret, office.cache.now_ns // totp.STEP_NS)  # noqa: E731
+    assert 10 == len((office.ask(seat, "own_totp", {"code": code()}).result or {})["recovery_codes"])
+    office.cache.now_ns += totp.STEP_NS
+    login = {"name": "olga", "password": PASSWORD}
+    assert codes.SECOND_FACTOR == office.code(Seat(), "sign_in", login, "olga")
+    assert 0 == office.code(Seat(), "sign_in", login | {"code": code()}, "olga")
+    assert codes.CODE_USED == office.code(Seat(), "sign_in", login | {"code": code()}, "olga")
+
+
+def test_owner_must_sign_in_once_there_are_operators_where_so_configured() -> None:
+    office = Office(owner_acts=False)
+    assert 0 == office.code(Seat(), "adjust", ADJUST)
+    office.operator("sven", "security")
+    office.operator("paul", "approver")
+    assert codes.SIGN_IN_NEEDED == office.code(Seat(), "adjust", ADJUST)
+    assert codes.SIGN_IN_NEEDED == office.code(Seat(), "operator_create", {"name": "eve", "roles": ["treasury"]})
+    assert 0 == office.code(Seat(), "orders")
+
+
+def test_registered_names_stay_reserved_while_the_database_is_away_at_a_start(tmp_path: Path) -> None:
+    Office(tmp_path).operator("olga", "treasury")
+    assert 0o600 == (tmp_path / FILE_NAME).stat().st_mode & 0o777
+    later = Office(tmp_path)
+    assert codes.SIGN_IN_NEEDED == later.code(Seat(), "halt", {"instrument": "BTCUSDT"}, "olga")
+
+
+def test_exchange_without_a_database_has_an_owner_and_no_users() -> None:
+    desk = Desk(None, Catalog(FakeView(), Limits(accounts=1000), NameBook()), HASHER)
+    request = Request(1, "adjust", msgspec.convert(ADJUST, ARGS["adjust"]), "owner", "why")
+    assert desk.judge(Seat(), request) is None
+    with pytest.raises(Denied, match="no users"):
+        desk.judge(Seat(), Request(1, "user_list", msgspec.convert({}, ACCESS_ARGS["user_list"])))
+
+
+def test_user_gets_account_key_and_state_and_shows_them_without_a_secret() -> None:
+    office = Office()
+    owner = Seat()
+    made = office.ask(owner, "user_create", {"name": "alice", "password": PASSWORD, "temporary": False}).result
+    assert made == {"user": "alice", "password": None, "temporary": False}
+    assert codes.UNKNOWN_NAME == office.code(owner, "account_attach", {"user": "alice", "account": 8})
+    assert 0 == office.code(owner, "account_attach", {"user": "alice", "account": 7})
+    key = office.ask(owner, "key_create", {"user": "alice", "permissions": ["read"], "accounts": [7]}).result
+    assert key is not None
+    state = {"user": "alice", "scopes": ["withdraw"], "text": "new device"}
+    assert 0 == office.code(owner, "restrict", state)
+    shown = office.ask(owner, "user_show", {"user": "alice"}).result
+    assert shown is not None
+    assert "not allowed until it is lifted: withdraw. Reason: new device" == shown["states"][0]["words"]
+    text = msgspec.json.encode(shown).decode() + repr(office.cache.directory.keys)
+    assert key["secret"] not in text
+    assert "argon2" not in text
+
+
+def test_requests_about_users_are_checked_in_form() -> None:
+    session = ControlSession()
+    lines = [
+        b'{"id": 1, "op": "user_create", "args": {"name": "alice"}, "operator": "ann"}',
+        b'{"id": 2, "op": "user_create", "args": {"nome": "alice"}, "operator": "ann", "reason": "x"}',
+        b'{"id": 3, "op": "user_list"}',
+        b'{"id": 4, "op": "sign_in", "args": {"name": "ann", "password": "secret-text"}, "operator": "ann"}',
+        b'{"id": 5, "op": "sign_in", "args": {"name": "ann", "password": 7}, "operator": "ann"}',
+    ]
+    requests = session.receive_data(b"\n".join(lines) + b"\n")
+    assert [3, 4] == [request.id for request in requests]
+    assert b"secret-text" not in session.data_to_send()
