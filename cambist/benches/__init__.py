@@ -18,6 +18,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from cambist.benches import (
+    access,
     compiling,
     engine,
     latency,
@@ -50,6 +51,7 @@ BENCHES: Final[dict[str, Callable[[Task], list[Row]]]] = {
     "restart": restart.run,
     "snapshot": snapshot.run,
     "postgres": postgres.run,
+    "access": access.run,
     "compile": compiling.run,
 }
 """By name, in the order in which ``all`` runs them."""

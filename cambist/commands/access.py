@@ -345,7 +345,7 @@ def _show(result: dict[str, Any]) -> None:
                 print("  " + ", ".join(f"{key} {_cell(row, key)}" for key in row))
         elif value not in (None, "", []):
             print(f"{name.removesuffix('_ns')}: {_cell(result, name)}")
-    if any(result.get(name) for name in _SECRETS):
+    if any(isinstance(result.get(name), str | list) and result[name] for name in _SECRETS):
         print("It is shown this once.")
 
 

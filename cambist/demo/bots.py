@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
-from cambist.demo import counters, plan, setup
+from cambist.demo import counters, people, plan, setup
 from cambist.demo.link import Link, await_durable
 from cambist.demo.setup import Demo
 from cambist.demo.strategy import Book, Desk, Heard, Intent
@@ -62,7 +62,10 @@ def main(context: Context) -> int:
         if demo is not None:
             configured = context.options.get("postgres")
             dsn = None if configured is None else dsn_of(home, configured)
-            setup.write(home, demo, socket_path, dsn)
+            known = people.NOBODY
+            if configured is not None:
+                known = people.prepare(home, socket_path, demo.accounts, home / setup.FILE_NAME, stopping)
+            setup.write(home, demo, socket_path, dsn, known)
             bots = Bots(context, board, link, demo, stopping, lambda: _holdings(home, socket_path, demo))
             bots.run()
     finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from cambist.demo import plan
+from cambist.demo.people import NOBODY, People
 from cambist.demo.plan import Funding, Listing
 from cambist.home import write_json
 from gateway.control.client import ControlClient, ControlError, RefusedError
@@ -149,7 +150,7 @@ def balances(client: Client, assets: Mapping[str, Asset], account: str | int) ->
     }
 
 
-def document(demo: Demo, socket_path: Path, dsn: str | None) -> dict[str, Any]:
+def document(demo: Demo, socket_path: Path, dsn: str | None, people: People = NOBODY) -> dict[str, Any]:
     """The object of ``demo.json``: what the exchange offers to clients' tests so far."""
     return {
         "control": {"socket": str(socket_path)},
@@ -168,18 +169,20 @@ def document(demo: Demo, socket_path: Path, dsn: str | None) -> dict[str, Any]:
             {
                 "name": funding.name,
                 "account": demo.accounts[funding.name],
+                **people.users.get(funding.name, {}),
                 "balances": {
                     symbol: demo.assets[symbol].amount(units) for symbol, units in demo.balances[funding.name].items()
                 },
             }
             for funding in plan.USERS
         ],
+        **({} if people.operator is None else {"operator": people.operator}),
     }
 
 
-def write(home: Path, demo: Demo, socket_path: Path, dsn: str | None = None) -> None:
+def write(home: Path, demo: Demo, socket_path: Path, dsn: str | None = None, people: People = NOBODY) -> None:
     """Replace ``<home>/demo.json``, whole or not at all, readable by the owner only."""
-    write_json(home / FILE_NAME, document(demo, socket_path, dsn))
+    write_json(home / FILE_NAME, document(demo, socket_path, dsn, people))
 
 
 def _accounts(client: Client) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -90,9 +90,10 @@ class Directory:
         number = self._tokens.get(token_hash)
         return None if number is None else self.sessions[number]
 
-    def restricted(self, subject: str, number: int) -> Iterable[Restriction]:
+    def restricted(self, subject: str, number: int) -> Collection[Restriction]:
         """Account states of a subject that were not lifted; expired ones too."""
-        return self._states.get((subject, number), {}).values()
+        states = self._states.get((subject, number))
+        return () if states is None else states.values()
 
     def accounts_of(self, user_id: int) -> list[Account]:
         """Accounts of a user, the main one first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 import ipaddress
 import re
@@ -43,6 +44,7 @@ RSA_BITS: Final = (2048, 4096)
 
 ID_CHARACTERS: Final = 64
 _SECRET_BYTES: Final = 32
+_BLOCK_BYTES: Final = 64
 _COMP_ID: Final = re.compile(r"[\x21-\x7e]{1,32}")
 _KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,31}")
 
@@ -87,9 +89,10 @@ def ranges(texts: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
 
 def is_within(where: Address, allowed: tuple[tuple[int, int, int], ...]) -> bool:
     """Whether an address is in the allow list; an empty one allows all."""
-    if not allowed:
-        return True
-    return any(version == where.version and first <= where.number <= last for version, first, last in allowed)
+    for version, first, last in allowed:
+        if version == where.version and first <= where.number <= last:
+            return True
+    return not allowed
 
 
 def new_id(kind: str) -> str:
@@ -145,9 +148,7 @@ def proof(kind: str, material: bytes) -> Proof:
         assert isinstance(public, rsa.RSAPublicKey)
         scheme, digest = padding.PKCS1v15(), SHA256()
         return _pair_proof(lambda signature, payload: public.verify(signature, payload, scheme, digest))
-    return lambda payload, signature: hmac.compare_digest(
-        hmac.digest(material, payload, "sha256").hex().encode(), signature.lower().encode("utf-8", "replace")
-    )
+    return _shared_proof(material)
 
 
 def introspected(directory: Directory, key: Key, now_ns: int) -> dict[str, Any]:
@@ -181,6 +182,20 @@ def introspected(directory: Directory, key: Key, now_ns: int) -> dict[str, Any]:
         "revoked_ns": key.revoked_ns,
         "words": words,
     }
+
+
+def _shared_proof(secret: bytes) -> Proof:
+    # HMAC (RFC 2104) with both pads hashed ahead: less than half the time of a whole one for a request of usual length.
+    padded = (hashlib.sha256(secret).digest() if len(secret) > _BLOCK_BYTES else secret).ljust(_BLOCK_BYTES, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in padded)) for pad in (0x36, 0x5C))
+
+    def check(payload: bytes, signature: str) -> bool:
+        first, second = inner.copy(), outer.copy()
+        first.update(payload)
+        second.update(first.digest())
+        return hmac.compare_digest(second.hexdigest().encode(), signature.lower().encode("utf-8", "replace"))
+
+    return check
 
 
 def _pair_proof(verify: Callable[[bytes, bytes], None]) -> Proof:

@@ -144,7 +144,8 @@ def may(
         if only and number not in only:
             return _no(codes.KEY_OTHER_ACCOUNT, f"account {number}")
         if rule.scope is not None:
-            state = in_force(directory.restricted("account", number), rule.scope, now_ns)
+            states = directory.restricted("account", number)
+            state = in_force(states, rule.scope, now_ns) if states else None
             if state is not None:
                 return _restricted(state)
     if rule.scope is not None:
@@ -172,7 +173,8 @@ def session_holds(directory: Directory, session: Session, now_ns: int, kind: str
 
 def user_state(directory: Directory, user_id: int, scope: str, now_ns: int) -> Verdict:
     """Whether an account state of the user or its firm forbids what ``scope`` stands for."""
-    state = in_force(directory.restricted("user", user_id), scope, now_ns)
+    states = directory.restricted("user", user_id)
+    state = in_force(states, scope, now_ns) if states else None
     firm_id = directory.users[user_id].firm_id
     if state is None and firm_id:
         state = in_force(directory.restricted("firm", firm_id), scope, now_ns)

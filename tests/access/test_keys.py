@@ -38,6 +38,13 @@ def test_hmac_signature_of_the_documented_example_is_right() -> None:
     assert keys.proof(keys.HMAC, DOCUMENTED_SECRET)(DOCUMENTED_PAYLOAD, DOCUMENTED_SIGNATURE)
 
 
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
+def test_hmac_of_a_secret_of_any_length_is_that_of_the_standard_library(length: int) -> None:
+    secret = bytes(range(1, 201))[:length]
+    assert keys.proof(keys.HMAC, secret)(PAYLOAD, signed(secret))
+    assert not keys.proof(keys.HMAC, secret)(PAYLOAD, signed(secret + b"!"))
+
+
 def test_hmac_key_signs_in_whatever_the_case_of_its_signature() -> None:
     world = World()
     world.user("ann", 1)
