@@ -2,11 +2,11 @@
 
 import contextlib
 import io
-import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -43,13 +43,14 @@ class SimAudit:
         for folder in (FOLDER, CONSUMERS_FOLDER):
             shutil.rmtree(home / folder, ignore_errors=True)
         self.files = SimFiles(home / FOLDER, self.random, _RATES[profile], walk)
+        self._patch = mock.patch.object(module, "os", self.files)
 
     def __enter__(self) -> None:
         """The trail writes to this disk."""
-        module.os = self.files  # type: ignore[assignment]
+        self._patch.start()
 
     def __exit__(self, *_: object) -> None:
-        module.os = os
+        self._patch.stop()
 
     def open(self, engine: FusedEngine) -> AuditTrail:
         """The trail of a new replica, brought up to where its engine is. AuditDamaged where a stored record is not what it was."""
