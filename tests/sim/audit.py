@@ -26,7 +26,7 @@ from tests.sim.files import SimFiles
 ROOMY = Rings(ingress=256, command=1024, event=64, outcome=512, window=512)
 """For a replay."""
 _FILE_BYTES = (1_500, 6_000, 1 << 20)
-_RATES = {"quick": (0.0, 0.0), "faults": (0.03, 0.02), "power": (0.05, 0.03)}
+_RATES = {"quick": (0.0, 0.0), "faults": (0.03, 0.02), "power": (0.1, 0.05)}
 
 
 class SimAudit:
