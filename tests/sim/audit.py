@@ -2,11 +2,11 @@
 
 import contextlib
 import io
-import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from tests.sim.files import SimFiles
 ROOMY = Rings(ingress=256, command=1024, event=64, outcome=512, window=512)
 """For a replay."""
 _FILE_BYTES = (1_500, 6_000, 1 << 20)
-_RATES = {"quick": (0.0, 0.0), "faults": (0.03, 0.02), "power": (0.05, 0.03)}
+_RATES = {"quick": (0.0, 0.0), "faults": (0.03, 0.02), "power": (0.1, 0.05)}
 
 
 class SimAudit:
@@ -43,13 +43,14 @@ class SimAudit:
         for folder in (FOLDER, CONSUMERS_FOLDER):
             shutil.rmtree(home / folder, ignore_errors=True)
         self.files = SimFiles(home / FOLDER, self.random, _RATES[profile], walk)
+        self._patch = mock.patch.object(module, "os", self.files)
 
     def __enter__(self) -> None:
         """The trail writes to this disk."""
-        module.os = self.files  # type: ignore[assignment]
+        self._patch.start()
 
     def __exit__(self, *_: object) -> None:
-        module.os = os
+        self._patch.stop()
 
     def open(self, engine: FusedEngine) -> AuditTrail:
         """The trail of a new replica, brought up to where its engine is. AuditDamaged where a stored record is not what it was."""

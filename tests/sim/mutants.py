@@ -21,7 +21,7 @@ _SEEDS = "0:100000"
 
 
 class Mutant(NamedTuple):
-    """A bug: in ``module`` the text ``old`` becomes ``new``, and so in the modules of ``more``. ``plain``: the module holds kernels."""
+    """A bug: in ``module`` the text ``old`` becomes ``new``. ``plain``: the module holds kernels."""
 
     what: str
     module: str
@@ -29,13 +29,6 @@ class Mutant(NamedTuple):
     new: str
     profile: str
     plain: bool
-    more: tuple[tuple[str, str, str], ...] = ()
-    """What else must go, where two parts guard the same thing."""
-
-    @property
-    def edits(self) -> tuple[tuple[str, str, str], ...]:
-        """All of it: module, old, new."""
-        return ((self.module, self.old, self.new), *self.more)
 
 
 MUTANTS = {
@@ -185,30 +178,6 @@ MUTANTS = {
         "quick",
         plain=False,
     ),
-    "torn-snapshot-believed": Mutant(
-        "a snapshot is believed though it is torn: neither its seal nor what was loaded is compared",
-        "persistence.snapshots.file",
-        "    if found != crc:\n",
-        "    if False:\n",
-        "power",
-        plain=False,
-        more=(
-            (
-                "persistence.snapshots.restore",
-                "    different = [name for name, value in found.items() if manifest.hashes.get(name) != value]\n",
-                "    different = []\n",
-            ),
-        ),
-    ),
-    "snapshot-not-agreed": Mutant(
-        "a snapshot is taken at a checkpoint at which the replica was not found equal to the live engine",
-        "persistence.replica",
-        "        self._compare()\n        if self._equal == self._wanted:\n            self._begin_snapshot(keeper)\n"
-        "        elif self._live is not None and self._compared < self._wanted:\n            return 0\n",
-        "        self._begin_snapshot(keeper)\n",
-        "faults",
-        plain=False,
-    ),
     "snapshot-seal-unsynced": Mutant(
         "a snapshot gets its name before its seal is on the disk",
         "persistence.snapshots.file",
@@ -281,42 +250,41 @@ MUTANTS = {
 
 
 class _Editor(importlib.abc.MetaPathFinder):
-    """Finds the edited modules as ever, and edits what is loaded."""
+    """Finds one module as ever, and edits what is loaded."""
 
     def __init__(self, mutant: Mutant) -> None:
-        self._edits = {module: (old, new) for module, old, new in mutant.edits}
+        self._mutant = mutant
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:  # noqa: ARG002 - the protocol's signature
-        """Of the mutated modules only."""
-        if fullname not in self._edits:
+        """Of the mutated module only."""
+        if fullname != self._mutant.module:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         assert spec is not None
         assert spec.origin is not None
-        spec.loader = _EditedLoader(*self._edits[fullname], fullname, spec.origin)
+        spec.loader = _EditedLoader(self._mutant, fullname, spec.origin)
         return spec
 
 
 class _EditedLoader(importlib.machinery.SourceFileLoader):
-    def __init__(self, old: str, new: str, fullname: str, path: str) -> None:
+    def __init__(self, mutant: Mutant, fullname: str, path: str) -> None:
         super().__init__(fullname, path)
-        self._old, self._new = old, new
+        self._mutant = mutant
 
     def get_code(self, fullname: str) -> Any:
         """Compile the edited text; byte code of the true one is neither read nor written."""
         source = Path(self.path).read_text()
-        count = source.count(self._old)
+        count = source.count(self._mutant.old)
         if count != 1:
             raise SystemExit(
                 f"the mutant of {fullname} is out of date: its text is there {count} times, and must be once"
             )
-        return compile(source.replace(self._old, self._new), self.path, "exec", dont_inherit=True)
+        return compile(source.replace(self._mutant.old, self._mutant.new), self.path, "exec", dont_inherit=True)
 
 
 def plant(mutant: Mutant) -> None:
-    """Edit the mutant's modules from their import on, which must be still to come."""
-    imported = [module for module, _, _ in mutant.edits if module in sys.modules]
-    assert not imported, f"{imported} are imported already"
+    """Edit the mutant's module from its import on, which must be still to come."""
+    assert mutant.module not in sys.modules, f"{mutant.module} is imported already"
     sys.meta_path.insert(0, _Editor(mutant))
 
 

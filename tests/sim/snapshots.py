@@ -13,6 +13,7 @@ import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -220,14 +221,9 @@ class _Record:
     @contextlib.contextmanager
     def watching(self, fate: str) -> Iterator[None]:
         """The calls of the module that writes snapshots are seen, and fail as ``fate`` says."""
-        sync_folder = module.sync_folder
-        module.os = _Calls(self, fate)  # type: ignore[assignment]
-        module.sync_folder = lambda folder: self._folder_synced(folder, fate)  # type: ignore[assignment]
-        try:
+        calls = _Calls(self, fate)
+        with mock.patch.multiple(module, os=calls, sync_folder=lambda folder: self._folder_synced(folder, fate)):
             yield
-        finally:
-            module.os = os
-            module.sync_folder = sync_folder
 
     def synced(self, descriptor: int, fate: str) -> None:
         """A file is brought to the disk."""

@@ -35,9 +35,8 @@ def test_sample_of_seeds_loses_nothing_and_finishes(profile: str) -> None:
     assert SAMPLE_SEEDS == done.seeds
     assert 1 == done.repeated
     assert done.epochs > SAMPLE_SEEDS
-    seldom = {
-        name for name in done.never_walked if name.startswith(("refused", "recovery", "disk", "gateway", "breaker"))
-    }
+    rare = ("refused", "recovery", "disk", "gateway", "breaker", "audit", "snapshot", "replica", "power loss: of")
+    seldom = {name for name in done.never_walked if name.startswith(rare)}
     assert seldom == set(done.never_walked)
 
 
@@ -73,9 +72,8 @@ def test_command_line_ends_with_the_counts_and_says_what_was_met() -> None:
 @pytest.mark.parametrize("name", sorted(mutants.MUTANTS))
 def test_planted_bug_still_fits_the_source(name: str) -> None:
     mutant = mutants.MUTANTS[name]
-    for module, old, _ in mutant.edits:
-        assert 1 == (ROOT / (module.replace(".", "/") + ".py")).read_text().count(old)
     source = (ROOT / (mutant.module.replace(".", "/") + ".py")).read_text()
+    assert 1 == source.count(mutant.old)
     speaks_of_kernels = "import entry" in source or "njit" in source or "import inner" in source
     kernel_text = mutant.old.lstrip().startswith(("return int(durable)", "self.epoch"))
     assert mutant.plain == (speaks_of_kernels and not kernel_text)
