@@ -421,3 +421,9 @@ def test_a_snapshot_beside_a_live_exchange_is_measured(flow: Path, tmp_path: Pat
     assert live_case["ratio"] > 0
     assert live_case["result_hash"] == write_case["result_hash"]
     assert write_case["bytes"] > 0
+
+
+def test_access_asks_for_every_kind_of_principal(tmp_path: Path) -> None:
+    found = results_of("access", None, tmp_path)
+    assert ["hmac", "session", "ed25519", "rsa"] == list(found)
+    assert all(one["median"] > 0 for one in found.values())
