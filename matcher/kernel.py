@@ -20,7 +20,17 @@ from matcher.state import (
     STAGE,
     STAGE_IDLE,
 )
-from protocol.enums import AMEND, CANCEL, CANCEL_ALL, CHECKPOINT, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
+from protocol.enums import (
+    AMEND,
+    CANCEL,
+    CANCEL_ALL,
+    CHECKPOINT,
+    LIMIT,
+    LIST_INSTRUMENT,
+    MARKET_AMOUNT,
+    SET_GROUPS,
+    VERDICT_OK,
+)
 from protocol.reasons import ACCEPTED
 from ringbuf.atomics import store_release
 from ringbuf.bundle import Bundle
@@ -88,6 +98,9 @@ def match_command(state, command, verdict, events):
     instrument = np.int64(command["instrument"])
     if kind == CHECKPOINT:
         _keep_checkpoint(state, events, command["seq"])
+        return True
+    if kind == SET_GROUPS:
+        state.groups[command["account"]] = command["trigger_price_ticks"]
         return True
     if not _is_ours(meta, instrument) and not (kind == CANCEL_ALL and instrument == 0):
         return True

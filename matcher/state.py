@@ -171,6 +171,7 @@ class MatcherState(NamedTuple):
     leaf_table: np.ndarray
     nodes: np.ndarray
     scratch: np.ndarray
+    groups: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -191,6 +192,8 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         # A leaf has DEPTH_MAX nodes above it, most of them shared, so that nodes cannot run out before leaves do.
         ("nodes", NODE_DTYPE, _table_size(DEPTH_MAX * limits.leaves_max * 5 // 4)),
         ("scratch", np.dtype("<u4"), limits.orders_max + 1),
+        # self-trade group of each account, 0 = alone
+        ("groups", np.dtype("<i4"), limits.accounts_max + 1),
     ]
 
 

@@ -173,7 +173,7 @@ def settle_next(state, rings, seq, budget):
         return 1, True
     shard = shard_of(rings, c)
     if shard == _NO_SHARD:
-        if e.DEPOSIT <= c["type"] <= e.ADJUST:
+        if e.DEPOSIT <= c["type"] <= e.ADJUST or c["type"] == e.TRANSFER:
             settle_money(state, rings, c, pending)
         else:
             settle_admin(state, rings, c, pending)

@@ -15,10 +15,11 @@ from typing import Final
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
-from protocol.instruments import bands_are_valid, fees_are_valid, listing_is_valid, listing_multiplier
+from protocol.instruments import bands_are_valid, listing_is_valid, listing_multiplier
 from protocol.jit import inner
 from risk import state as s
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
+from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
 from risk.orders import amend_difference, band_limits, limit_hold, order_hold
 from risk.outbox import cause_is_settled, tick_off_reserve
@@ -27,6 +28,7 @@ WAIT: Final = -1
 NO_BARRIER: Final = (1 << 63) - 1
 """No barrier covers what is read: only the exact state will do."""
 TIMER_PERIOD_MIN_NS: Final = 1_000_000
+GROUP_MAX: Final = (1 << 31) - 1
 AMENDS_INFLIGHT_MAX: Final = 255
 """Of one order; the next one waits."""
 
@@ -266,7 +268,7 @@ def open_hold(state, c, price, qty, seq, pending):
     row["type"] = c["type"]
     row["tif"] = c["tif"] if c["type"] == e.LIMIT else e.IOC
     row["stp"] = c["stp"]
-    row["flags"] = 0
+    row["flags"] = s.HOLD_API if (c["flags"] & e.FLAG_API) != 0 else 0
     row["amends_inflight"] = 0
     row["seq"] = seq
     row["entry_ts_ns"] = c["ts_ns"]
@@ -406,6 +408,108 @@ def reserve_money(state, c, pending):
 
 
 @inner
+def reserve_transfer(state, c, pending):
+    """Verdict of TRANSFER, as far as it does not depend on balances. Masters change on exact state only, so they are known here."""
+    account = c["account"]
+    to = c["sub_account"]
+    qty = c["qty_lots"]
+    code = account_code(state, account)
+    if code == 0:
+        code = account_code(state, to)
+    if code == 0:
+        code = asset_code(state, c["asset"])
+    if code != 0:
+        return code
+    if account == to:
+        return r.BAD_FIELD
+    if master_of(state, account) != master_of(state, to):
+        return r.OTHER_MASTER
+    if qty < 1:
+        return r.BAD_QUANTITY
+    if qty >= AMOUNT_LIMIT:
+        return r.RANGE
+    if state.accounts[account]["status_reserve"] == e.ACCOUNT_FROZEN:
+        return r.ACCOUNT_FROZEN
+    balance = balance_row(state, account, c["asset"])
+    if state.balances[balance + s.INFLIGHT] >= AMOUNT_LIMIT - qty:
+        return WAIT
+    pending["balance"] = balance
+    pending["inflight_units"] = qty
+    promise(state, balance, qty)
+    state.accounts[account]["activity"] += 1
+    state.accounts[to]["activity"] += 1
+    return 0
+
+
+@inner
+def scope_code(state, c, last):
+    """0 where the scope that a command names is there, of kinds up to ``last``; else the reason."""
+    scope = c["price_ticks"]
+    if scope < e.SCOPE_VENUE or scope > last:
+        return r.BAD_FIELD
+    if scope == e.SCOPE_FIRM:
+        return 0 if 0 < c["trigger_price_ticks"] < state.firm_schedules.shape[0] else r.BAD_GROUP
+    code = 0
+    if scope == e.SCOPE_ACCOUNT or scope == e.SCOPE_USER or scope == e.SCOPE_CONTRACT:
+        code = account_code(state, c["account"])
+    if code == 0 and (scope == e.SCOPE_INSTRUMENT or scope == e.SCOPE_CONTRACT):
+        code = instrument_code(state, c["instrument"])
+    return code
+
+
+@inner
+def is_master(state, account):
+    """Whether other accounts have this one as their master."""
+    return any(
+        state.accounts[other]["master"] == account and other != account for other in range(1, state.accounts.shape[0])
+    )
+
+
+@inner
+def reserve_groups(state, c, seq):
+    """SET_GROUPS, where everything before is settled: so one copy serves reserve and settle. The matchers keep their own."""
+    account = c["account"]
+    master = c["price_ticks"]
+    firm = c["qty_lots"]
+    group = c["trigger_price_ticks"]
+    code = account_code(state, account)
+    if code != 0:
+        return code
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    if master < 0 or master >= state.accounts.shape[0] or firm < 0 or firm >= state.firm_schedules.shape[0]:
+        return r.BAD_GROUP
+    if group < 0 or group > GROUP_MAX:
+        return r.BAD_GROUP
+    if master == account:
+        master = 0
+    if master != 0 and (
+        account_code(state, master) != 0 or state.accounts[master]["master"] != 0 or is_master(state, account)
+    ):
+        return r.BAD_GROUP
+    if state.accounts[account]["activity"] > 0:
+        return r.ACCOUNT_HAS_ORDERS
+    state.accounts[account]["master"] = master
+    state.accounts[account]["firm"] = firm
+    state.accounts[account]["stp_group"] = group
+    return 0
+
+
+@inner
+def reserve_volume_rate(state, c, seq):
+    """SET_VOLUME_RATE, where everything before is settled."""
+    code = asset_code(state, c["asset"])
+    if code != 0:
+        return code
+    if c["price_ticks"] < 0 or c["price_ticks"] >= AMOUNT_LIMIT:
+        return r.BAD_FIELD
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    state.assets[c["asset"]]["volume_rate_e8"] = c["price_ticks"]
+    return 0
+
+
+@inner
 def reserve_account(state, c, seq):
     """CREATE_ACCOUNT, CLOSE_ACCOUNT (on exact state: empty and nothing in flight), FREEZE, UNFREEZE; reserve's copy of the status."""
     kind = c["type"]
@@ -445,7 +549,7 @@ def account_is_empty(state, account):
 
 @inner
 def reserve_instrument(state, rings, c, seq):
-    """SET_FEES, HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox."""
+    """HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox. SET_FEES: settle decides the rest."""
     kind = c["type"]
     instrument = c["instrument"]
     if c["source"] == e.SOURCE_RISK:
@@ -459,14 +563,9 @@ def reserve_instrument(state, rings, c, seq):
     if code != 0:
         return code
     row = state.instruments_reserve[instrument]
-    if kind == e.SET_FEES:
-        if not fees_are_valid(c["price_ticks"], c["qty_lots"]):
-            return r.BAD_FEE
-        row["maker_rate_e8"] = c["price_ticks"]
-        row["taker_rate_e8"] = c["qty_lots"]
-    elif kind == e.HALT:
+    if kind == e.HALT:
         row["status"] = e.INSTRUMENT_HALTED
-    else:
+    elif kind == e.RESUME:
         row["status"] = e.INSTRUMENT_OPEN
     return 0
 
@@ -508,8 +607,12 @@ def reserve_asset(state, c, ext):
 
 @inner
 def reserve_listing(state, c, ext, seq, pending):
-    """LIST_INSTRUMENT: every rule of ``protocol.instruments`` again; the verdict tells the matcher K and lot_atoms."""
+    """LIST_INSTRUMENT: every rule of ``protocol.instruments`` again; the verdict tells the matcher K and lot_atoms.
+
+    Whether its rates may meet those of schedules is asked of the settled tables: hence a wait, rare as listings are.
+    """
     instrument = c["instrument"]
+    ts_ns = c["ts_ns"]
     table = state.instruments_reserve
     if instrument < 1 or instrument >= table.shape[0]:
         return r.UNKNOWN_INSTRUMENT
@@ -525,6 +628,8 @@ def reserve_listing(state, c, ext, seq, pending):
     k = listing_multiplier(ext["tick_e8"], ext["lot_atoms"], base_scale, state.assets[ext["quote"]]["scale"])
     if k == 0 or not product_below_limit(ext["reference_ticks"], ext["tick_e8"]):
         return r.BAD_LISTING
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
     broken = listing_is_valid(
         k,
         ext["lot_atoms"],
@@ -539,6 +644,9 @@ def reserve_listing(state, c, ext, seq, pending):
     )
     if broken != 0:
         return r.BAD_FEE if broken == 2 else r.BAD_LISTING
+    code = listing_fees_code(state, ts_ns, ext["maker_rate_e8"], ext["taker_rate_e8"])
+    if code != 0:
+        return code
     copy_listing(table[instrument], ext, k)
     state.meta[s.BARRIER] = seq
     pending["price_ticks"] = k
@@ -607,6 +715,16 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_instrument(state, rings, c, seq)
     if kind == e.FREEZE or kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT or kind == e.CLOSE_ACCOUNT:
         return reserve_account(state, c, seq)
+    if kind == e.TRANSFER:
+        return reserve_transfer(state, c, pending)
+    if kind == e.ASSIGN_FEES:
+        if c["price_ticks"] == e.SCOPE_USER:
+            return r.BAD_FIELD
+        return scope_code(state, c, e.SCOPE_CONTRACT)
+    if kind == e.SET_GROUPS:
+        return reserve_groups(state, c, seq)
+    if kind == e.SET_VOLUME_RATE:
+        return reserve_volume_rate(state, c, seq)
     # What follows needs the group's second slot.
     if (c["flags"] & e.FLAG_MORE) == 0:
         return r.BAD_LISTING if e.LIST_ASSET <= kind <= e.SET_BANDS else r.UNSUPPORTED
@@ -616,4 +734,6 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_listing(state, c, rings.listing_slots[seq & mask], seq, pending)
     if kind == e.SET_BANDS:
         return reserve_bands(state, c, rings.listing_slots[seq & mask], seq)
+    if kind == e.SET_SCHEDULE:
+        return 0
     return r.UNSUPPORTED

@@ -14,8 +14,10 @@ import numpy as np
 
 from protocol import enums as e
 from protocol import reasons as r
+from protocol.instance import Limits
 from protocol.records import (
     EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LISTING_SLOT,
     OUTCOME_DTYPE,
@@ -24,6 +26,7 @@ from protocol.records import (
     SYSTEM_COMMAND,
     command_slots,
 )
+from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
@@ -35,6 +38,7 @@ from tests.naive.exchange import (
     Side,
     Verdict,
 )
+from tests.naive.fees import FeeBook, Rate, Tier, Version, is_schedule
 
 SAMPLES = 30
 TIMER_PERIOD_MIN_NS = 1_000_000
@@ -103,11 +107,26 @@ class Halt(NamedTuple):
     cause_index: int
 
 
+class Groups(NamedTuple):
+    """What an account belongs to: the account whose volume counts, its firm (0 = none), its self-trade group (0 = alone)."""
+
+    master: int
+    firm: int = 0
+    stp: int = 0
+
+
 class Oracle(NaiveExchange):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
-        self, accounts: int, assets: int, instruments: int, *, client_ids: int = 1 << 18, client_id_ttl_ms: int = 10_000
+        self,
+        accounts: int,
+        assets: int,
+        instruments: int,
+        *,
+        client_ids: int = 1 << 18,
+        client_id_ttl_ms: int = 10_000,
+        tables: Limits | None = None,
     ) -> None:
         super().__init__([f"asset {n}" for n in range(1, assets + 1)], [], accounts)
         self.asset_names = {}
@@ -126,6 +145,13 @@ class Oracle(NaiveExchange):
         self.codes: dict[int, int] = {}
         self.client_ids = ClientIds(client_ids, client_id_ttl_ms)
         self.state_if_gone = 0
+        self.tables = tables or Limits()
+        self.fees = FeeBook()
+        self.groups: dict[int, Groups] = {}
+        self.volume_rates: dict[int, int] = {}
+        self.api: set[int] = set()
+        self.rules: list[Rate] = []
+        self.revenue: dict[tuple[str, int], int] = {}
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -282,9 +308,158 @@ class Oracle(NaiveExchange):
             account = int(self.head["account"])
             self._emit(e.OUT_BALANCE, value_units=amount, **self._balances(account, asset, asset))
 
-    def _on_set_fees(self, _group: np.ndarray) -> None:
+    def _on_transfer(self, _group: np.ndarray) -> None:
+        account, to, asset, amount = (int(self.head[name]) for name in ("account", "sub_account", "asset", "qty_lots"))
+        code = self._transfer_code(account, to, asset, amount)
+        self._verdict(code)
+        if code == r.ACCEPTED:
+            self.free[account, asset] -= amount
+            self.free[to, asset] += amount
+            self._emit(e.OUT_BALANCE, value_units=-amount, **self._balances(account, asset, asset))
+            self._emit(e.OUT_BALANCE, account=to, value_units=amount, **self._balances(to, asset, asset))
+
+    def _transfer_code(self, account: int, to: int, asset: int, amount: int) -> int:
+        for one in (account, to):
+            if not self._account_known(one):
+                return r.ACCOUNT_CLOSED if self.status.get(one) == e.ACCOUNT_CLOSED else r.UNKNOWN_ACCOUNT
+        if asset not in self.asset_names:
+            return r.UNKNOWN_ASSET
+        if account == to:
+            return r.BAD_FIELD
+        if self._group(account).master != self._group(to).master:
+            return r.OTHER_MASTER
+        refusal = self._transfer_refusal(account, asset, amount)
+        if refusal:
+            return int(refusal)
+        if account in self.frozen:
+            return r.ACCOUNT_FROZEN
+        return r.INSUFFICIENT_FUNDS if self.free[account, asset] < amount else r.ACCEPTED
+
+    def _group(self, account: int) -> Groups:
+        return self.groups.get(account, Groups(account))
+
+    def _on_set_groups(self, _group: np.ndarray) -> None:
         h = self.head
-        self._admin(self.set_fees(int(h["instrument"]), int(h["price_ticks"]), int(h["qty_lots"])))
+        account = int(h["account"])
+        groups = Groups(int(h["price_ticks"]) or account, int(h["qty_lots"]), int(h["trigger_price_ticks"]))
+        if not self._account_known(account):
+            self._verdict(r.UNKNOWN_ACCOUNT)
+        elif not self._groups_are_sound(account, groups):
+            self._verdict(r.BAD_GROUP)
+        elif any(order.account == account for order in self.orders.values()):
+            self._verdict(r.ACCOUNT_HAS_ORDERS)
+        else:
+            self.groups[account] = groups
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _groups_are_sound(self, account: int, groups: Groups) -> bool:
+        master = groups.master
+        if not 0 <= groups.firm <= self.tables.firms or not 0 <= groups.stp < 1 << 31:
+            return False
+        has_subs = any(g.master == account and sub != account for sub, g in self.groups.items())
+        return master == account or (
+            self._account_known(master) and self._group(master).master == master and not has_subs
+        )
+
+    def _same_owner(self, one: int, other: int) -> bool:
+        return one == other or (self._group(one).stp != 0 and self._group(one).stp == self._group(other).stp)
+
+    def _on_set_volume_rate(self, _group: np.ndarray) -> None:
+        asset, rate = int(self.head["asset"]), int(self.head["price_ticks"])
+        if asset not in self.asset_names:
+            self._verdict(r.UNKNOWN_ASSET)
+        elif not 0 <= rate < AMOUNT_LIMIT:
+            self._verdict(r.BAD_FIELD)
+        else:
+            self.volume_rates[asset] = rate
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_set_schedule(self, group: np.ndarray) -> None:
+        h, ext = self.head, _second(group, EXT_FEES_SLOT.slot_dtype)
+        schedule, discount, ts_ns = int(h["qty_lots"]), int(h["trigger_price_ticks"]), int(h["ts_ns"])
+        if ext is None:
+            self._verdict(r.UNSUPPORTED)
+            return
+        if not 1 <= schedule <= self.tables.fee_schedules:
+            self._verdict(r.UNKNOWN_SCHEDULE)
+            return
+        tiers = [
+            Tier(int(ext[f"min_units_{k}"]) if k else 0, int(ext[f"maker_e8_{k}"]), int(ext[f"taker_e8_{k}"]))
+            for k in range(min(7, int(ext["tiers"])))
+        ]
+        sound = ext["type"] == e.EXT_FEES and ext["product"] == e.PRODUCT_SPOT and ext["tiers"] <= 7
+        if not sound or not is_schedule(tiers, discount):
+            self._verdict(r.BAD_SCHEDULE)
+        elif len(self.fees.versions) == self.tables.fee_versions:
+            self._verdict(r.FEE_TABLE_FULL)
+        else:
+            version = Version(schedule, max(int(h["price_ticks"]), ts_ns), discount, tuple(tiers))
+            self.fees.versions.append(version)
+            self._if_sound(self.fees.versions.pop)
+
+    def _if_sound(self, undo: Callable[[], object]) -> None:
+        """The end of a command that has changed fees; ``undo`` takes the change back."""
+        if self.fees.is_sound(int(self.head["ts_ns"])):
+            self._admin(self._verdict(r.ACCEPTED))
+        else:
+            undo()
+            self._verdict(r.FEES_NET_NEGATIVE)
+
+    def _on_assign_fees(self, _group: np.ndarray) -> None:
+        h, fees = self.head, self.fees
+        account, instrument, firm = (int(h[name]) for name in ("account", "instrument", "trigger_price_ticks"))
+        scope, schedule = int(h["price_ticks"]), int(h["qty_lots"])
+        keys: dict[int, tuple[str | int, ...]] = {
+            e.SCOPE_VENUE: ("venue",),
+            e.SCOPE_ACCOUNT: ("account", account),
+            e.SCOPE_FIRM: ("firm", firm),
+            e.SCOPE_INSTRUMENT: ("instrument", instrument),
+            e.SCOPE_CONTRACT: ("contract", account, instrument),
+        }
+        key = keys.get(scope)
+        if key is None:
+            self._verdict(r.BAD_FIELD)
+        elif scope in {e.SCOPE_ACCOUNT, e.SCOPE_CONTRACT} and not self._account_known(account):
+            self._verdict(r.UNKNOWN_ACCOUNT)
+        elif scope in {e.SCOPE_INSTRUMENT, e.SCOPE_CONTRACT} and instrument not in self.markets:
+            self._verdict(r.UNKNOWN_INSTRUMENT)
+        elif scope == e.SCOPE_FIRM and not 1 <= firm <= self.tables.firms:
+            self._verdict(r.BAD_GROUP)
+        elif schedule != 0 and schedule not in {v.schedule for v in fees.versions}:
+            self._verdict(r.UNKNOWN_SCHEDULE)
+        elif scope == e.SCOPE_CONTRACT and key not in fees.assigned and self._contracts_are_full():
+            self._verdict(r.FEE_TABLE_FULL)
+        else:
+            before = dict(fees.assigned), set(fees.follows_venue)
+            fees.assigned[key] = schedule
+            if scope == e.SCOPE_INSTRUMENT:
+                fees.follows_venue.add(instrument)
+
+            def undo() -> None:
+                fees.assigned, fees.follows_venue = before
+
+            self._if_sound(undo)
+
+    def _contracts_are_full(self) -> bool:
+        return sum(key[0] == "contract" for key in self.fees.assigned) >= table_capacity(self.tables.fee_contracts) // 2
+
+    def _on_set_fees(self, _group: np.ndarray) -> None:
+        instrument, maker, taker = (int(self.head[name]) for name in ("instrument", "price_ticks", "qty_lots"))
+        fees = self.fees
+        if instrument not in self.markets:
+            self._verdict(r.UNKNOWN_INSTRUMENT)
+        elif not (0 <= taker < E8 and maker < E8 and maker + taker >= 0):
+            self._verdict(r.BAD_FEE)
+        else:
+            before = dict(fees.own), dict(fees.assigned), set(fees.follows_venue)
+            fees.own[instrument] = (maker, taker)
+            fees.assigned.pop(("instrument", instrument), None)
+            fees.follows_venue.discard(instrument)
+
+            def undo() -> None:
+                fees.own, fees.assigned, fees.follows_venue = before
+
+            self._if_sound(undo)
 
     def _on_freeze(self, _group: np.ndarray) -> None:
         self._admin(self.freeze(int(self.head["account"])))
@@ -343,6 +518,13 @@ class Oracle(NaiveExchange):
 
     def _on_list_instrument(self, group: np.ndarray) -> None:
         code, spec, bands = self._listing(int(self.head["instrument"]), _second(group, EXT_LISTING_SLOT.slot_dtype))
+        if spec is not None:
+            instrument, followers = int(self.head["instrument"]), set(self.fees.follows_venue)
+            self.fees.list_instrument(instrument, spec.maker_rate_e8, spec.taker_rate_e8)
+            if not self.fees.is_sound(int(self.head["ts_ns"])):
+                del self.fees.own[instrument]
+                self.fees.follows_venue = followers
+                code, spec = r.FEES_NET_NEGATIVE, None
         verdict = self._verdict(code)
         if spec is not None and bands is not None:
             self.markets[int(self.head["instrument"])] = Market(spec, spec.k, spec.maker_rate_e8, spec.taker_rate_e8)
@@ -477,6 +659,8 @@ class Oracle(NaiveExchange):
 
     def _take_then_rest_or_drop(self, taker: Order, *, may_rest: bool) -> Verdict:
         amends = self.head["type"] == e.AMEND
+        if not amends and int(self.head["flags"]) & e.FLAG_API:
+            self.api.add(taker.id)
         self._own(e.OUT_REPLACED if amends else e.OUT_NEW, taker, 0, self._total(taker), self._left(taker))
         if self.ids is not None and not amends:
             self._emit_ids()
@@ -500,16 +684,40 @@ class Oracle(NaiveExchange):
             self._ended(taker, self.state_if_gone, r.BY_STP if self.state_if_gone == e.ORDER_STATE_EXPIRED else 0)
         return self._verdict(r.ACCEPTED)
 
+    def _rates(self, taker: Order, maker: Order) -> tuple[int, int]:
+        ts_ns = int(self.head["ts_ns"])
+        self.rules = [
+            self.fees.rate(
+                order.account,
+                self._group(order.account).master,
+                self._group(order.account).firm,
+                order.instrument,
+                ts_ns,
+                taker=order is taker,
+                api=order.id in self.api,
+            )
+            for order in (taker, maker)
+        ]
+        return self.rules[0].rate, self.rules[1].rate
+
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
         self.charges = []
         super()._fill(taker, maker, lots)
+        quote = self.markets[taker.instrument].spec.quote
+        value = maker.price * lots * self.markets[taker.instrument].k
+        for order in (taker, maker):
+            units = min(value * self.volume_rates.get(quote, 0) // E8, AMOUNT_LIMIT - 1)
+            self.fees.add_volume(self._group(order.account).master, int(self.head["ts_ns"]), units)
+        for kind, (wallet, fee) in zip(("taker", "maker"), self.charges, strict=True):
+            key = ("rebate" if fee < 0 else kind, wallet[1])
+            self.revenue[key] = self.revenue.get(key, 0) + abs(fee)
         market, bands = self.markets[taker.instrument], self.bands[taker.instrument]
         bands.last_ticks = maker.price
         if bands.breaks(maker.price) and not bands.breaker_pending:
             bands.breaker_pending = True
             self.outbox.append(Halt(taker.instrument, int(self.head["seq"]), len(self.outcomes)))
-        for order, other, (wallet, fee), flags in zip(
-            (taker, maker), (maker, taker), self.charges, (e.OUTCOME_TAKER, 0), strict=True
+        for order, other, (wallet, fee), rule, flags in zip(
+            (taker, maker), (maker, taker), self.charges, self.rules, (e.OUTCOME_TAKER, 0), strict=True
         ):
             self._order_outcome(
                 e.OUT_TRADE,
@@ -521,6 +729,8 @@ class Oracle(NaiveExchange):
                 value_units=maker.price * lots * market.k,
                 fee_units=fee,
                 fee_asset=wallet[1],
+                reason=rule.rule,
+                fee_tier=rule.tier,
                 contra_order_id=other.id,
                 price_ticks=maker.price,
             )
