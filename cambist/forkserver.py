@@ -33,6 +33,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from cambist.output import forgive_output
 from persistence.children import die_with_parent, set_process_name
 from protocol.instance import Context
 from protocol.readers import EXIT_CRASHED
@@ -194,9 +195,8 @@ def _redirect_output(log: Path) -> None:
         for target in targets:
             os.dup2(descriptor, target)
         os.close(descriptor)
-    # Line by line: a process that is killed has said what it had to say.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # Line by line: a process that is killed has said what it had to say. A full disk must not end who says so.
+    forgive_output()
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:

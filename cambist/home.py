@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -156,7 +157,8 @@ class HomeLock:
 
     def __exit__(self, *_: object) -> None:
         if self._descriptor >= 0:
-            self._home.pid_file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._home.pid_file.unlink()
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -224,12 +226,18 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> No
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, content)
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
+        try:
+            if os.write(descriptor, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     if durable:
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -177,6 +177,7 @@ class Supervisor:
         self._recovery = Recovery()
         self._all_ready = False
         self._table_is_old = True
+        self._table_failed = False
         self._signals_heard = 0
         self._selector = selectors.DefaultSelector()
         self._forks: ForkClient | None = None
@@ -292,6 +293,7 @@ class Supervisor:
 
     def _each_second(self) -> None:
         self._shared.beat()
+        self._table_is_old |= self._table_failed
         if self._forks is not None:
             reap_orphans({self._forks.pid, *(child.pid for child in self._children.values())})
         if self._all_ready and self._on_second is not None and self.phase not in _STOPPING:
@@ -421,8 +423,14 @@ class Supervisor:
         )
 
     def _begin_epoch(self) -> None:
-        self.epoch = max(self.epoch, self.home.last_epoch()) + 1
-        self.home.store_epoch(self.epoch)
+        try:
+            self.epoch = max(self.epoch, self.home.last_epoch()) + 1
+            self.home.store_epoch(self.epoch)
+        except OSError as error:
+            self._give_up(
+                f"{self.home.epoch_file}: cannot be read and written: {error.strerror}; start again when it can"
+            )
+            return
         self._shared.begin_epoch(self._context())
         log = self._log(self.table.recovery)
         self._recovery_log_bytes = log.stat().st_size if log.exists() else 0
@@ -589,10 +597,10 @@ class Supervisor:
         self._enter(Phase.ENDING)
 
     def _remove_traces(self) -> None:
-        self.home.table_file.unlink(missing_ok=True)
-        for process in self.table.others:
-            if process.socket:
-                Path(process.socket).unlink(missing_ok=True)
+        # What a disk that has become read-only keeps is removed by the next start.
+        for path in (self.home.table_file, *(Path(process.socket) for process in self.table.others if process.socket)):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     # --- what others see -------------------------------------------------------------------------------------------
 
@@ -626,8 +634,16 @@ class Supervisor:
         }
 
     def _write_table(self) -> None:
+        """Say who runs. On a full disk the old table stays, or none, and it is tried again every second."""
         self._table_is_old = False
-        write_json(self.home.table_file, self._summary())
+        try:
+            write_json(self.home.table_file, self._summary())
+        except OSError as error:
+            if not self._table_failed:
+                self.reporter.note(f"{self.home.table_file}: cannot be written: {error.strerror}; it is tried again")
+            self._table_failed = True
+        else:
+            self._table_failed = False
 
     def _last_words(self, process: Process, since_bytes: int) -> str:
         """Last line that ``process`` wrote to its log after ``since_bytes``."""

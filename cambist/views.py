@@ -58,6 +58,8 @@ _POSTGRES_STATES: Final = {
     words.DATABASE_FAILED: "failed",
     words.DATABASE_REFUSED: "refused",
 }
+_LAG_ALARM_MS: Final = 5_000
+_AUDIT_STATES: Final = {words.AUDIT_NONE: "none", words.AUDIT_FOLLOWS: "follows", words.AUDIT_DAMAGED: "damaged"}
 _LANES: Final = {
     enums.SOURCE_RISK: "risk",
     enums.SOURCE_CONTROL: "control",
@@ -115,17 +117,30 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             counters={name: view[word] for name, word in _COUNTERS.items()},
             client_ids=_client_ids(view),
             snapshots=_snapshots(view),
-            alarms={name: view[word] for name, word in _ALARMS.items() if view[word]},
+            audit=_AUDIT_STATES.get(view[words.AUDIT_STATE], "unknown"),
             processes=_processes(home, table, view, sample_s),
             settle_ns=view[words.SETTLE_NS],
             lanes=_lanes(home, view),
             postgres=_postgres(home, table, view),
         )
+        answer["alarms"] = _alarms(view, answer)
     answer["memory_bytes"] = sum(row["memory_bytes"] for row in answer["processes"])
     answer["cpu_percent"] = round(sum(row["cpu_percent"] for row in answer["processes"]), 2)
     answer["shared_bytes"] = _folder_bytes(home.shared)
     answer["instruments"] = instruments(socket_path)
     return answer
+
+
+def _alarms(view: BoardView, answer: Mapping[str, Any]) -> dict[str, int]:
+    """What an operator has to look at, with a number: a flag, how often it failed, or how many commands it is behind."""
+    alarms = {name: view[word] for name, word in _ALARMS.items() if view[word]}
+    if answer["audit"] == "damaged":
+        alarms["audit_damaged"] = 1
+    database = answer["postgres"]
+    away = database.get("writer") in {"failed", "refused"}
+    if database.get("lag", 0) and (away or database["lag_ms"] >= _LAG_ALARM_MS):
+        alarms["postgres_behind"] = database["lag"]
+    return alarms
 
 
 def instruments(socket_path: Path) -> list[dict[str, Any]]:

@@ -75,8 +75,8 @@ def archive_step(home: Path, rule: Rule, needed_from_seq: int) -> Path | None:
     link = store.directory / packed_name(header.segment)
     place = link
     if rule.folder:
-        # Journals of several homes may share the folder.
-        place = Path(rule.folder).expanduser().absolute() / header.journal_id.hex() / link.name
+        # Homes may share the folder, and two of one journal have segments of the same number that differ.
+        place = Path(rule.folder).expanduser().absolute() / lineage(store).headers[-1].history / link.name
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(place, pack(data), bytes(data))
     if place != link:

@@ -26,6 +26,7 @@ import msgspec
 import zstandard
 
 from persistence.checkpoints import CHECKPOINTS_FILE
+from persistence.folders import sync_folder
 from persistence.journal.errors import RESTORE_ADVICE, JournalCorrupt
 from persistence.journal.layout import SegmentHeader, chain_start, packed_name, segment_name
 from persistence.journal.segments import SegmentCursor, lineage
@@ -316,15 +317,6 @@ class _Measured:
         self.digest.update(part)
         self.size_bytes += len(part)
         return part
-
-
-def sync_folder(folder: Path) -> None:
-    """Return once the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_manifest(data: bytes, label: str) -> Manifest:

@@ -7,7 +7,9 @@ that any two engines have the same, whatever their number of shards.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -92,14 +94,20 @@ def differing(one: dict[str, int], other: dict[str, int]) -> list[str]:
 
 
 def keep(path: Path, checkpoint: dict[str, int]) -> None:
-    """Append a checkpoint to the file."""
-    with path.open("a") as file:
-        file.write(json.dumps(checkpoint) + "\n")
+    """Append a checkpoint to the file, behind what a crash or a full disk may have left of a line."""
+    with path.open("ab+") as file:
+        size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size_bytes - 1))
+        whole = size_bytes == 0 or file.read(1) == b"\n"
+        file.write(b"" if whole else b"\n")
+        file.write(json.dumps(checkpoint).encode() + b"\n")
 
 
 def kept(path: Path) -> dict[int, dict[str, int]]:
-    """The checkpoints in the file by seq; a last line that was cut short is left out."""
-    if not path.exists():
-        return {}
-    found = (json.loads(line) for line in path.read_text().splitlines() if line.endswith("}"))
-    return {checkpoint["seq"]: checkpoint for checkpoint in found}
+    """The checkpoints in the file by seq; a line that a crash, a full disk or a loss of power left unfinished is passed over."""
+    found = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            checkpoint = json.loads(line)
+            found[int(checkpoint["seq"])] = checkpoint
+    return found

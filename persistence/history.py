@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from persistence.fused import FusedEngine
+from persistence.journal.segments import lineage
 from persistence.journal.store import DirectoryStore, JournalStore
-from persistence.recovery import journal_id, sound_snapshots
+from persistence.recovery import sound_snapshots
 from persistence.snapshots import Manifest, SnapshotError, SnapshotFolder, private_state, restore, zero_state
 from persistence.snapshots.state import Arrays
 from protocol.instance import Engine
@@ -47,7 +48,7 @@ def latest(home: Path, journal: JournalStore, engine: Engine, before_seq: int) -
     """As ``open_past``, with the lanes of the sequencer."""
     assert before_seq >= 1, "the first seq is 1"
     notes: list[str] = []
-    for snapshot in sound_snapshots(SnapshotFolder(home), journal_id(journal), notes, before_seq):
+    for snapshot in sound_snapshots(SnapshotFolder(home), lineage(journal).headers, notes, before_seq):
         state = zero_state(engine)
         with snapshot:
             try:

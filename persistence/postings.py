@@ -5,6 +5,12 @@ outside (minus the net deposits), FEE what the exchange earned, CLEARING what on
 taken: a trade has an outcome for each side, so that each side's rows stand by themselves, and CLEARING is zero again behind the second.
 A transfer likewise. The postings on FEE have a kind for each type of revenue: fees of takers, fees of makers, rebates.
 
+The database has postings of its own (``persistence.postgres.movements``), and on purpose: those tell a trade once, with both sides and no
+CLEARING, say what each bucket holds afterwards, and come with the orders and the trades of a batch, at the speed of a compiled loop and
+from a state that has every live order. These need no orders and no balances, only outcomes from any place on, so that an archive of one
+account, whose verifier has no more than that either, can be proved. Made of one another, neither would say anything about the other;
+a test compares them, money by money, over random histories.
+
 For each (seq, index, asset) the amounts add up to zero; what an account had, plus its amounts, is what it has in the ledger.
 """
 

@@ -18,6 +18,8 @@ import numpy as np
 
 from persistence.audit import past
 from persistence.fused import FusedEngine, risk_spec
+from persistence.journal.segments import history_at, lineage
+from persistence.journal.store import DirectoryStore
 from persistence.postgres.database import connect
 from persistence.postgres.store import Position, read_position
 from protocol import board as b
@@ -62,9 +64,9 @@ def reconcile(home: Path, dsn: str, engine: Engine) -> dict[str, Any]:
     """
     started = time.perf_counter()
     books = asyncio.run(read_books(dsn))
-    journal_id = past.journal_id_of(home).hex()
-    if books.position.journal_id != journal_id:
-        msg = f"the database belongs to journal {books.position.journal_id}, the home's is {journal_id}"
+    history = history_at(lineage(DirectoryStore(home / past.JOURNAL)).headers, books.position.last_seq)
+    if books.position.journal_id != history:
+        msg = f"the database belongs to journal {books.position.journal_id}, the home's is {history}"
         raise NotReconciled(msg)
     rebuilt = past.engine_at(home, books.position.last_seq)
     names = _symbols(rebuilt)

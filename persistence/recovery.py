@@ -8,6 +8,7 @@ followed the old ring goes on where it was. Nothing is released before what was 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -21,13 +22,15 @@ from matcher.process import shard_spec
 from matcher.process import warm as warm_matcher
 from matcher.rebuild import take_over_books
 from persistence.beside import begin_segment, gathered, read_beside
+from persistence.folders import sync_folder
 from persistence.fused import EngineFault, FusedEngine, risk_spec
 from persistence.journal.errors import JournalError
+from persistence.journal.layout import SegmentHeader
 from persistence.journal.origin import check_executable
 from persistence.journal.process import save_position
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import ScanResult, scan, start_new_segment_after_recovery
-from persistence.journal.segments import lineage
+from persistence.journal.segments import history_at, lineage
 from persistence.journal.store import DirectoryStore, JournalStore
 from persistence.journal.writer import WriterPosition
 from persistence.snapshots import Snapshot, SnapshotError, SnapshotFolder, State, restore
@@ -181,14 +184,14 @@ def rebuild(
     """
     clock = _Clock()
     notes: list[str] = []
-    identity = journal_id(journal)
-    if not identity and snapshots.seqs():
+    headers = lineage(journal).headers
+    if not headers and snapshots.seqs():
         msg = (
             f"{journal.label('.')}: there is no journal here, but {snapshots.folder} has snapshots of one: put its segments back, "
             "or restore a backup; to begin anew remove the snapshots"
         )
         raise RecoveryRefused(msg)
-    sound = sound_snapshots(snapshots, identity, notes)
+    sound = sound_snapshots(snapshots, headers, notes)
     newest = next(sound, None)
     try:
         known = max(int(load_acquire(board, b.DURABLE_SEQ)), newest.manifest.seq if newest else 0)
@@ -231,24 +234,21 @@ def rebuild(
     return report, EXIT_OK
 
 
-def journal_id(journal: JournalStore) -> str:
-    """Which journal it is, as snapshots name it; empty for one not begun."""
-    headers = lineage(journal).headers
-    return headers[-1].journal_id.hex() if headers else ""
-
-
 def sound_snapshots(
-    folder: SnapshotFolder, journal: str, notes: list[str], below_seq: int | None = None
+    folder: SnapshotFolder, headers: tuple[SegmentHeader, ...], notes: list[str], below_seq: int | None = None
 ) -> Generator[Snapshot, None, None]:
-    """The snapshots of this journal whose every byte is as it was written, newest first; what is wrong with others goes to ``notes``."""
+    """The snapshots of the journal with these ``headers`` whose every byte is as it was written, newest first.
+
+    What is wrong with others goes to ``notes``.
+    """
     for found in folder.newest(below_seq):
         if isinstance(found, SnapshotError):
             notes.append(f"a snapshot was passed over: {found}")
-        elif found.manifest.journal_id != journal:
+        elif found.manifest.journal_id != (history := history_at(headers, found.manifest.seq)):
             found.close()
             notes.append(
                 f"a snapshot was passed over: {found.path} is of journal {found.manifest.journal_id}, this one is "
-                f"{journal or 'not begun'}; put the journal back that it belongs to, or remove it"
+                f"{history or 'not begun'}; put the journal back that it belongs to, or remove it"
             )
         else:
             yield found
@@ -298,8 +298,13 @@ def keep_limits(home: Path, limits: Limits) -> None:
     path = home / LIMITS_FILE
     if not path.exists():
         scratch = path.with_suffix(".new")
-        scratch.write_bytes(msgspec.json.format(msgspec.json.encode(limits)))
+        with scratch.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(limits)))
+            file.flush()
+            os.fsync(file.fileno())
         scratch.replace(path)
+        # The journal means nothing without it, so it must be there before the first command is.
+        sync_folder(home)
         return
     kept = load_limits(home)
     different = [

@@ -22,8 +22,9 @@ from persistence.checkpoints import CHECKPOINTS_FILE, Publishers, attach_publish
 from persistence.fused import FusedEngine
 from persistence.history import latest
 from persistence.journal.reader import JournalReader
+from persistence.journal.segments import history_at, lineage
 from persistence.journal.store import DirectoryStore, JournalStore
-from persistence.recovery import journal_id, warm
+from persistence.recovery import warm
 from persistence.snapshots import private_state
 from persistence.snapshots.keeper import Keeper
 from persistence.snapshots.state import Arrays
@@ -75,6 +76,7 @@ class Replica:
         self._diverged = b.DIVERGED_STOP if stops else b.DIVERGED_ALARM
         self._engine, lanes = self._start(context.engine)
         self._audit = None if audit is None else audit(self._engine)
+        store_release(board, b.AUDIT_STATE, _audit_state(audit is not None, self._audit))
         self._lanes = sequencer.make_state(lanes)
         self._reader = JournalReader(self._journal, from_seq=self._engine.last_seq + 1)
         self._rest: np.ndarray | None = None
@@ -109,6 +111,8 @@ class Replica:
                 return self._write_when_equal(self._keeper)
         slots = self._next()
         if slots is None:
+            if self._audit is not None:
+                self._audit.keep_when_quiet()
             return self._compare()
         if self._audit is None:
             self._engine.feed(slots)
@@ -153,7 +157,7 @@ class Replica:
             keeper.settings,
             self._engine,
             lanes,
-            journal_id(self._journal),
+            history_at(lineage(self._journal).headers, self._wanted),
             self._reader.epoch,
         )
         keeper.begin(self._wanted, int(lanes["meta"][sequencer.TS_NS]), work)
@@ -201,6 +205,13 @@ class Replica:
         keep(self._file, live)
         store_release(self._board, b.VERIFIED_SEQ, seq)
         return 1
+
+
+def _audit_state(wanted: bool, trail: AuditTrail | None) -> int:
+    """``protocol.board.AUDIT_*``."""
+    if not wanted:
+        return b.AUDIT_NONE
+    return b.AUDIT_DAMAGED if trail is None else b.AUDIT_FOLLOWS
 
 
 def main(context: Context) -> int:

@@ -28,12 +28,12 @@ from persistence.backup import (
     checkpoints_until,
     chunks_of,
     read_manifest,
-    sync_folder,
 )
 from persistence.checkpoints import CHECKPOINTS_FILE
+from persistence.folders import sync_folder
 from persistence.journal.layout import BLOCK_BYTES, chain_start, pack_segment_header, segment_name
 from persistence.journal.reader import JournalReader
-from persistence.journal.recovery import scan
+from persistence.journal.recovery import begin_branch, scan
 from persistence.journal.segments import SegmentCursor, lineage
 from persistence.journal.store import DirectoryStore, read_bytes
 from persistence.journal.writer import JournalWriter, WriterPosition
@@ -50,10 +50,15 @@ class Restored(NamedTuple):
     manifest: Manifest
     place: Place
     hashes: dict[str, str]
+    history: str = ""
+    """Name of the branch in which the home goes on; empty where none was made."""
 
 
-def restore_home(backup: Path, home: Path, until: Moment | None) -> Restored:
+def restore_home(backup: Path, home: Path, until: Moment | None, created_ts_ns: int) -> Restored:
     """Lay out ``home``, which the caller has locked and found empty; nothing of it is left on an error.
+
+    It goes on in a branch of its own: the home that was backed up may be in service too, and the two are then no longer one.
+    ``created_ts_ns`` is UTC, for the header of its first segment.
 
     Raises BackupError, JournalError, NotInHistory, OSError.
     """
@@ -61,6 +66,7 @@ def restore_home(backup: Path, home: Path, until: Moment | None) -> Restored:
     part.mkdir(mode=0o700)
     try:
         restored = _lay_out(backup, part, until)
+        restored = restored._replace(history=begin_branch(part / "journal", created_ts_ns).history)
         for folder in (part / "journal", part):
             sync_folder(folder)
         journal = part / "journal"

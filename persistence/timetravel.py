@@ -19,6 +19,7 @@ from persistence.commands import SIDES, TIFS
 from persistence.durable import durable_seq
 from persistence.fused import FusedEngine
 from persistence.history import open_past
+from persistence.journal.layout import SegmentHeader
 from persistence.journal.origin import check_executable
 from persistence.journal.reader import JournalReader
 from persistence.journal.segments import lineage
@@ -26,6 +27,7 @@ from persistence.journal.store import DirectoryStore
 from persistence.listings import Listings
 from persistence.moments import Moment, iso_time
 from persistence.orderlife import OrderLife
+from persistence.postgres.places import Places
 from persistence.recovery import load_limits
 from protocol import enums as e
 from protocol.build import heads
@@ -35,6 +37,7 @@ from risk import state as s
 from risk.views import account_numbers
 
 _NEAR_MAX: Final = 8
+_BEARING: Final = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.WITHDRAW_HOLD)
 _ACCOUNT_STATES: Final = {e.ACCOUNT_OPEN: "open", e.ACCOUNT_FROZEN: "frozen", e.ACCOUNT_CLOSED: "closed"}
 _INSTRUMENT_STATES: Final = {e.INSTRUMENT_OPEN: "open", e.INSTRUMENT_HALTED: "halted"}
 
@@ -221,11 +224,16 @@ class Past:
             ],
         }
 
-    def order_id_of(self, client_order_id: str, account: int, place: Place) -> int:
-        """The newest order that an account sent under its own id."""
+    @property
+    def headers(self) -> tuple[SegmentHeader, ...]:
+        """Of the journal's segments."""
+        return lineage(DirectoryStore(self._journal)).headers
+
+    def order_id_of(self, client_order_id: str, account: int, place: Place, known: Places | None = None) -> int:
+        """The newest order that an account sent under its own id; ``known`` is what the database has of it."""
         wanted = client_order_id.encode()
-        found = 0
-        for slots in self.slots(1, place.seq):
+        found = 0 if known is None else known.order_id
+        for slots in self.slots(1 if known is None else known.known_seq + 1, place.seq):
             at = np.flatnonzero(slots["type"] == e.EXT_IDS)
             same = at[slots.view(EXT_IDS_SLOT.slot_dtype)["client_order_id"][at] == wanted]
             for head in slots[same - 1]:
@@ -237,9 +245,12 @@ class Past:
             )
         return found
 
-    def order(self, order_id: int, place: Place) -> dict[str, Any]:
-        """Everything that concerned an order or a withdrawal hold up to a place: commands, outcomes, and what became of it."""
-        named, born = self._commands_naming(order_id, place)
+    def order(self, order_id: int, place: Place, known: Places | None = None) -> dict[str, Any]:
+        """Everything that concerned an order or a withdrawal hold up to a place: commands, outcomes, and what became of it.
+
+        With ``known``, what the database has of it, only the part of the journal is read in which it lived.
+        """
+        named, born = self._known(order_id, place, known) or self._commands_naming(order_id, place)
         engine = open_past(self._home, Engine(limits=load_limits(self._home)), born)
         check_executable(DirectoryStore(self._journal), engine.last_seq + 1, place.seq)
         life = OrderLife(order_id, Listings(engine.risk))
@@ -251,6 +262,18 @@ class Past:
                 break
         return {"at": place.answer(), **life.answer()}
 
+    def _known(self, order_id: int, place: Place, known: Places | None) -> tuple[list[int], int] | None:
+        """As ``_commands_naming``, where what the database says holds in the journal."""
+        if known is None or known.order_id != order_id or not known.named_seqs:
+            return None
+        for slots in self.slots(known.born_seq, known.born_seq):
+            if slots["order_id"][0] != order_id or not np.isin(slots["type"][0], _BEARING):
+                return None
+        named = list(known.named_seqs)
+        for slots in self.slots(known.known_seq + 1, place.seq):
+            named += slots["seq"][heads(slots) & (slots["order_id"] == order_id)].tolist()
+        return named, known.born_seq
+
     def _commands_naming(self, order_id: int, place: Place) -> tuple[list[int], int]:
         """Heads that name an order, and the one that brought it."""
         named: list[int] = []
@@ -260,7 +283,7 @@ class Past:
             at = heads(slots)
             ids = slots["order_id"]
             named += slots["seq"][at & (ids == order_id)].tolist()
-            new = at & np.isin(slots["type"], (e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.WITHDRAW_HOLD))
+            new = at & np.isin(slots["type"], _BEARING)
             born = born or int(slots["seq"][new & (ids == order_id)][:1].sum())
             below = max(below, int(ids[new & (ids < order_id)].max(initial=0)))
             above = min(above, int(ids[new & (ids > order_id)].min(initial=(1 << 63) - 1)))

@@ -15,9 +15,10 @@ import msgspec
 from persistence.history import latest
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import scan, start_new_segment_after_recovery
+from persistence.journal.segments import lineage
 from persistence.journal.store import DirectoryStore
 from persistence.journal.writer import JournalWriter
-from persistence.recovery import journal_id, load_limits, sound_snapshots
+from persistence.recovery import load_limits, sound_snapshots
 from persistence.snapshots import SnapshotError, SnapshotFolder, restore, zero_state
 from persistence.snapshots.check import take
 from persistence.snapshots.writer import Settings, keep_snapshot
@@ -93,7 +94,7 @@ def _convert(home: Path, seq: int, settings: Settings, shards: int) -> int:
     store = DirectoryStore(home / "journal")
     notes: list[str] = []
     config = Engine(shards=shards, limits=load_limits(home))
-    for snapshot in sound_snapshots(SnapshotFolder(home), journal_id(store), notes, seq + 1):
+    for snapshot in sound_snapshots(SnapshotFolder(home), lineage(store).headers, notes, seq + 1):
         with snapshot:
             manifest = snapshot.manifest
             if manifest.seq != seq:

@@ -52,6 +52,7 @@ CLIENT_ID_TTL_NS: Final = _line(4) + 8  # their time; -1 = none, 0 = risk has no
 REPLICATED_SEQ: Final = _line(5)
 VERIFIED_SEQ: Final = _line(5) + 1
 DIVERGED: Final = _line(5) + 2  # DIVERGED_*
+AUDIT_STATE: Final = _line(5) + 3  # AUDIT_*
 SNAPSHOT_SEQ: Final = _line(6)  # of the newest snapshot, 0 = none
 SNAPSHOT_TS_NS: Final = _line(6) + 1  # UTC of it
 SNAPSHOT_WRITING: Final = _line(6) + 2  # seq of the one that is being written, 0 = none
@@ -96,6 +97,10 @@ ENGINE_FAILED: Final = 4
 
 DIVERGED_ALARM: Final = 1  # replica and live engine differ
 DIVERGED_STOP: Final = 2  # they differ, and gateways acknowledge nothing until an operator acts
+
+AUDIT_NONE: Final = 0  # the replica keeps no trail, or has not begun
+AUDIT_FOLLOWS: Final = 1
+AUDIT_DAMAGED: Final = 2  # the stored chain is damaged: no records are written until an operator acts
 
 SNAPSHOT_NO_SPACE: Final = 1
 SNAPSHOT_MAP_FULL: Final = 2

@@ -28,6 +28,7 @@ from cambist.benches import (
     postgres,
     primitives,
     recovery,
+    restart,
     snapshot,
 )
 from cambist.benches.machine import commit, machine
@@ -46,6 +47,7 @@ BENCHES: Final[dict[str, Callable[[Task], list[Row]]]] = {
     "overload": overload.run,
     "journal": primitives.journal,
     "recovery": recovery.run,
+    "restart": restart.run,
     "snapshot": snapshot.run,
     "postgres": postgres.run,
     "compile": compiling.run,

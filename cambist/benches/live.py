@@ -19,7 +19,9 @@ from cambist.launch import Launched, LaunchError, running
 from cambist.replay.plan import Plan
 from cambist.report import Quiet
 from matcher.process import shard_spec, shard_state
-from persistence.fused import hashes_of, risk_spec
+from persistence.beside import gathered
+from persistence.fused import FusedEngine, hashes_of, risk_spec
+from persistence.journal import JournalReader
 from protocol import board as b
 from protocol import enums as e
 from protocol.instance import Context, Engine, Limits, Rings, instance_name
@@ -126,13 +128,25 @@ class Client:
 
     def hashes(self) -> dict[str, int]:
         """Hashes of the state; the engine stands still."""
-        context, engine = self._context, self._engine
-        risk = risk_state.make_state(attach_arena(context.risk_state, risk_spec(engine), COMMAND_SCHEMA))
-        spec = shard_spec(engine)
-        matchers = [
-            shard_state(attach_arena(context.matcher_state(k), spec, COMMAND_SCHEMA)) for k in range(engine.shards)
-        ]
-        return hashes_of(risk, matchers)
+        return hashes(self._context, self._engine)
+
+
+def hashes(context: Context, engine: Engine) -> dict[str, int]:
+    """Hashes of the state of a live engine that stands still."""
+    risk = risk_state.make_state(attach_arena(context.risk_state, risk_spec(engine), COMMAND_SCHEMA))
+    spec = shard_spec(engine)
+    matchers = [shard_state(attach_arena(context.matcher_state(k), spec, COMMAND_SCHEMA)) for k in range(engine.shards)]
+    return hashes_of(risk, matchers)
+
+
+def compare_with_journal(home: Path, engine: Engine, found: dict[str, int], last_seq: int) -> None:
+    """Raise BenchFailedError where a home's journal leads elsewhere up to a command than the live engine got."""
+    fused = FusedEngine(engine)
+    for slots in gathered(JournalReader(home / "journal", to_seq=last_seq)):
+        fused.feed(slots)
+    wrong = [key for key, value in fused.hashes().items() if found[key] != value]
+    if wrong:
+        raise BenchFailedError(f"live and fused differ in {', '.join(wrong)}")
 
 
 def engine_of(plan: Plan, topology: str = "split", shards: int = 1) -> Engine:

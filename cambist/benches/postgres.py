@@ -305,7 +305,7 @@ async def _copied(cluster: Cluster, batches: list[Batch], database: str) -> _Cop
             await make_partitions(connection, batch.months | {month_of(batch.last_ts_ns)})
         began_s = time.perf_counter()
         for batch in batches:
-            await write(connection, batch)
+            await write(connection, batch, "bench")
         seconds = time.perf_counter() - began_s
         if batches[-1].last_seq != await connection.fetchval("SELECT last_seq FROM writer"):
             raise BenchFailedError("the position is not that of the last batch")

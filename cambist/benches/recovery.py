@@ -1,9 +1,10 @@
 """How fast a home comes back: a tail of the journal replayed, and a snapshot with many orders and accounts loaded.
 
-``tail_N``: recovery of a journal of N commands without a snapshot, as it runs in a start, into shared memory, with the new segment synced.
-The rate is that of the whole; the seconds of each part stand beside it. The limit is the fused engine on the same commands
-in memory. ``load_N``: N resting orders of N accounts, each with a balance, from a file in the page cache into shared memory, with
-check of every byte and of the hashes. The limit is copying as many bytes. Not measured: starting processes, a cold disk.
+``tail_N``: recovery of a journal of N commands without a snapshot, as it runs in a start, into shared memory, with the new segment
+synced; of the flow once, and of ten rounds of it, made and written part by part. The rate is that of the whole; the seconds of
+each part stand beside it. The limit is the fused engine on the same commands in memory. ``load_N``: N resting orders of N accounts,
+each with a balance, from a file in the page cache into shared memory, with check of every byte and of the hashes. The limit is
+copying as many bytes. Not measured: starting processes, a cold disk.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from cambist.benches import flows
+from cambist.benches import flows, tails
 from cambist.benches.rows import BenchFailedError, Row, Task, row
 from matcher.process import shard_spec
 from persistence.fused import FusedEngine, risk_spec
-from persistence.journal import DirectoryStore, JournalWriter, scan, start_new_segment_after_recovery
+from persistence.journal import DirectoryStore, scan
 from persistence.recovery import EpochFiles, Report, rebuild
 from persistence.snapshots import SnapshotFolder
 from persistence.snapshots.state import State, private_state
@@ -28,7 +29,6 @@ from persistence.snapshots.writer import Settings, keep_snapshot
 from protocol import board as b
 from protocol import build
 from protocol import enums as e
-from protocol.codec import as_words
 from protocol.instance import SHARED_MEMORY, Context, Engine, Limits, instance_name
 from protocol.instruments import Asset, Instrument
 from protocol.records import COMMAND_SCHEMA
@@ -36,9 +36,6 @@ from ringbuf.arena import attach_arena
 from ringbuf.board import BoardFile
 from sequencer import core as sequencer
 
-BATCH_SLOTS: Final = 512
-"""Of a batch of the journal: what gathers during a sync under load."""
-_SEGMENT_BYTES: Final = 64 << 20
 _WHO: Final = ("bench", "bench")
 _FUNDS: Final = 1_000_000_000
 _PRICES: Final = 1 << 14
@@ -48,39 +45,37 @@ def run(task: Task) -> list[Row]:
     """A row for the tail and one for the load."""
     rows = []
     for name, file in flows.files(task, "w1", messages=task.sizes.recovery_messages).items():
-        rows.append(_tail(task, name, file))
+        rows += [
+            _tail(task, name, file, rounds)
+            for rounds in ((1, task.sizes.recovery_rounds) if task.flow is None else (1,))
+        ]
     if task.flow is None:
         rows.append(_load(task))
     return rows
 
 
-def _tail(task: Task, name: str, file: Path) -> Row:
+def _tail(task: Task, name: str, file: Path, rounds: int) -> Row:
     plan = flows.plan_of(file)
-    slots = flows.sequenced(plan)
-    slots["seq"] = np.arange(1, len(slots) + 1)
-    task.progress(f"recovery {name}: a tail of {len(slots):,} commands, {task.runs} runs")
     config = Engine(limits=plan.limits)
-    began_s = time.perf_counter()
-    fused = FusedEngine(config)
-    fused.feed(slots)
-    fused_s = time.perf_counter() - began_s
-    right = fused.hashes()
+    fused = tails.Fed(FusedEngine(config))
     home = task.directory / "tail"
     home.mkdir()
-    journal = DirectoryStore(home / "journal")
-    write_journal(journal, slots)
+    tails.write_journal(DirectoryStore(home / "journal"), map(fused.feed, tails.rounds(plan, rounds)))
+    count, fused_s, right = fused.engine.last_seq, fused.seconds, fused.engine.hashes()
+    del plan, fused
+    task.progress(f"recovery {name}: a tail of {count:,} commands, {task.runs} runs")
     reports, took_s, cpu_s = _recover(task, home, config, right)
     shutil.rmtree(home)
     middle = reports[sorted(range(len(took_s)), key=took_s.__getitem__)[len(took_s) // 2]]
     return row(
         "recovery",
-        f"tail_{len(slots)}",
+        f"tail_{count}",
         "commands_per_s",
         "1/s",
-        [len(slots) / seconds for seconds in took_s],
+        [count / seconds for seconds in took_s],
         cpu_s,
-        ("the fused engine on the same commands in memory, once", len(slots) / fused_s),
-        commands=len(slots),
+        ("the fused engine on the same commands in memory, once", count / fused_s),
+        commands=count,
         seconds=middle.seconds,
         compared="hashes of the fused engine after the same commands",
         result_hash=str(right["state"]),
@@ -100,7 +95,7 @@ def _load(task: Task) -> Row:
     home.mkdir()
     journal = DirectoryStore(home / "journal")
     # A journal of the last command only would do; what is before it is never read.
-    write_journal(journal, slots)
+    tails.write_journal(journal, [slots])
     size_bytes = _write(home, engine, state, scan(journal).journal_id.hex())
     del state
     began_s = time.perf_counter()
@@ -151,24 +146,6 @@ def _repeated(group: np.ndarray, count: int) -> np.ndarray:
     slots = np.tile(group, count)
     slots["account"][build.heads(slots)] = np.arange(1, count + 1)
     return slots
-
-
-def write_journal(journal: DirectoryStore, slots: np.ndarray) -> None:
-    """A journal of epoch 1 with these slots in batches of ``BATCH_SLOTS``."""
-    position = start_new_segment_after_recovery(journal, scan(journal), 1, 1, _SEGMENT_BYTES)
-    writer = JournalWriter(journal, position, _SEGMENT_BYTES)
-    ring = np.zeros((flows.power_of_two(len(slots)), 16), dtype=np.int64)
-    ring[: len(slots)] = as_words(slots)
-    ends = np.flatnonzero((slots["flags"] & e.FLAG_MORE) == 0) + 1
-    at = 0
-    while at < len(slots):
-        end = int(ends[min(int(np.searchsorted(ends, at + BATCH_SLOTS)), len(ends) - 1)])
-        while writer.last_seq < end:
-            writer.maintain(time.monotonic_ns())
-            if writer.write(ring, len(ring) - 1, end) == 0:
-                time.sleep(0.001)
-        at = end
-    writer.close()
 
 
 def _write(home: Path, engine: FusedEngine, state: State, journal_id: str) -> int:

@@ -55,9 +55,13 @@ class Sizes(NamedTuple):
     overload_s: float = 15.0
     """Time of each phase of an overload run."""
     recovery_messages: int = 1_000_000
-    """Commands of the tail that recovery replays; --flow names a longer one …"""
+    """Commands of the tail that recovery replays …"""
+    recovery_rounds: int = 10
+    """… and how often they come in the long one …"""
     recovery_orders: int = 1_000_000
     """… and orders, and accounts, of the snapshot that it loads."""
+    restart_messages: int = 1_000_000
+    """Commands of the tail of an exchange that is killed."""
     postgres_rates: tuple[int, ...] = (1_000, 2_000, 4_000, 6_000, 8_000, 12_000, 16_000, 24_000, 32_000)
     """Orders a second that the database has to follow, up to the first that it does not …"""
     postgres_s: float = 5.0

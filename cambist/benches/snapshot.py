@@ -20,13 +20,9 @@ from cambist.benches import flows, live
 from cambist.benches.rows import BenchFailedError, Row, Task, row
 from cambist.config import SnapshotsSection
 from cambist.replay.plan import Plan
-from persistence.beside import gathered
-from persistence.fused import FusedEngine
-from persistence.journal import JournalReader
 from persistence.snapshots import SnapshotFolder
 from persistence.snapshots.keeper import ASK_FILE
 from protocol import board as b
-from protocol.instance import Engine
 
 _NS: Final = 1e9
 _PATIENCE_S: Final = 120.0
@@ -89,7 +85,7 @@ def _case(task: Task, name: str, plan: Plan) -> list[Row]:
             during.append(_Part(rate, cpu_s, min(1.0, took_s[-1] / (ended_s - began_s))))
         hashes = client.hashes()
         last_seq = int(client.board[b.SETTLED_SEQ])
-    _check(home, live.engine_of(plan), hashes, last_seq)
+    live.compare_with_journal(home, live.engine_of(plan), hashes, last_seq)
     plain = statistics.median(part.rate for part in without)
     rates, cpu_s_of = [part.rate for part in during], [part.cpu_s for part in during]
     ratio = round(statistics.median(rates) / plain, 4)
@@ -112,16 +108,6 @@ def _case(task: Task, name: str, plan: Plan) -> list[Row]:
     limit = ("snapshots.bytes_per_s", float(SnapshotsSection().bytes_per_s))
     more |= {"bytes": sizes[-1], "write_s": round(statistics.median(took_s), 3)}
     return [live_row, row("snapshot", f"{name}_write", "bytes_per_s", "B/s", speeds, cpu_s_of, limit, **more)]
-
-
-def _check(home: Path, config: Engine, hashes: dict[str, int], last_seq: int) -> None:
-    """Raise BenchFailedError where the journal leads elsewhere than the live engine got."""
-    fused = FusedEngine(config)
-    for slots in gathered(JournalReader(home / "journal", to_seq=last_seq)):
-        fused.feed(slots)
-    wrong = [key for key, value in fused.hashes().items() if hashes[key] != value]
-    if wrong:
-        raise BenchFailedError(f"live and fused differ in {', '.join(wrong)}")
 
 
 def _written_s(path: Path, began_s: float) -> float:

@@ -92,7 +92,7 @@ def _restore(call: Call) -> int:
         if not call.home_given:
             raise UsageError("say with --home which new home to make of the backup")
         with _new_home(call):
-            restored = restore_home(backup, call.home.path, until)
+            restored = restore_home(backup, call.home.path, until, time.time_ns())
     result: dict[str, Any] = {
         "backup": str(backup),
         "home": None if call.arguments.check else str(call.home.path),
@@ -101,6 +101,7 @@ def _restore(call: Call) -> int:
         "ts_ns": restored.place.ts_ns,
         "backup_seq": restored.manifest.seq,
         "hashes": restored.hashes,
+        "history": restored.history or None,
         "state_hash": restored.hashes["state"],
         "seconds": round(time.monotonic() - began_s, 3),
     }

@@ -11,6 +11,7 @@ from cambist.commands import Call, FailedError, UsageError, option
 from cambist.commands.tables import progress, table
 
 if TYPE_CHECKING:
+    from persistence.postgres.places import Places
     from persistence.timetravel import Past, Place
 
 _SUBJECTS: Final = ("book", "account", "order")
@@ -73,10 +74,23 @@ def _answer(call: Call, names: Any, past: Past, place: Place) -> dict[str, Any]:
         number = account_number(names, name)
         return past.account(number, place) | {"name": names.name(number)}
     if call.arguments.account is not None:
-        return past.order(past.order_id_of(name, account_number(names, call.arguments.account), place), place)
+        account = account_number(names, call.arguments.account)
+        known = _known(call, past, (account, name), place)
+        return past.order(past.order_id_of(name, account, place, known), place, known)
     if not (name.isascii() and name.isdigit()):
         raise UsageError(f"order {name}: an order id is a number; for a client order id say whose with --account")
-    return past.order(int(name), place)
+    return past.order(int(name), place, _known(call, past, int(name), place))
+
+
+def _known(call: Call, past: Past, order: int | tuple[int, str], place: Place) -> Places | None:
+    """What the home's database has of an order; None where there is no database that can be asked."""
+    from persistence.postgres.cluster import Cluster
+    from persistence.postgres.places import ask
+
+    section, embedded = call.config.postgres, Cluster(call.home.path)
+    if not section.enabled or not (section.dsn or embedded.password_file.exists()):
+        return None
+    return ask(section.dsn or embedded.dsn, past.headers, order, place.seq)
 
 
 def account_number(names: Any, text: str) -> int:

@@ -14,6 +14,10 @@ _DIVERGED = (
     "DIVERGED: replica and live engine differ; replica.log names the structure. Stop the exchange and run `cambist verify`: "
     "the next start rebuilds from the journal"
 )
+_AUDIT_DAMAGED = (
+    "AUDIT CHAIN DAMAGED: no records are written; replica.log names the line. `cambist audit verify` says what differs, "
+    "`cambist audit rebuild` writes the chain again from the journal"
+)
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -72,6 +76,8 @@ def _lines(state: dict[str, Any]) -> list[str]:
     lines += ["", _snapshots(state["snapshots"])]
     if state["alarms"].get("diverged"):
         lines += ["", _DIVERGED]
+    if state["alarms"].get("audit_damaged"):
+        lines += ["", _AUDIT_DAMAGED]
     if state["client_ids"]:
         lines += ["", _client_ids(state["client_ids"])]
     if state["postgres"]:

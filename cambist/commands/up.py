@@ -8,6 +8,7 @@ from cambist.commands import Call, option
 from cambist.config import EngineSection
 from cambist.home import HomeError
 from cambist.launch import launch, up_command
+from cambist.output import forgiving_output
 from cambist.report import ConsoleReporter, PipeReporter, Reporter
 
 
@@ -75,7 +76,8 @@ def _supervise(call: Call, reporter: Reporter) -> int:
             on_second,
             parent_fd=call.arguments.parent_fd,
         )
-        return supervisor.run()
+        with forgiving_output():
+            return supervisor.run()
     except (HomeError, RingError) as error:
         reporter.failed(str(error))
         return 1

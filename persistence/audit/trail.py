@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +37,7 @@ from persistence.audit.chain import (
 )
 from persistence.audit.records import audit_records, audited_heads
 from persistence.consumers import keep_position
+from persistence.folders import sync_folder
 from persistence.fused import FusedEngine
 from persistence.journal.errors import JournalError
 from protocol.records import OUTCOME_DTYPE
@@ -46,7 +49,9 @@ _ADVICE: Final = (
 )
 NO_OUTCOMES: Final = np.zeros(0, dtype=OUTCOME_DTYPE)
 _POSITION_EVERY_SLOTS: Final = 1 << 16
-"""Without records the position moves on after so many slots, so that the journal need not be kept for it."""
+"""Without records the position moves on after so many slots, so that the journal need not be kept for it …"""
+_POSITION_EVERY_NS: Final = 2_000_000_000
+"""… and after so long, once there is nothing else to do: what is kept for the trail is then only what comes."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -66,12 +71,20 @@ class AuditTrail:
     home : Path
     journal_id : bytes, 16
     file_bytes : size from which on another file is begun
+    clock_ns : any that does not fall; it decides nothing but when the position is kept
 
     Raises AuditDamaged where stored records are missing or changed.
     """
 
-    def __init__(self, home: Path, journal_id: bytes, file_bytes: int = FILE_BYTES) -> None:
+    def __init__(
+        self,
+        home: Path,
+        journal_id: bytes,
+        file_bytes: int = FILE_BYTES,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._home = home
+        self._clock_ns = clock_ns
         self._folder = home / FOLDER
         self._journal_id = journal_id
         self._file_bytes = file_bytes
@@ -83,6 +96,7 @@ class AuditTrail:
         self.passed = known.passed
         """Every slot up to here was looked at; the end of a group. The files may have records of later ones."""
         self._kept = known.passed
+        self._kept_ns = clock_ns()
 
     def wants(self, slots: np.ndarray) -> bool:
         """Whether the outcomes of these slots are needed."""
@@ -134,6 +148,12 @@ class AuditTrail:
         scratch.replace(self._folder / POSITION_FILE)
         keep_position(self._home, CONSUMER, self.passed)
         self._kept = self.passed
+        self._kept_ns = self._clock_ns()
+
+    def keep_when_quiet(self) -> None:
+        """Keep the position where it has moved on and was not kept for a while; for whoever has nothing else to do."""
+        if self.passed > self._kept and self._clock_ns() - self._kept_ns >= _POSITION_EVERY_NS:
+            self.keep()
 
     def close(self) -> None:
         """Keep the position and close the file."""
@@ -236,15 +256,6 @@ def read_position(folder: Path) -> Position:
         return msgspec.json.decode((folder / POSITION_FILE).read_bytes(), type=Position)
     except (FileNotFoundError, msgspec.DecodeError):
         return Position()
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the names in the folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _last_seq(folder: Path, before: str) -> int:

@@ -7,7 +7,7 @@
                    24  journal id 16s     40  first seq i64      48  previous ts i64    56  durable seq i64
                    64  created ts i64     72  segment bytes i64  80  epoch u32          84  previous CRC u32
                    88  previous segment u32                      92  replaces u32       96  rules u32
-                  100  release 28s, UTF-8                       128  zeros
+                  100  release 28s, UTF-8                       128  branch u64        136  zeros
                  4092  CRC32C of bytes 0..4091, u32
     offset 4096   batch, whole blocks
                     0  magic 4s            4  epoch u32           8  segment u32        12  slots u32
@@ -22,8 +22,10 @@ one of the segment before.
 
 ``durable seq``: every slot up to it was on the disk when the header was written. ``previous segment`` is the one
 before in the history, 0 for the first. ``rules`` and ``release`` say which version wrote the commands; segments from before they were
-stated have zeros there, which reads as version 1. ``replaces`` is the segment whose sound part was copied here by a recovery,
-else 0; files numbered between ``previous segment`` and the segment itself are what a crash left of replaced ones.
+stated have zeros there, which reads as version 1. ``branch`` is 0 in the history that was begun with the journal; a restore goes on in a
+branch of its own, a random number, so that homes that were one up to some command are told apart behind it. ``replaces`` is the
+segment whose sound part was copied here by a recovery, else 0; files numbered between ``previous segment`` and the segment itself are
+what a crash left of replaced ones.
 """
 
 from __future__ import annotations
@@ -58,12 +60,12 @@ SEGMENT_MAGIC: Final = b"CAMBJRNL"
 BATCH_MAGIC: Final = b"CBBT"
 BATCH_MAGIC_WORD: Final = int.from_bytes(BATCH_MAGIC, "little")
 
-_SEGMENT: Final = struct.Struct("<8sIIq16sqqqqqIIIII28s")
+_SEGMENT: Final = struct.Struct("<8sIIq16sqqqqqIIIII28sQ")
 _BATCH: Final = struct.Struct("<4sIIIqqqIIIQI")
 _CRC: Final = struct.Struct("<I")
 _SEGMENT_CRC_AT: Final = BLOCK_BYTES - 4
 _BATCH_CRC_AT: Final = BATCH_HEADER_BYTES - 4
-assert _SEGMENT.size == 128
+assert _SEGMENT.size == 136
 assert _BATCH.size == BATCH_HEADER_BYTES
 
 Buffer = bytes | bytearray | memoryview
@@ -86,11 +88,17 @@ class SegmentHeader(NamedTuple):
     replaces: int
     rules: int
     release: str
+    branch: int = 0
 
     @property
     def written(self) -> Written:
         """By what its commands were written."""
         return Written(self.rules, self.schema, self.release)
+
+    @property
+    def history(self) -> str:
+        """Name of the history that the segment's commands belong to: the journal's id, and its branch where it has one."""
+        return f"{self.journal_id.hex()}-{self.branch:016x}" if self.branch else self.journal_id.hex()
 
 
 class BatchHeader(NamedTuple):
@@ -184,6 +192,7 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
         header.replaces,
         header.rules,
         header.release.encode()[:_RELEASE_BYTES],
+        header.branch,
     )
     _CRC.pack_into(block, _SEGMENT_CRC_AT, crc32c.crc32c(memoryview(block)[:_SEGMENT_CRC_AT]))
     return bytes(block)
@@ -211,7 +220,7 @@ def unpack_segment_header(block: Buffer, segment: int, label: str) -> SegmentHea
             f"start the version that wrote it, or convert the journal"
         )
     release = fields[15].rstrip(b"\0").decode("utf-8", "replace") or _RELEASE_UNSTATED
-    header = SegmentHeader._make([*fields[2:14], fields[14] or _RULES_UNSTATED, release])
+    header = SegmentHeader._make([*fields[2:14], fields[14] or _RULES_UNSTATED, release, fields[16]])
     if header.schema not in LAYOUTS:
         raise JournalMismatch(
             f"journal segment {label}: record schema {header.schema:016x}, written by cambist {header.release}; "

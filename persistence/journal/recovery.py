@@ -355,7 +355,9 @@ def start_new_segment_after_recovery(
         position = _replace(store, old, result, epoch, created_ts_ns, segment_bytes)
         store.remove(old.name)
         store.sync_directory()
-        return position if executable(old.written) else _begin_version(store, position, created_ts_ns, segment_bytes)
+        if executable(old.written):
+            return position
+        return _begin_behind(store, position, this_program(), position.branch, created_ts_ns, segment_bytes)
     finally:
         store.unlock()
 
@@ -405,11 +407,40 @@ def _replace(
     return _install(store, header, batches, crc, result.last_seq, result.last_ts_ns)
 
 
-def _begin_version(
-    store: JournalStore, position: WriterPosition, created_ts_ns: int, segment_bytes: int
+def begin_branch(journal: JournalStore | Path | str, created_ts_ns: int) -> SegmentHeader:
+    """Have a journal that nobody writes go on in a branch of its own, an empty segment behind its end; that one's header.
+
+    So a home that was made of another one's history is told apart from it in all that comes. Raises JournalError where the journal is
+    damaged or ends in an unfinished write.
+    """
+    store = as_store(journal)
+    newest = lineage(store).headers[-1]
+    walk, cut = _walk(store, newest, None, 0)
+    assert cut is None, "what is branched from ends with a whole batch"
+    position = WriterPosition(
+        journal_id=newest.journal_id,
+        epoch=newest.epoch,
+        segment=newest.segment,
+        offset=newest.segment_bytes,
+        segment_bytes=newest.segment_bytes,
+        crc=walk.crc,
+        last_seq=walk.info.last_seq,
+        last_ts_ns=walk.last_ts_ns,
+    )
+    branch = int.from_bytes(os.urandom(8)) | 1
+    _begin_behind(store, position, newest.written, branch, created_ts_ns, newest.segment_bytes)
+    return lineage(store).headers[-1]
+
+
+def _begin_behind(
+    store: JournalStore,
+    position: WriterPosition,
+    written: Written,
+    branch: int,
+    created_ts_ns: int,
+    segment_bytes: int,
 ) -> WriterPosition:
-    """An empty segment of this program's version behind the end of another version's."""
-    written = this_program()
+    """An empty segment behind the end of one of another version or branch."""
     header = SegmentHeader(
         segment=position.segment + 1,
         schema=written.schema,
@@ -425,6 +456,7 @@ def _begin_version(
         replaces=0,
         rules=written.rules,
         release=written.release,
+        branch=branch,
     )
     return _install(store, header, b"", position.crc, position.last_seq, position.last_ts_ns)
 
@@ -476,6 +508,7 @@ def _install(
         crc=crc,
         last_seq=last_seq,
         last_ts_ns=last_ts_ns,
+        branch=header.branch,
     )
 
 

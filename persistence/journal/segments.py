@@ -77,6 +77,15 @@ def lineage(store: JournalStore) -> Lineage:
     return Lineage(tuple(headers), tuple(leftovers))
 
 
+def history_at(headers: tuple[SegmentHeader, ...], seq: int) -> str:
+    """Name of the history that command slot ``seq`` belongs to, as snapshots and databases keep it; empty for a journal not begun.
+
+    What lies before the first segment is taken for a part of that one's, what comes behind the last one for what it goes on with.
+    """
+    reaching = [header for header in headers if header.first_seq <= seq] or list(headers[:1])
+    return reaching[-1].history if reaching else ""
+
+
 def _sound_header(store: JournalStore, number: int, newer: list[SegmentHeader]) -> SegmentHeader:
     name = segment_name(number)
     header = read_segment_header(store, name)

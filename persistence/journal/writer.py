@@ -52,6 +52,7 @@ class WriterPosition(NamedTuple):
     crc: int
     last_seq: int
     last_ts_ns: int
+    branch: int = 0
 
 
 class JournalWriter:
@@ -91,6 +92,7 @@ class JournalWriter:
         self._store = store
         self._epoch = position.epoch
         self._journal_id = position.journal_id
+        self._branch = position.branch
         self._seed = chain_start(position.journal_id)
         self._segment = position.segment
         self._offset = position.offset
@@ -254,6 +256,7 @@ class JournalWriter:
             replaces=0,
             rules=written.rules,
             release=written.release,
+            branch=self._branch,
         )
         try:
             file = self._store.open(prepared_name(segment))

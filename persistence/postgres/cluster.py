@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from persistence.folders import sync_folder
 from protocol.instance import SHARED_MEMORY, instance_name
 
 NICE: Final = 5
@@ -107,6 +108,8 @@ class Cluster:
             with contextlib.suppress(FileExistsError):
                 os.link(scratch, self.password_file)
             scratch.unlink()
+            # Without it nobody gets into a cluster that is made with it.
+            sync_folder(self.home)
         return self.password_file.read_text(encoding="ascii").strip()
 
     def create(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 import numpy as np
 
 NS: Final = 1_000_000_000
@@ -13,7 +14,7 @@ INTERVALS_S: Final = (60, 300, 900, 3600, 14_400, 86_400)
 _LOW_BITS: Final = 32
 
 
-class Kline(NamedTuple):
+class Kline(msgspec.Struct, frozen=True):
     """One interval of one instrument, or what a batch adds to it. Volume and turnover are sums over trades and unbounded."""
 
     instrument: int

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
+from persistence.postgres.klines import Kline
 from persistence.postgres.terms import FREE, LOCKED, MAKER, TAKER
 
 PAGE: Final = 100
 PAGE_MAX: Final = 1000
 LIVE: Final = 1
+_END: Final = (1 << 63) - 1
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -138,23 +140,6 @@ class Statement(msgspec.Struct, frozen=True):
     """There are more postings than were asked for; the next ones are ``after`` the last one here."""
 
 
-class Kline(msgspec.Struct, frozen=True):
-    """A candle."""
-
-    instrument: int
-    interval_s: int
-    open_ts_ns: int
-    open_ticks: int
-    high_ticks: int
-    low_ticks: int
-    close_ticks: int
-    volume_lots: int
-    turnover_units: int
-    trades: int
-    first_seq: int
-    last_seq: int
-
-
 class Place(msgspec.Struct, frozen=True):
     """Where a page ended: time and number of its last row. For orders ``idx`` is 0."""
 
@@ -251,6 +236,21 @@ async def order(db: Any, order_id: int) -> tuple[Order, list[OrderEvent]] | None
         found.ts_ns,
     )
     return found, [OrderEvent(*event) for event in events]
+
+
+async def order_of_client(db: Any, account: int, client_order_id: str, up_to_seq: int = _END) -> Order | None:
+    """The newest order, refused ones too, that an account sent under its own id up to a command; None where there is none."""
+    row = await db.fetchrow(*order_of_client_query(account, client_order_id, up_to_seq))
+    return None if row is None else Order(*row)
+
+
+def order_of_client_query(account: int, client_order_id: str, up_to_seq: int) -> tuple[Any, ...]:
+    """Statement and arguments of ``order_of_client``."""
+    query = _Query()
+    query.where("account = {}", account)
+    query.where("client_order_id = {}", client_order_id)
+    query.where("seq <= {}", up_to_seq)
+    return (query.text(f"SELECT {_names(Order)} FROM orders", "seq DESC", 1), *query.arguments)
 
 
 async def fills(

@@ -43,21 +43,13 @@ NEW_ORDER_DTYPE: Final = np.dtype(
         ("client_order_id", "S40"),
     ]
 )
-CHANGED_ORDER_DTYPE: Final = np.dtype(
-    [
-        ("order_id", "<i8"),
-        ("state", "<i2"),
-        ("reason", "<i2"),
-        ("price_ticks", "<i8"),
-        ("qty_lots", "<i8"),
-        ("cum_qty_lots", "<i8"),
-        ("leaves_qty_lots", "<i8"),
-        ("value_units", "<i8"),
-        ("locked_units", "<i8"),
-        ("updated_seq", "<i8"),
-        ("updated_ts_ns", "<i8"),
-    ]
+CHANGING: Final = (
+    *("state", "reason", "price_ticks", "qty_lots", "cum_qty_lots", "leaves_qty_lots", "value_units", "locked_units"),
+    *("updated_seq", "updated_ts_ns"),
 )
+CHANGED_ORDER_DTYPE: Final = np.dtype([(name, NEW_ORDER_DTYPE[name]) for name in ("order_id", *CHANGING)])
+"""What may change of an order that is there."""
+
 ORDER_EVENT_DTYPE: Final = np.dtype(
     [
         ("seq", "<i8"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from persistence.postgres import pgcopy
-from persistence.postgres.rows import Batch
+from persistence.postgres.rows import BALANCE_DTYPE, CHANGED_ORDER_DTYPE, CHANGING, Batch
 
 SESSION: Final = {
     # Changed rows come through a table of the session, of whose size the planner knows nothing: go by key, never through all orders.
@@ -20,25 +21,21 @@ SESSION: Final = {
 }
 """Settings of the writer's session."""
 
-PREPARE: Final = """
-CREATE TEMP TABLE IF NOT EXISTS changed_orders (
-    order_id bigint, state smallint, reason smallint, price_ticks bigint, qty_lots bigint, cum_qty_lots bigint,
-    leaves_qty_lots bigint, value_units bigint, locked_units bigint, updated_seq bigint, updated_ts_ns bigint
-) ON COMMIT DELETE ROWS;
-CREATE TEMP TABLE IF NOT EXISTS changed_balances (
-    account integer, asset integer, free_units bigint, locked_units bigint, updated_seq bigint
-) ON COMMIT DELETE ROWS;
-"""
+_TYPES: Final = {2: "smallint", 4: "integer", 8: "bigint"}
+
+
+def _temporary(name: str, rows: np.dtype) -> str:
+    columns = ", ".join(f"{column} {_TYPES[rows[column].itemsize]}" for column in rows.names or ())
+    return f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS;"
+
+
+PREPARE: Final = _temporary("changed_orders", CHANGED_ORDER_DTYPE) + _temporary("changed_balances", BALANCE_DTYPE)
 
 _MOVE: Final = """
-UPDATE writer SET last_seq = $2, last_ts_ns = $3, updated_at = now() WHERE last_seq = $1
+UPDATE writer SET last_seq = $2, last_ts_ns = $3, journal_id = $4, updated_at = now() WHERE last_seq = $1
 """
-_CHANGE_ORDERS: Final = """
-UPDATE orders o SET state = c.state, reason = c.reason, price_ticks = c.price_ticks, qty_lots = c.qty_lots,
-    cum_qty_lots = c.cum_qty_lots, leaves_qty_lots = c.leaves_qty_lots, value_units = c.value_units,
-    locked_units = c.locked_units, updated_seq = c.updated_seq, updated_ts_ns = c.updated_ts_ns
-FROM changed_orders c WHERE o.order_id = c.order_id
-"""
+_CHANGES: Final = ", ".join(f"{name} = c.{name}" for name in CHANGING)
+_CHANGE_ORDERS: Final = f"UPDATE orders o SET {_CHANGES} FROM changed_orders c WHERE o.order_id = c.order_id"  # noqa: S608 - our own names
 _CHANGE_BALANCES: Final = """
 INSERT INTO balances SELECT * FROM changed_balances
 ON CONFLICT (account, asset) DO UPDATE SET free_units = excluded.free_units, locked_units = excluded.locked_units,
@@ -69,7 +66,7 @@ ON CONFLICT (instrument, interval_s, open_ts_ns) DO UPDATE SET high_ticks = grea
 
 
 class Position(NamedTuple):
-    """Which journal a database has, and up to which command."""
+    """Which history a database has (``SegmentHeader.history`` of its last command), and up to which command."""
 
     journal_id: str
     last_seq: int
@@ -82,14 +79,17 @@ async def read_position(connection: Any) -> Position | None:
 
 
 async def take(connection: Any, journal_id: str) -> None:
-    """Make an empty database that of a journal."""
+    """Make an empty database that of a history."""
     await connection.execute("INSERT INTO writer (journal_id, last_seq, last_ts_ns) VALUES ($1, 0, 0)", journal_id)
 
 
-async def write(connection: Any, batch: Batch) -> None:
-    """Write a batch whole or not at all; the database stands right before it. Raises one of ``database.UNREACHABLE``."""
+async def write(connection: Any, batch: Batch, history: str) -> None:
+    """Write a batch whole or not at all; the database stands right before it, and in ``history`` then.
+
+    Raises one of ``database.UNREACHABLE``.
+    """
     async with connection.transaction():
-        moved = await connection.execute(_MOVE, batch.first_seq - 1, batch.last_seq, batch.last_ts_ns)
+        moved = await connection.execute(_MOVE, batch.first_seq - 1, batch.last_seq, batch.last_ts_ns, history)
         if moved != "UPDATE 1":
             raise ConnectionAbortedError(
                 f"the database does not stand at seq {batch.first_seq - 1}; does another writer run?"
@@ -110,7 +110,7 @@ async def write(connection: Any, batch: Batch) -> None:
             (_ASSETS, batch.assets),
             (_INSTRUMENTS, batch.instruments),
             (_ACCOUNTS, batch.accounts),
-            (_KLINES, batch.klines),
+            (_KLINES, [msgspec.structs.astuple(kline) for kline in batch.klines]),
         ):
             if rows:
                 await connection.executemany(statement, rows)

@@ -26,15 +26,16 @@ from persistence.consumers import keep_position
 from persistence.fused import EngineFault, FusedEngine
 from persistence.history import open_past
 from persistence.journal.errors import JournalError
+from persistence.journal.layout import SegmentHeader
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import as_store
-from persistence.journal.segments import lineage
+from persistence.journal.segments import history_at, lineage
 from persistence.journal.store import JournalStore
 from persistence.postgres.database import UNREACHABLE, connect, redacted
 from persistence.postgres.ledger import Ledger, LedgerFault
 from persistence.postgres.rows import Batch, batch_of
 from persistence.postgres.schema import SchemaError, make_partitions, migrate, month_of
-from persistence.postgres.store import PREPARE, SESSION, read_position, take, write
+from persistence.postgres.store import PREPARE, SESSION, Position, read_position, take, write
 from protocol import board as b
 from protocol.instance import Engine
 
@@ -103,6 +104,8 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, "rows")
         self._engine: FusedEngine | None = None
         self._reader: JournalReader
+        self._headers: tuple[SegmentHeader, ...] = ()
+        """Of the journal when the connection was made: branches begin only where no exchange runs."""
         self._ledger: Ledger
         self._waiting: deque[Batch] = deque()
         """Batches that are made and perhaps not committed, in order."""
@@ -156,23 +159,21 @@ class Writer:
 
     async def _position(self, connection: Any) -> int:
         """Where the database stands; a new one becomes this journal's."""
-        journal_id = await self._journal_id()
-        found = await read_position(connection)
-        if found is None:
-            await take(connection, journal_id)
-            return 0
-        if found.journal_id != journal_id:
-            raise Refused(
-                f"the database belongs to journal {found.journal_id}, and this home's is {journal_id}: name this home's own "
-                f"database in postgres.dsn, or an empty one"
-            )
-        return found.last_seq
-
-    async def _journal_id(self) -> str:
         headers = lineage(self._journal).headers
         if not headers:
             raise Refused("the home has no journal yet")
-        return headers[0].journal_id.hex()
+        found = await read_position(connection)
+        if found is None:
+            found = Position(history_at(headers, 0), 0)
+            await take(connection, found.journal_id)
+        history = history_at(headers, found.last_seq)
+        if found.journal_id != history:
+            raise Refused(
+                f"the database belongs to journal {found.journal_id}, and at seq {found.last_seq} this home's is {history}: name "
+                f"this home's own database in postgres.dsn, or an empty one"
+            )
+        self._headers = headers
+        return found.last_seq
 
     async def _go_to(self, position: int, stopping: Callable[[], bool]) -> bool:
         """Have the engine stand where the batches that wait go on from ``position``; False when told to stop before."""
@@ -265,7 +266,7 @@ class Writer:
         self._status.pending(batch.first_ts_ns)
         async with asyncio.timeout(_TRANSACTION_TIMEOUT_S):
             await self._make_partitions(connection, batch)
-            await write(connection, batch)
+            await write(connection, batch, history_at(self._headers, batch.last_seq))
         self._waiting.popleft()
         self._committed(batch.last_seq, batch.rows)
         self._status.pending(0)

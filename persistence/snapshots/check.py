@@ -15,9 +15,9 @@ from persistence.history import latest
 from persistence.journal.errors import JournalError
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import scan
-from persistence.journal.segments import lineage
+from persistence.journal.segments import history_at, lineage
 from persistence.journal.store import DirectoryStore
-from persistence.recovery import journal_id, load_limits
+from persistence.recovery import load_limits
 from persistence.snapshots import Manifest, SnapshotError, SnapshotFolder, open_snapshot, restore, zero_state
 from persistence.snapshots.writer import Settings, keep_snapshot
 from protocol.instance import Engine, Limits
@@ -78,7 +78,7 @@ def _proved(path: Path, journal: DirectoryStore, limits: Limits, base: FusedEngi
     """The engine of a generation that is what the journal makes of ``base``, which is fed up to there."""
     with open_snapshot(path) as snapshot:
         manifest = snapshot.manifest
-        if manifest.journal_id != journal_id(journal):
+        if manifest.journal_id != history_at(lineage(journal).headers, manifest.seq):
             raise SnapshotError(f"{path}: is of journal {manifest.journal_id}, not of this home's")
         config = Engine(shards=manifest.shards, limits=limits)
         loaded = restore(snapshot, config, zero_state(config))
@@ -119,7 +119,6 @@ def take(home: Path, settings: Settings, shards: int) -> dict[str, Any]:
             past.engine.feed(slots)
             sequencer.observe(lanes, slots)
     settings = msgspec.structs.replace(settings, bytes_per_s=0)
-    size_bytes = keep_snapshot(
-        home, settings, past.engine, past.lanes, found.journal_id.hex(), found.epoch, time.time_ns()
-    )
+    history = history_at(lineage(journal).headers, found.last_seq)
+    size_bytes = keep_snapshot(home, settings, past.engine, past.lanes, history, found.epoch, time.time_ns())
     return {"seq": found.last_seq, "bytes": size_bytes, "seconds": round(time.monotonic() - began_s, 3)}

@@ -25,6 +25,7 @@ import lmdb
 import msgspec
 import numpy as np
 
+from persistence.folders import sync_folder
 from persistence.snapshots.chunks import decode_chunk, encode_chunks
 from persistence.snapshots.errors import SnapshotError, problem_of
 from persistence.snapshots.state import Arrays
@@ -234,15 +235,6 @@ def _seal(path: Path) -> int:
         file.flush()
         os.fsync(file.fileno())
         return size_bytes + _SEAL.size
-
-
-def sync_folder(folder: Path) -> None:
-    """Return once all names in the folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_seal(path: Path) -> None:

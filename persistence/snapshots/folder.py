@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from persistence.folders import sync_folder
 from persistence.snapshots.errors import SnapshotError
-from persistence.snapshots.file import Snapshot, open_snapshot, sync_folder
+from persistence.snapshots.file import Snapshot, open_snapshot
 
 FOLDER: Final = "snapshots"
 _NAME: Final = re.compile(r"(\d{15,})\.mdb")

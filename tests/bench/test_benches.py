@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from cambist import benches
-from cambist.benches import flows, live, output, pipeline, rows, variants
+from cambist.benches import flows, live, output, pipeline, rows, tails, variants
 from cambist.benches.kernels import PING_WORDS, open_loop
 from cambist.commands import UsageError
 from cambist.config import BenchSection, Config
+from persistence.fused import FusedEngine
 from protocol import board as b
 from protocol import build
 from protocol import enums as e
+from protocol.instance import Engine
 from protocol.records import COMMAND_DTYPE, EXT_IDS_SLOT, OUTCOME_DTYPE, command_slots
 from ringbuf import private_board, private_ring, publish, published
 from ringbuf.atomics import store_release
@@ -45,6 +47,8 @@ SMOKE = rows.Sizes(
     postgres_orders=20_000,
     postgres_pages=5,
     recovery_messages=MESSAGES,
+    recovery_rounds=3,
+    restart_messages=MESSAGES,
     recovery_orders=300,
     compile_modules=("cambist.replay.convert",),
     demo=False,
@@ -368,11 +372,47 @@ def test_recovery_of_a_tail_and_of_a_crowd_comes_to_what_was_written(
 ) -> None:
     monkeypatch.setattr(flows, "workload", lambda *_, **__: flow)
     found = results_of("recovery", None, tmp_path)
-    tail, load = found.values()
+    tail, rounds, load = found.values()
     assert tail["commands"] > MESSAGES
-    assert {"check", "load", "replay", "segment"} == set(tail["seconds"])
+    assert rounds["commands"] > 3 * MESSAGES
+    assert {"check", "load", "replay", "segment"} == set(tail["seconds"]) == set(rounds["seconds"])
     assert (300, 300) == (load["orders"], load["accounts"])
     assert load["bytes"] > 300 * 100
+
+
+def test_rounds_of_a_flow_are_one_history_in_which_each_trades_as_the_first(flow: Path) -> None:
+    plan = flows.plan_of(flow)
+    parts = [part.copy() for part in tails.rounds(plan, 3)]
+    slots = np.concatenate(parts)
+    first = flows.sequenced(plan)
+    assert np.array_equal(np.arange(1, len(slots) + 1), slots["seq"])
+    assert (np.diff(slots["ts_ns"]) >= 0).all()
+    heads = build.heads(slots)
+    assert np.array_equal(slots["seq"][heads], slots["source_seq"][heads])
+    new = heads & np.isin(slots["type"], build.NAMING_TYPES)
+    assert np.array_equal(slots["order_id"][new], build.order_id_of(e.SOURCE_REPLAY, 0) + slots["source_seq"][new])
+    engine = FusedEngine(Engine(limits=plan.limits))
+    outcomes: list[np.ndarray] = []
+    engine.feed(slots, lambda rows: outcomes.append(rows.copy()))
+    made = np.concatenate(outcomes)
+    starts = [0, len(first), len(first) + (len(slots) - len(first)) // 2, len(slots)]
+    trades, refusals = (
+        np.histogram(made["seq"][made["kind"] == kind], [1 + seq for seq in starts])[0].tolist()
+        for kind in (e.OUT_TRADE, e.OUT_REJECTED)
+    )
+    assert trades[0] > 0
+    assert [trades[0]] * 3 == trades
+    assert [refusals[0]] * 3 == refusals
+
+
+def test_a_restart_is_measured_from_the_kill_to_a_clients_next_durable_outcome(
+    flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "workload", lambda *_, **__: flow)
+    found = results_of("restart", None, tmp_path)
+    assert ["engine", "everything"] == list(found)
+    assert all(one["tail"] > MESSAGES for one in found.values())
+    assert {"check", "load", "replay", "segment"} == set(found["engine"]["recovery_s"])
 
 
 def test_a_snapshot_beside_a_live_exchange_is_measured(flow: Path, tmp_path: Path) -> None:

@@ -97,3 +97,32 @@ def test_socket_path_that_cannot_be_bound_is_refused_by_key(home: Home) -> None:
     config = Config(control=ControlSection(socket="/" + "s" * 107))
     with pytest.raises(HomeError, match=r"^control\.socket = .* at most 107 bytes, this one 108"):
         home.socket(config)
+
+
+def test_write_that_a_full_disk_cuts_short_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "table.json"
+    write_json(file, {"a": 1})
+    whole = file.read_bytes()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    with pytest.raises(OSError, match="No space"):
+        write_json(file, {"b": 2})
+    assert [file] == list(tmp_path.iterdir())
+    assert whole == file.read_bytes()
+
+
+def test_output_that_the_disk_does_not_take_is_lost_and_nobody_ends(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from cambist.output import forgive_output
+forgive_output()
+print("one", flush=True)
+sys.stderr.write("two\\n")
+os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+os.dup2(1, 2)
+print("three", flush=True)
+sys.stderr.write("four\\n")
+sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert (7, "one\n", "two\n") == (done.returncode, done.stdout, done.stderr)

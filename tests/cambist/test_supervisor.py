@@ -136,6 +136,24 @@ def test_status_says_how_far_the_table_of_client_order_ids_reaches(ids: tuple[fl
     assert line == status._client_ids(dict(zip(("ttl_s", "covered_s", "left_early"), ids, strict=True)))
 
 
+@pytest.mark.parametrize(
+    ("audit", "database", "alarms"),
+    [
+        ("follows", {}, {}),
+        ("follows", {"writer": "up", "lag": 9_000, "lag_ms": 1_900}, {}),
+        ("follows", {"writer": "up", "lag": 9_000, "lag_ms": 6_000}, {"postgres_behind": 9_000}),
+        ("follows", {"writer": "failed", "lag": 3, "lag_ms": 0}, {"postgres_behind": 3}),
+        ("follows", {"writer": "refused", "lag": 0, "lag_ms": 0}, {}),
+        ("damaged", {}, {"audit_damaged": 1}),
+    ],
+)
+def test_status_has_alarms_for_a_damaged_chain_and_a_database_that_falls_behind(
+    exchange: Home, audit: str, database: dict[str, Any], alarms: dict[str, int]
+) -> None:
+    with BoardView(exchange.shared / "board") as view:
+        assert alarms == views._alarms(view, {"audit": audit, "postgres": database})
+
+
 def test_second_up_is_refused_and_names_the_holder(exchange: Home) -> None:
     with pytest.raises(LaunchError, match=f"process {table(exchange)['pid']} \\(`.*holds this home"):
         launch(fake_command(exchange), exchange.log / "second.log", Heard(), detach=False)
@@ -209,3 +227,30 @@ def test_exception_of_a_process_is_in_its_log_and_named(home: Home, start: Start
     log = (home.log / "replica.log").read_text()
     assert "Traceback (most recent call last)" in log
     until(lambda: not home.shared.exists())
+
+
+def test_table_that_cannot_be_written_ends_nothing_and_is_written_later(home: Home, start: Start) -> None:
+    start()
+    replica = pids(home)["replica"]
+    home.table_file.unlink()
+    home.table_file.mkdir()
+    os.kill(replica, signal.SIGKILL)
+    log = home.log / "supervisor.log"
+    until(lambda: "processes.json: cannot be written: Is a directory; it is tried again" in log.read_text())
+    home.table_file.rmdir()
+    until(home.table_file.exists)
+    until(lambda: pids(home)["replica"] not in (0, replica))
+    assert 1 == log.read_text().count("cannot be written")
+
+
+def test_epoch_that_cannot_be_kept_ends_the_exchange_and_says_why(home: Home, start: Start) -> None:
+    launched = start()
+    home.epoch_file.unlink()
+    home.epoch_file.mkdir()
+    os.kill(pids(home)["journal"], signal.SIGKILL)
+    until(lambda: not home.shared.exists())
+    assert 1 == launched.stop()
+    assert (
+        "epoch: cannot be read and written: Is a directory; start again when it can"
+        in (home.log / "supervisor.log").read_text()
+    )

@@ -16,11 +16,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="who is killed when, and the load (default 1)")
     options = parser.parse_args()
     passed = failed = 0
-    for name, setting, kills, seed in rounds(options.runs, options.seed):
+    for name, setting, blows, seed in rounds(options.runs, options.seed):
         started_s = time.monotonic()
-        result = run_round(name, setting, kills, seed)
+        result = run_round(name, setting, blows, seed)
         print(f"{name}, seed {seed} ({time.monotonic() - started_s:.0f} s)")
-        for line in result.kills:
+        for line in result.blows:
             print(f"  {line}")
         for line in result.wrong:
             print(f"  FAILED {line}")
@@ -28,9 +28,9 @@ def main() -> int:
             print("  " + ", ".join(f"{count} {what}" for what, count in result.facts.items()), flush=True)
         # What is found in the end may come from any kill of the round.
         if result.wrong:
-            failed += len(kills)
+            failed += len(blows)
         else:
-            passed += len(kills)
+            passed += len(blows)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from persistence.audit.verify import verify as audit_verify
 from persistence.fused import FusedEngine
 from persistence.journal.reader import JournalReader
 from persistence.journal.recovery import scan
 from persistence.recovery import load_limits
+from persistence.snapshots.check import verified
 from protocol import build
 from protocol import enums as e
 from protocol.instance import Engine
@@ -172,6 +174,37 @@ def verify(home: Path, rebuilt: Rebuilt) -> list[str]:
     return wrong
 
 
+def snapshots(home: Path) -> list[str]:
+    """Every generation is sound, and what a replay of the journal gives; there is one."""
+    rows = list(verified(home))
+    wrong = [f"cambist snapshot verify: {row['problem']}" for row in rows if row["problem"]]
+    return wrong if rows else ["there is no snapshot"]
+
+
+def audit_trail(home: Path, rebuilt: Rebuilt) -> list[str]:
+    """The chain has every record of the journal once, in order, and ends with the last one."""
+    result = audit_verify(home)
+    wrong = [f"cambist audit verify: {problem}" for problem in result["problems"]]
+    if result["pending"]:
+        wrong.append(f"{result['pending']} records are not in the audit trail")
+    if result["records"] == 0 and len(rebuilt.slots):
+        wrong.append("the audit trail is empty")
+    return wrong
+
+
+def database(home: Path, rebuilt: Rebuilt) -> list[str]:
+    """The database is at the journal's end, its balances and the sums of its postings are risk's, and each trade is there once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cambist", "reconcile", "--home", str(home), "--json"], capture_output=True, text=True
+    )
+    result = json.loads(done.stdout) if done.stdout else {}
+    if done.returncode or not result.get("ok"):
+        return [f"cambist reconcile: {done.stderr.strip()}"]
+    if result["seq"] != len(rebuilt.slots):
+        return [f"the database ends at command {result['seq']}, the journal at {len(rebuilt.slots)}"]
+    return []
+
+
 def all_of(home: Path, folder: Path, summary: dict[str, Any], told: list[dict[str, Any]]) -> tuple[list[str], Rebuilt]:
     """Every check; what is wrong, and the history."""
     rebuilt = Rebuilt.of(home)
@@ -183,4 +216,6 @@ def all_of(home: Path, folder: Path, summary: dict[str, Any], told: list[dict[st
     sizes = {"client_ids": limits.client_ids, "client_id_ttl_ms": limits.client_id_ttl_ms}
     wrong += oracle(rebuilt, Oracle(limits.accounts, limits.assets, limits.instruments, **sizes))
     wrong += verify(home, rebuilt)
+    wrong += snapshots(home)
+    wrong += audit_trail(home, rebuilt)
     return wrong, rebuilt

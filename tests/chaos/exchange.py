@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +21,13 @@ from cambist import procfs
 from cambist.boardview import BoardView
 from cambist.home import Home
 from cambist.launch import Launched, launch, up_command
+from cambist.processes import ENGINE
 from cambist.report import Quiet
 from gateway.control.client import ControlClient, ControlError
 from protocol import board as b
 from protocol.instance import Limits
 from tests.chaos.flow import Dealt
+from tests.chaos.machine import Machine
 
 RECOVER_TIMEOUT_S = 60.0
 POLL_S = 0.002
@@ -40,6 +44,10 @@ LIMITS = Limits(
 RINGS = {"ingress": 1 << 10, "command": 1 << 12, "event": 1 << 10, "outcome": 1 << 16, "window": 1 << 11}
 """Small, so that they fill; but nobody may be lapped."""
 GROUP_KILLS = ("supervisor", "everything")
+SNAPSHOT_MAP_BYTES = 64 << 20
+_ENDED = re.compile(
+    r"(\S+) \(process \d+\) (?:ended with status|was ended by)|(recovery) (?:of epoch \d+ ended|failed)"
+)
 
 
 class ChaosError(Exception):
@@ -49,14 +57,19 @@ class ChaosError(Exception):
 class Exchange:
     """One home with a live exchange in it."""
 
-    def __init__(self, home: Path, **engine: Any) -> None:
+    def __init__(self, home: Path, machine: Machine | None = None, *, postgres: bool = False, **engine: Any) -> None:
         self.home = Home(home)
+        self.postgres = postgres
+        self._machine = machine
+        self._excused: list[tuple[int, int, frozenset[str]]] = []
         self.settings: dict[str, Any] = {f"engine.{name}": value for name, value in engine.items()}
         self.settings |= {
             "engine.producers": ["replay", "bots"],
             "engine.checkpoint_interval_s": 1,
             "engine.segment_bytes": 1 << 20,
-            "postgres.enabled": False,
+            "snapshots.interval_s": 2,
+            "snapshots.map_bytes": SNAPSHOT_MAP_BYTES,
+            "postgres.enabled": postgres,
         }
         self.settings |= {f"tables.{name}": value for name, value in msgspec.structs.asdict(LIMITS).items()}
         self.settings |= {f"rings.{name}": value for name, value in RINGS.items()}
@@ -64,8 +77,21 @@ class Exchange:
 
     def up(self) -> None:
         """Start it and wait until it is ready; LaunchError where it does not get so far."""
-        log = self.home.log / "supervisor.log"
-        self._launched = launch(up_command(self.home, self.settings), log, Quiet(), detach=False)
+        with self._machine.preloaded() if self._machine else contextlib.nullcontext():
+            self._launched = launch(up_command(self.home, self.settings), self.log, Quiet(), detach=False)
+
+    @property
+    def log(self) -> Path:
+        """What the supervisor says."""
+        return self.home.log / "supervisor.log"
+
+    def has_ended(self) -> bool:
+        """Whether its supervisor ended by itself; it is reaped then."""
+        if self._launched is None or procfs.start_ticks(self._launched.pid):
+            return False
+        self._launched.stop()
+        self._launched = None
+        return True
 
     def stop(self) -> int:
         """Stop it orderly; the supervisor's exit status."""
@@ -78,6 +104,26 @@ class Exchange:
         if self._launched is not None:
             self.stop()
         self.remove_shared()
+
+    def restart(self, settings: dict[str, Any]) -> None:
+        """Stop it orderly and start it with other settings."""
+        status = self.stop()
+        if status:
+            raise ChaosError(f"the supervisor ended with status {status}")
+        self.settings |= settings
+        self.up()
+
+    def is_down(self) -> bool:
+        """Whether nobody started it since it was stopped or killed."""
+        return self._launched is None
+
+    def forget_memory(self) -> None:
+        """What was in memory only is gone, as after a loss of power."""
+        shutil.rmtree(self.home.shared, ignore_errors=True)
+
+    def engine_pids(self) -> dict[str, int]:
+        """Processes of the engine by name."""
+        return {row["name"]: row["pid"] for row in self.table().get("processes", ()) if row["group"] == ENGINE}
 
     def remove_shared(self) -> None:
         """What a killed supervisor left is removed by the next start; after the last one nobody would."""
@@ -117,8 +163,7 @@ class Exchange:
 
     def kill(self, victim: str) -> str:
         """SIGKILL it; "everything" is each process at once. Says whom it hit, nobody where the victim was just not there."""
-        pids = {"recovery": self._recovery()} if victim == "recovery" else self.pids()
-        chosen = list(pids.values()) if victim == "everything" else [pids[victim]] if pids.get(victim) else []
+        chosen = self._chosen(victim)
         for pid in chosen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -130,17 +175,40 @@ class Exchange:
             self._launched = None
         return victim if chosen else "nobody"
 
-    def _recovery(self) -> int:
-        """Process of the one-shot recovery, waited for a little: it lives for a fraction of a second after each death of the engine."""
-        end_s = time.monotonic() + 1.0
+    def _chosen(self, victim: str) -> list[int]:
+        """Processes that a victim's name stands for."""
+        if victim == "everything":
+            named = list(self.pids().values())
+            return [*named, *(pid for pid in descendants(named[0]) if pid not in named)] if named else []
+        if victim == "recovery":
+            # It lives for a fraction of a second after each death of the engine.
+            return self._child_named("cb:recovery", lambda: int(self.table().get("forkserver", 0)), 1.0)
+        if victim == "snapshot":
+            return self._child_named("cb:snapshot", lambda: self.pids().get("replica", 0), 4.0)
+        if victim == "postmaster":
+            return self._child_named("postgres", lambda: self.pids().get("postgres-server", 0), 1.0)
+        pids = self.pids()
+        return [pids[victim]] if pids.get(victim) else []
+
+    def _child_named(self, name: str, of: Callable[[], int], patience_s: float) -> list[int]:
+        """A child of a process, waited for a little; there may be none."""
+        end_s = time.monotonic() + patience_s
         while time.monotonic() < end_s:
-            server = int(self.table().get("forkserver", 0))
-            with contextlib.suppress(OSError):
-                children = Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
-                for pid in map(int, children):
-                    if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == "cb:recovery":
-                        return pid
-        return 0
+            for pid in children(of()):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == name:
+                        return [pid]
+            time.sleep(POLL_S / 4)
+        return []
+
+    def database(self) -> list[int]:
+        """The database server and its processes."""
+        found = self._chosen("postmaster")
+        return [*found, *(pid for one in found for pid in descendants(one))]
+
+    def excuse(self, since_bytes: int, names: frozenset[str]) -> None:
+        """Ends of these processes that the supervisor told since its log had so many bytes were to be expected."""
+        self._excused.append((since_bytes, self.log.stat().st_size, names))
 
     def wait(self, what: str, condition: Callable[[], Any], timeout_s: float = RECOVER_TIMEOUT_S) -> None:
         """Wait for something; ChaosError with the end of the supervisor's log where it does not come."""
@@ -151,7 +219,7 @@ class Exchange:
                     name: self.word(getattr(b, name))
                     for name in ("ENGINE_STATE", "EPOCH", "SEQUENCED_SEQ", "RESERVED_SEQ", "SETTLED_SEQ", "DURABLE_SEQ")
                 }
-                log = (self.home.log / "supervisor.log").read_text().splitlines()[-5:]
+                log = self.log.read_text(errors="replace").splitlines()[-5:]
                 raise ChaosError(f"{what}: not within {timeout_s:.0f} s; {words}; {self.table().get('phase')}; {log}")
             time.sleep(POLL_S)
 
@@ -164,20 +232,36 @@ class Exchange:
             or self.word(b.EPOCH) != table["epoch"]
         ):
             return False
+        if self.postgres and self.words(b.POSTGRES_STATE, b.POSTGRES_SERVER_STATE) != [b.DATABASE_UP, b.DATABASE_UP]:
+            return False
         living = self.pids()
         return all(row["ready"] and living.get(row["name"]) == row["pid"] for row in table["processes"])
 
     def crashes(self) -> list[str]:
         """What the supervisor says of processes that ended by themselves."""
-        log = (self.home.log / "supervisor.log").read_text()
-        lines = [
-            line
-            for line in log.splitlines()
-            if "ended with status" in line or ("was ended by" in line and "SIGKILL" not in line)
-        ]
-        return lines + [
-            line for line in log.splitlines() if "recovery failed" in line or "did not stop in time" in line
-        ]
+        wrong = []
+        place = 0
+        for line in self.log.read_bytes().splitlines(keepends=True):
+            text = line.decode(errors="replace").rstrip()
+            excused = frozenset().union(*(names for first, end, names in self._excused if first <= place < end))
+            place += len(line)
+            found = _ENDED.search(text)
+            name = (found[1] or found[2]) if found else ""
+            if "did not stop in time" in text or (name and "SIGKILL" not in text and name not in excused):
+                wrong.append(text)
+        return wrong
+
+
+def children(pid: int) -> list[int]:
+    """Children of a process; none where it is gone."""
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    return []
+
+
+def descendants(pid: int) -> list[int]:
+    """Children of a process, theirs, and so on."""
+    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 def parent(pid: int) -> int:

@@ -1,5 +1,11 @@
 """A sample of what ``python -m tests.chaos`` does at length, and that its checks find what they are for."""
 
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,9 +18,12 @@ from protocol.records import COMMAND_DTYPE, OUTCOME_DTYPE, command_slots
 from ringbuf.arena import private_arena
 from ringbuf.ring import private_ring, reader_cursor
 from sequencer import core
-from tests.chaos.campaign import Kill, Setting, rounds, run_round
+from tests.chaos.campaign import SETTINGS, Kill, Setting, rounds, run_round, victims
 from tests.chaos.check import differences
+from tests.chaos.faults import KINDS, Fault
 from tests.chaos.flow import SOURCES, deal
+from tests.chaos.machine import NO_COMPILER, NO_SPACE, READ_ONLY, REST, SYNC_FAILS, Machine, has_compiler
+from tests.chaos.power import lose
 
 
 @pytest.mark.timeout(240)
@@ -26,18 +35,133 @@ def test_four_kills_under_load_lose_nothing_and_apply_nothing_twice() -> None:
         Kill("sequencer", 0.3, aimed=50, second="control", pause_s=0.0),
     ]
     result = run_round("sample", Setting("split", 3, 0, "mixed"), kills, 5)
-    assert [] == result.wrong, "\n".join(result.kills)
-    assert 4 == len(result.kills)
+    assert [] == result.wrong, "\n".join(result.blows)
+    assert 4 == len(result.blows)
+    assert min(result.facts[what] for what in ("trades", "refusals", "operator's commands")) > 20
+
+
+@pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
+@pytest.mark.timeout(240)
+def test_faults_of_disk_clock_and_power_under_load_lose_nothing() -> None:
+    faults = [
+        Fault("full disk", 0.2, 1.0),
+        Fault("clock back", 0.2, 0.3),
+        Fault("failed sync and power loss", 0.2, 0.1),
+        Fault("failing syncs beside the journal", 0.2, 0.5),
+    ]
+    result = run_round("sample", Setting("split", 1, 0, "mixed"), faults, 7)
+    assert [] == result.wrong, "\n".join(result.blows)
+    assert 4 == len(result.blows)
     assert min(result.facts[what] for what in ("trades", "refusals", "operator's commands")) > 20
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_campaign_of_kills(seed: int) -> None:
-    for name, setting, kills, round_seed in rounds(50, seed):
-        result = run_round(name, setting, kills, round_seed)
-        assert [] == result.wrong, f"{name}, seed {round_seed}\n" + "\n".join(result.kills)
+def test_campaign_of_kills_and_faults(seed: int) -> None:
+    for name, setting, blows, round_seed in rounds(100, seed):
+        result = run_round(name, setting, blows, round_seed)
+        assert [] == result.wrong, f"{name}, seed {round_seed}\n" + "\n".join(result.blows)
+
+
+@pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
+def test_every_kind_of_fault_and_every_victim_is_met_by_a_campaign_of_two_hundred() -> None:
+    met = {blow.kind if isinstance(blow, Fault) else blow.victim for *_, blows, _ in rounds(200, 1) for blow in blows}
+    due = {*KINDS, *(victim for setting in SETTINGS for victim in victims(setting))}
+    assert due == met
+
+
+# ---------------------------------------------------------------------------------------------------------- the machine
+
+
+def on(machine: Machine, code: str) -> None:
+    """Run Python on a machine, in its home."""
+    with machine.preloaded():
+        subprocess.run([sys.executable, "-S", "-c", "import os\n" + code], check=True, cwd=machine.home)
+
+
+def new_machine(folder: Path) -> Machine:
+    (folder / "home").mkdir(parents=True)
+    machine = Machine(folder, folder / "home")
+    machine.record()
+    begin = """
+        file = os.open("a", os.O_RDWR | os.O_CREAT, 0o600)
+        os.pwrite(file, b"1" * 4096, 0)
+        os.fsync(file)
+        os.fsync(os.open(".", os.O_RDONLY))
+    """
+    on(machine, textwrap.dedent(begin))
+    return machine
+
+
+@pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
+def test_power_loss_takes_unsynced_sectors_and_names_and_nothing_else(tmp_path: Path) -> None:
+    change = """
+        file = os.open("a", os.O_RDWR)
+        os.pwrite(file, b"2" * 2560, 2048)
+        for name in "bc":
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT))
+        os.rename("c", "d")
+    """
+    seen: set[tuple[bytes, int]] = set()
+    for seed in range(12):
+        machine = new_machine(tmp_path / str(seed))
+        on(machine, textwrap.dedent(change))
+        lost = lose(machine, random.Random(seed))
+        content = (machine.home / "a").read_bytes()
+        assert b"1" * 2048 == content[:2048]
+        assert 4096 <= len(content) <= 2048 + 2560
+        names = {path.name for path in machine.home.iterdir()}
+        assert names in ({"a"}, {"a", "b"}, {"a", "b", "c"}, {"a", "b", "d"})
+        assert (5, 3) == (lost.sectors, lost.names)
+        seen.add((content[2048:], len(names)))
+    assert len(seen) > 6
+    assert any(len(content.rstrip(b"1").split(b"1")[0]) % 512 for content, _ in seen), "a sector was torn"
+
+
+@pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
+def test_what_a_failed_sync_left_is_lost_although_the_next_one_succeeds(tmp_path: Path) -> None:
+    change = """
+        file = os.open("a", os.O_RDWR)
+        os.pwrite(file, b"2" * 4096, 4096)
+        try:
+            os.fsync(file)
+        except OSError as error:
+            assert error.errno == 5
+        else:
+            raise AssertionError("it did not fail")
+        os.fsync(file)
+    """
+    lengths = set()
+    for seed in range(12):
+        machine = new_machine(tmp_path / str(seed))
+        machine.fail(SYNC_FAILS, REST, times=1)
+        on(machine, textwrap.dedent(change))
+        assert 1 == machine.heal()
+        lose(machine, random.Random(seed))
+        lengths.add(len((machine.home / "a").read_bytes()))
+    assert {4096, 8192} <= lengths
+
+
+@pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
+def test_full_and_read_only_disk_fail_what_they_must_and_nothing_else(tmp_path: Path) -> None:
+    write = """
+        file = os.open("a", os.O_RDWR)
+        os.pwrite(file, b"2" * 4096, 0)
+        os.pwrite(file, b"2" * 4096, 1)
+    """
+    machine = new_machine(tmp_path)
+    for fault, error in ((NO_SPACE, "No space left"), (READ_ONLY, "Read-only")):
+        machine.fail(fault, REST)
+        with machine.preloaded():
+            ended = subprocess.run(
+                [sys.executable, "-S", "-c", "import os\n" + textwrap.dedent(write)],
+                capture_output=True,
+                text=True,
+                cwd=machine.home,
+            )
+        assert error in ended.stderr
+        assert b"2" * 4096 == (machine.home / "a").read_bytes()
 
 
 def test_recovery_counts_groups_of_batches_of_any_length() -> None:

@@ -1,6 +1,7 @@
 """Replays in this process, `cambist` in a process of its own, and homes that are up while a test looks at them."""
 
 import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cambist.cli import main
 from cambist.config import Config, EngineSection
 from cambist.home import Home
 from cambist.replay.collect import Collector
@@ -58,6 +60,14 @@ def cambist(*arguments: str | Path) -> Done:
     command = [sys.executable, "-m", "cambist", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def cambist_here(*arguments: str | Path) -> Done:
+    """Call ``cambist`` in this process, which has loaded everything already: a second or two less for each call."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(argument) for argument in arguments])
+    return Done(status, out.getvalue(), err.getvalue())
 
 
 def settings_file(home: Path, sections: Mapping[str, Mapping[str, Any]]) -> Path:

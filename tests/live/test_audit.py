@@ -12,7 +12,7 @@ import pytest
 
 from gateway.control.client import ControlClient
 from persistence.audit.rebuild import rebuild
-from tests.live.support import cambist, settings_file, up
+from tests.live.support import cambist_here, settings_file, up
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -22,7 +22,7 @@ def test_what_operators_did_is_in_the_chain_the_archive_and_the_database(tmp_pat
     settings_file(home, {"postgres": {"enabled": True}})
 
     def ok(*arguments: str) -> str:
-        done = cambist(*arguments, "--home", home)
+        done = cambist_here(*arguments, "--home", home)
         assert 0 == done.status, (arguments, done.err)
         return done.out
 
@@ -73,7 +73,7 @@ def test_what_operators_did_is_in_the_chain_the_archive_and_the_database(tmp_pat
     chain = next((home / "audit").glob("*.log"))
     whole = chain.read_text()
     chain.write_text(whole.replace("wire 4711", "wire 4712"))
-    spoiled = cambist("audit", "verify", "--home", home)
+    spoiled = cambist_here("audit", "verify", "--home", home)
     assert 1 == spoiled.status
     assert "why is 'wire 4712', the journal gives 'wire 4711'" in spoiled.err
     rebuild(home, "audit.spoiled")
@@ -84,7 +84,7 @@ def test_what_operators_did_is_in_the_chain_the_archive_and_the_database(tmp_pat
 def _head_behind(home: Path, seq: int) -> dict[str, str]:
     """Head of the chain once the replica has come to a command."""
     for _ in range(200):
-        done = cambist("audit", "head", "--home", home, "--json")
+        done = cambist_here("audit", "head", "--home", home, "--json")
         if done.status == 0 and done.json["seq"] >= seq:
             return done.json
         time.sleep(0.05)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from gateway.control.client import ControlClient
-from tests.live.support import cambist, settings_file, up
+from tests.live.support import cambist, cambist_here, settings_file, up
 
 POLICE = "test"
 _PATIENCE_S = 60
@@ -41,10 +41,10 @@ def test_snapshots_beside_trading_and_kills_of_the_engine_and_of_everything(tmp_
 
             trader = threading.Thread(target=trade)
             trader.start()
-            taken = json.loads(cambist("snapshot", "take", "--json", "--home", home).out)
+            taken = json.loads(cambist_here("snapshot", "take", "--json", "--home", home).out)
             assert taken["ok"]
             assert (home / "snapshots" / f"{taken['seq']:015d}.mdb").stat().st_size == taken["bytes"]
-            status = json.loads(cambist("status", "--json", "--home", home).out)
+            status = json.loads(cambist_here("status", "--json", "--home", home).out)
             assert taken["seq"] <= status["snapshots"]["seq"]
             (risk,) = [row["pid"] for row in status["processes"] if row["name"] == "risk"]
             os.kill(risk, signal.SIGKILL)
@@ -53,7 +53,7 @@ def test_snapshots_beside_trading_and_kills_of_the_engine_and_of_everything(tmp_
             while len(answered) < before + 50 and time.monotonic() < end_s:
                 time.sleep(0.01)
             assert len(answered) >= before + 50, "trading goes on"
-            epoch = json.loads(cambist("status", "--json", "--home", home).out)["epoch"]
+            epoch = json.loads(cambist_here("status", "--json", "--home", home).out)["epoch"]
             report = json.loads((running.shared / f"epoch-{epoch}" / "recovery.json").read_text())
             assert report["snapshot_seq"] >= taken["seq"]
             ending.set()
@@ -63,17 +63,17 @@ def test_snapshots_beside_trading_and_kills_of_the_engine_and_of_everything(tmp_
     with up(home), ControlClient(home, operator=POLICE) as client:
         orders = {row["order_id"] for row in client.call("orders", {"account": "alice"})["orders"]}
         assert set(answered) - orders == set()
-        assert 0 == cambist("verify", "--home", home).status
-        listed = json.loads(cambist("snapshot", "ls", "--json", "--home", home).out)["snapshots"]
+        assert 0 == cambist_here("verify", "--home", home).status
+        listed = json.loads(cambist_here("snapshot", "ls", "--json", "--home", home).out)["snapshots"]
         assert 2 == listed[-1]["shards"]
-    done = cambist("snapshot", "take", "--home", home)
+    done = cambist_here("snapshot", "take", "--home", home)
     assert 0 == done.status, done.err
-    verified = cambist("snapshot", "verify", "--json", "--home", home)
+    verified = cambist_here("snapshot", "verify", "--json", "--home", home)
     assert 0 == verified.status, verified.err
     assert all(row["from_seq"] is not None for row in json.loads(verified.out)["snapshots"])
     newest = max((home / "snapshots").glob("*.mdb"))
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    damaged = cambist("snapshot", "ls", "--home", home)
+    damaged = cambist_here("snapshot", "ls", "--home", home)
     assert (1, True) == (damaged.status, "damaged: CRC32C" in damaged.err)

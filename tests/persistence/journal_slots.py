@@ -77,7 +77,12 @@ def write_all(writer, feed, now_ns=0):
 
 def write_batches(disk, batches, segment_bytes=SEGMENT_BYTES_MIN):
     """A journal of epoch 1 with these arrays, each a batch (or more where a segment ends)."""
-    writer = open_writer(disk, 1, segment_bytes)
+    append_batches(disk, batches, 1, segment_bytes)
+
+
+def append_batches(disk, batches, epoch=2, segment_bytes=SEGMENT_BYTES_MIN):
+    """Go on with a journal by these arrays."""
+    writer = open_writer(disk, epoch, segment_bytes)
     feed = Feed()
     for slots in batches:
         feed.put(slots)

@@ -14,7 +14,7 @@ import zstandard
 from cambist.cli import main
 from persistence import archive
 from persistence.archive import Archiver, Rule, archive_step, needed_from
-from persistence.consumers import keep_position
+from persistence.consumers import keep_position, positions
 from persistence.journal import JournalCorrupt, JournalError, JournalReader, scan
 from persistence.journal.layout import BLOCK_BYTES
 from persistence.timetravel import Past
@@ -212,3 +212,10 @@ def test_archiver_works_in_a_fork_and_goes_on_after_a_failure(
     now[0] += 10**10
     archiver.step()
     assert "" == capfd.readouterr().err, "it waits a minute"
+
+
+def test_position_that_a_power_loss_left_empty_keeps_everything(tmp_path: Path) -> None:
+    keep_position(tmp_path, "audit", 7)
+    keep_position(tmp_path, "postgres", 9)
+    (tmp_path / "consumers" / "postgres.json").write_bytes(b"")
+    assert {"audit": 7, "postgres": 0} == positions(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,16 @@ from cambist.cli import main
 from persistence import verify as verifying
 from persistence.backup import BackupError, Manifest, make_backup
 from persistence.checkpoints import CHECKPOINTS_FILE
+from persistence.history import latest
 from persistence.journal import JournalReader, scan
+from persistence.journal.segments import history_at, lineage
+from persistence.journal.store import DirectoryStore
 from persistence.moments import Moment
+from persistence.recovery import sound_snapshots
 from persistence.restore import PART, check_backup, restore_home
+from persistence.snapshots import SnapshotFolder
+from persistence.snapshots.check import take, verified
+from persistence.snapshots.writer import Settings
 from persistence.timetravel import NotInHistory
 from protocol.codec import as_words
 from tests.persistence.past_home import PastHome, answer, make_home, write_journal
@@ -48,7 +56,7 @@ def backup(home: PastHome) -> Path:
 def restored(backup: Path, home: Path, until: Moment | None = None) -> Path:
     home.mkdir()
     (home / "journal").mkdir()
-    restore_home(backup, home, until)
+    restore_home(backup, home, until, 1)
     return home
 
 
@@ -119,6 +127,51 @@ def test_history_can_end_at_any_command(home: PastHome, backup: Path, tmp_path: 
         if len(rest) and not rest["flags"][-1] & 1:
             write_journal(again / "journal", rest, epoch=2)
             assert end + 3 == scan(again / "journal").last_seq
+
+
+def test_homes_of_one_backup_are_told_apart_behind_the_command_that_they_share(
+    home: PastHome, backup: Path, tmp_path: Path
+) -> None:
+    """What one of them keeps of later commands (a snapshot, a place in a database or an archive) is none of the other's."""
+    end = int(home.ends[np.searchsorted(home.ends, 300)])
+    both = [restored(backup, tmp_path / name, Moment(end, None, "x")) for name in ("one", "other")]
+    rest = home.slots[end : int(home.ends[-1])]
+    for again in both:
+        write_journal(again / "journal", rest, epoch=9)
+    last = len(home.slots)
+    headers = [lineage(DirectoryStore(again / "journal")).headers for again in (home.path, *both)]
+    (plain,) = {history_at(one, end) for one in headers}
+    assert headers[0][0].journal_id.hex() == plain
+    assert 3 == len({history_at(one, end + 1) for one in headers}) == len({history_at(one, last) for one in headers})
+    assert all(history_at(one, end + 1) == history_at(one, last) for one in headers), (
+        "the branch goes on in later segments"
+    )
+    assert 1 == len({one[0].journal_id for one in headers}), "it is still the journal whose beginning they share"
+    for again in both:
+        taken = take(again, Settings(), 1)
+        assert last == taken["seq"]
+    one, other = both
+    (snapshot,) = (one / "snapshots").glob("*.mdb")
+    (own,) = (other / "snapshots").glob("*.mdb")
+    notes: list[str] = []
+    assert [last] == [s.manifest.seq for s in sound_snapshots(SnapshotFolder(other), headers[2], notes)]
+    own.write_bytes(snapshot.read_bytes())
+    assert [] == list(sound_snapshots(SnapshotFolder(other), headers[2], notes))
+    assert ["a snapshot was passed over", True] == [
+        notes[0].partition(":")[0],
+        history_at(headers[1], last) in notes[0],
+    ]
+    assert "is of journal" in next(iter(verified(other)))["problem"]
+
+
+def test_a_snapshot_at_the_command_where_a_branch_begins_is_good_in_both(home: PastHome, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(home.path, copied)
+    assert len(home.slots) == take(copied, Settings(), 1)["seq"]
+    make_backup(copied, tmp_path / "b", 1)
+    again = restored(tmp_path / "b", tmp_path / "again")
+    assert ["", ""] == [row["problem"] for at in (copied, again) for row in verified(at)]
+    assert len(home.slots) == latest(again, DirectoryStore(again / "journal"), home.engine, 1 << 40).snapshot.seq  # type: ignore[union-attr]
 
 
 def test_end_outside_of_the_backup_leaves_nothing(backup: Path, tmp_path: Path) -> None:

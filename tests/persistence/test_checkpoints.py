@@ -10,7 +10,7 @@ import pytest
 from matcher import state as m
 from matcher.process import shard_spec
 from persistence import verify as verifying
-from persistence.checkpoints import CHECKPOINTS_FILE, STRUCTURES, Publishers, attach_publishers, kept
+from persistence.checkpoints import CHECKPOINTS_FILE, STRUCTURES, Publishers, attach_publishers, keep, kept
 from persistence.fused import FusedEngine, risk_spec
 from persistence.journal.store import DirectoryStore
 from persistence.recovery import keep_limits
@@ -193,3 +193,13 @@ def test_checkpoint_of_a_version_without_books_is_compared_in_what_it_has(exchan
     del checkpoint["events"], checkpoint["books"]
     file.write_text(json.dumps(checkpoint) + "\n" + '{"seq": 5, "verd')
     assert (True, 1) == (verifying.verify(exchange.home)["ok"], verifying.verify(exchange.home)["checkpoints"])
+
+
+def test_line_that_was_not_finished_spoils_neither_the_file_nor_the_next_line(tmp_path: Path) -> None:
+    file = tmp_path / CHECKPOINTS_FILE
+    for left in (b'{"seq": 2, "st', b"\0\0\0\0", b'{"seq": 3'):
+        keep(file, {"seq": 1, "state": 11})
+        with file.open("ab") as torn:
+            torn.write(left)
+    keep(file, {"seq": 4, "state": 44})
+    assert {1: {"seq": 1, "state": 11}, 4: {"seq": 4, "state": 44}} == kept(file)

@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from persistence.audit.trail import open_trail
 from persistence.checkpoints import Publishers, publishers_of
-from persistence.consumers import keep_position
+from persistence.consumers import keep_position, positions
 from persistence.replica import Replica
 from persistence.snapshots import SnapshotFolder, check, open_snapshot
 from persistence.snapshots.keeper import ASK_FILE, Keeper
@@ -255,3 +257,25 @@ def test_verify_of_generations_names_what_is_wrong(home: Home) -> None:
     assert "damaged" in rows[0]["problem"]
     assert "instruments, state differ from a replay of the journal" in rows[1]["problem"]
     assert 0 == rows[1]["from_seq"]
+
+
+def test_the_board_says_whether_the_audit_trail_follows_and_its_position_is_kept_when_all_is_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persistence.audit.trail._POSITION_EVERY_NS", 0)
+    context = Context(str(home.path), "test", 1, b.LINE_REPLICA, home.config)
+    board = private_board(b.LINES)
+    board[b.EPOCH] = 1
+    attach = partial(Station._attach, Station(home, NEVER, Beside()))
+    Replica(context, attach, board)
+    assert b.AUDIT_NONE == board[b.AUDIT_STATE]
+    replica = Replica(context, attach, board, audit=partial(open_trail, home.path))
+    assert b.AUDIT_FOLLOWS == board[b.AUDIT_STATE]
+    board[b.DURABLE_SEQ] = len(home.slots)
+    for _ in range(200):
+        replica.step()
+    assert len(home.slots) == positions(home.path)["audit"]
+    newest = max((home.path / "audit").glob("*.log"))
+    newest.write_bytes(newest.read_bytes().replace(b'"why"', b'"whi"'))
+    Replica(context, attach, board, audit=partial(open_trail, home.path))
+    assert b.AUDIT_DAMAGED == board[b.AUDIT_STATE]

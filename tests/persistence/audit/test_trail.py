@@ -11,8 +11,9 @@ import pytest
 from persistence.audit import past
 from persistence.audit.chain import FOLDER, POSITION_FILE, AuditDamaged, chained, empty_head, file_names, header_line
 from persistence.audit.records import audit_records, audited_heads
-from persistence.audit.trail import AuditTrail, open_trail, write_up_to
+from persistence.audit.trail import CONSUMER, AuditTrail, open_trail, write_up_to
 from persistence.audit.verify import regenerated, verify
+from persistence.consumers import positions
 from protocol import build
 from protocol import enums as e
 from protocol.records import EXT_ADMIN_SLOT
@@ -189,6 +190,32 @@ def test_replica_that_begins_later_than_the_trail_writes_what_lies_between(marke
     assert (True, 0) == (verify(home)["ok"], verify(home)["pending"])
 
 
+def test_position_is_kept_when_all_is_quiet(market: Market, tmp_path: Path) -> None:
+    """What is retained for the trail is not held back by a history that has no records any more."""
+    home = home_of(market, tmp_path / "home")
+    now_ns = 0
+    trail = AuditTrail(home, past.journal_id_of(home), clock_ns=lambda: now_ns)
+    write_up_to(trail, home, market.next_seq - 1)
+    more = Market(4, 420)
+    more.groups.clear()
+    more.next_seq, more.next_number = market.next_seq, dict(market.next_number)
+    Market.checkpoint(more)
+    append(home, more.groups, epoch=2)
+    engine, rest = past.open_at(home, market.next_seq, more.next_seq - 1)
+    for slots in rest:
+        trail.feed(engine, slots)
+    trail.keep_when_quiet()
+    assert {CONSUMER: market.next_seq - 1} == positions(home)
+    now_ns = 3_000_000_000
+    trail.keep_when_quiet()
+    assert {CONSUMER: more.next_seq - 1} == positions(home)
+    (home / "consumers" / f"{CONSUMER}.json").unlink()
+    now_ns = 9_000_000_000
+    trail.keep_when_quiet()
+    assert {} == positions(home), "what is kept is not written again"
+    trail.close()
+
+
 def test_record_not_yet_written_is_pending_and_no_fault(market: Market, home: Path) -> None:
     more = Market(4, 420)
     more.groups.clear()
@@ -199,7 +226,8 @@ def test_record_not_yet_written_is_pending_and_no_fault(market: Market, home: Pa
     assert (True, 1) == (found["ok"], found["pending"])
 
 
-def test_tail_cut_at_every_byte_is_written_again(market: Market, home: Path) -> None:
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.long)], ids=["sampled", "each"])
+def test_tail_cut_at_every_byte_is_written_again(market: Market, home: Path, every: int) -> None:
     """A crash in the middle of the last write: whatever part of it is on disk, the chain becomes the same again."""
     whole = chain_bytes(home)
     name = list(whole)[-1]
@@ -214,7 +242,8 @@ def test_tail_cut_at_every_byte_is_written_again(market: Market, home: Path) -> 
     outcomes = past.outcomes_of(engine, slots)
     assert len(audited_heads(slots)) == 2
     rng = random.Random(2)
-    for size in range(kept, len(whole[name]) + 1):
+    ends = {kept + k for k in (0, 1, len(lines[-2]) - 1, len(lines[-2]), len(lines[-2]) + 1)}
+    for size in sorted({*range(kept, len(whole[name]), every), *ends, len(whole[name]) - 1, len(whole[name])}):
         path.write_bytes(whole[name][:size] + rng.choice((b"", b"\0" * 7, b"garbage\n" * 9)))
         (home / FOLDER / POSITION_FILE).write_text(json.dumps(position))
         trail = trail_of(home)
@@ -276,13 +305,14 @@ def records_of(home: Path) -> list[dict]:
     return [json.loads(line[65:]) for data in chain_bytes(home).values() for line in data.splitlines()[1:]]
 
 
-def test_every_changed_byte_of_a_record_is_found_and_named(home: Path) -> None:
+@pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.long)], ids=["sampled", "many"])
+def test_every_changed_byte_of_a_record_is_found_and_named(home: Path, count: int) -> None:
     number = 7
     rng = random.Random(3)
     whole = chain_bytes(home)
     first = whole["000000000001.log"].splitlines(keepends=True)
     assert len(first) > number
-    for at in rng.sample(range(len(first[number]) - 1), 25):
+    for at in rng.sample(range(len(first[number]) - 1), count):
 
         def flip(lines: list[bytes], place: int, at: int = at) -> list[bytes]:
             line = bytearray(lines[place])

@@ -12,6 +12,7 @@ import pytest
 
 from persistence.postgres import reads
 from persistence.postgres import terms as m
+from persistence.postgres.klines import Kline
 from persistence.postgres.reads import Fill, Place
 from protocol import enums as e
 from tests.persistence.postgres.conftest import Postgres
@@ -32,7 +33,7 @@ class Filled:
         self.events = [reads.OrderEvent(*row) for row in found["order_events"]]
         self.trades = [reads.Trade(*row) for row in found["trades"]]
         self.postings = [reads.Posting(*row) for row in found["postings"]]
-        self.klines = [reads.Kline(*map(int, row)) for row in found["klines"]]
+        self.klines = [Kline(*map(int, row)) for row in found["klines"]]
         self.times = sorted({trade.ts_ns for trade in self.trades})
 
     def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -183,6 +184,29 @@ def test_an_order_comes_with_all_that_happened_to_it(filled: Filled) -> None:
             found = await reads.order(db, wanted.order_id)
             assert (wanted, [v for v in filled.events if v.order_id == wanted.order_id]) == found
         assert await reads.order(db, 12345) is None
+
+    filled.ask(look)
+
+
+def test_an_order_is_found_by_the_id_of_its_client_and_the_newest_of_several(filled: Filled) -> None:
+    named = [o for o in filled.orders if o.client_order_id]
+    last = max(o.seq for o in filled.orders)
+
+    async def look(db: Any) -> None:
+        repeated = 0
+        for o in named:
+            same = [x for x in named if (x.account, x.client_order_id) == (o.account, o.client_order_id)]
+            repeated += len(same) > 1
+            assert max(same, key=lambda x: x.seq) == await reads.order_of_client(db, o.account, o.client_order_id or "")
+            assert o == await reads.order_of_client(db, o.account, o.client_order_id or "", o.seq)
+        assert repeated
+        assert await reads.order_of_client(db, 61, "nobody's") is None
+        statement, *arguments = reads.order_of_client_query(1, "a", last)
+        async with db.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL enable_seqscan = off")
+            plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *arguments))
+        assert "orders_client_order_id" in plan, plan
+        assert "Sort" not in plan, plan
 
     filled.ask(look)
 

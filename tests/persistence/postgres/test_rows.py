@@ -159,7 +159,7 @@ def test_klines_are_those_of_an_obvious_oracle_however_trades_are_cut() -> None:
         )
         for key, found in expected.items()
     }
-    assert oracle == {kline[:3]: kline for kline in klines_of(trades)}
+    assert oracle == {(kline.instrument, kline.interval_s, kline.open_ts_ns): kline for kline in klines_of(trades)}
     assert max(kline.volume_lots for kline in oracle.values()) >= 1 << 63
 
 

@@ -16,13 +16,16 @@ import pytest
 
 from persistence.consumers import positions
 from persistence.journal import DirectoryStore
+from persistence.journal.recovery import begin_branch
 from persistence.postgres import schema, store, writer
 from persistence.postgres.writer import Writer
 from protocol import board as b
+from tests.persistence.journal_slots import append_batches, write_batches
 from tests.persistence.postgres.conftest import Postgres
 from tests.persistence.postgres.cutting import Wire
 from tests.persistence.postgres.histories import Followed, History, contents, difference, history
 
+Contents = dict[str, list[tuple[Any, ...]]]
 TIMEOUT_S = 300
 """Kernels may have to be compiled first."""
 
@@ -101,10 +104,18 @@ async def follow(home: Path, of: History, dsn: str, heard: Heard) -> None:
         await make(home, of, dsn, heard).run(lambda: heard.seq == last)
 
 
-def uninterrupted(home: Path, of: History, postgres: Postgres) -> dict[str, list[tuple[Any, ...]]]:
+def uninterrupted(home: Path, of: History, postgres: Postgres) -> Contents:
     dsn = postgres.fresh()
     asyncio.run(follow(home, of, dsn, Heard()))
     return asyncio.run(contents(dsn))
+
+
+@pytest.fixture(scope="module")
+def expected(market: History, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    """What the tables hold when nothing goes wrong."""
+    folder = tmp_path_factory.mktemp("expected") / "home"
+    market.journal(folder)
+    return uninterrupted(folder, market, postgres)
 
 
 def test_tables_hold_what_the_engine_made_of_the_journal(home: Path, market: History, postgres: Postgres) -> None:
@@ -167,9 +178,13 @@ def test_a_history_over_the_turn_of_a_month_lies_in_two_partitions(
 
 @pytest.mark.parametrize("seed", range(6))
 def test_connections_cut_anywhere_leave_every_row_once(
-    seed: int, home: Path, market: History, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+    seed: int,
+    home: Path,
+    market: History,
+    postgres: Postgres,
+    expected: Contents,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    expected = uninterrupted(home, market, postgres)
     rng = random.Random(seed)
     dsn = postgres.fresh()
     wire = Wire(postgres.cluster.home / "run" / "..", dsn, postgres.cluster.socket_folder)
@@ -195,9 +210,8 @@ def test_connections_cut_anywhere_leave_every_row_once(
 
 
 def test_a_connection_cut_between_commit_and_its_answer_writes_nothing_twice(
-    home: Path, market: History, postgres: Postgres
+    home: Path, market: History, postgres: Postgres, expected: Contents
 ) -> None:
-    expected = uninterrupted(home, market, postgres)
     dsn = postgres.fresh()
     wire = Wire(postgres.cluster.home / "run" / "..", dsn, postgres.cluster.socket_folder)
     committed_unheard: list[int] = []
@@ -207,8 +221,8 @@ def test_a_connection_cut_between_commit_and_its_answer_writes_nothing_twice(
         last = int(market.groups[-1]["seq"][-1])
         original = store.write
 
-        async def write(connection: Any, batch: Any) -> None:
-            await original(connection, batch)
+        async def write(connection: Any, batch: Any, history: str) -> None:
+            await original(connection, batch, history)
             if len(committed_unheard) < 5:
                 committed_unheard.append(batch.last_seq)
                 raise ConnectionResetError("the answer to COMMIT is lost")
@@ -225,9 +239,8 @@ def test_a_connection_cut_between_commit_and_its_answer_writes_nothing_twice(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGINT])
 def test_a_server_that_ends_and_comes_back_has_every_row_once(
-    number: int, home: Path, market: History, postgres: Postgres
+    number: int, home: Path, market: History, postgres: Postgres, expected: Contents
 ) -> None:
-    expected = uninterrupted(home, market, postgres)
     dsn = postgres.fresh()
 
     async def scenario() -> None:
@@ -279,6 +292,31 @@ def test_the_database_of_another_journal_is_refused_by_name(home: Path, market: 
     assert "" == difference({name: rows for name, rows in before.items() if name != "writer"}, after)
 
 
+def test_a_database_goes_on_with_one_branch_of_a_history_and_refuses_the_others(
+    home: Path, market: History, postgres: Postgres, expected: Contents, tmp_path: Path
+) -> None:
+    parts = market.parts(17)
+    half = len(parts) // 2
+    shared = int(parts[half - 1]["seq"][-1])
+    restored = tmp_path / "restored"
+    (restored / "journal").mkdir(parents=True)
+    store = DirectoryStore(restored / "journal")
+    write_batches(store, parts[:half])
+    branch = begin_branch(store, 1).history
+    append_batches(store, parts[half:])
+    dsn = postgres.fresh()
+    heard = Heard()
+    asyncio.run(_until(make(home, market, dsn, heard, lambda: shared), lambda: heard.seq == shared))
+    asyncio.run(follow(restored, market, dsn, Heard()))
+    found = asyncio.run(contents(dsn))
+    assert branch == found["writer"][0][0] != expected["writer"][0][0]
+    assert "" == difference({name: rows for name, rows in expected.items() if name != "writer"}, found)
+    assert branch in refusal(home, market, dsn)
+    dsn = postgres.fresh()
+    asyncio.run(follow(home, market, dsn, Heard()))
+    assert branch in refusal(restored, market, dsn)
+
+
 async def execute(dsn: str, statement: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
@@ -304,8 +342,9 @@ def test_a_schema_of_a_newer_version_is_refused_by_its_number(home: Path, market
     assert "'9999'" in refusal(home, market, dsn)
 
 
-def test_two_writers_at_once_write_every_row_once(home: Path, market: History, postgres: Postgres) -> None:
-    expected = uninterrupted(home, market, postgres)
+def test_two_writers_at_once_write_every_row_once(
+    home: Path, market: History, postgres: Postgres, expected: Contents
+) -> None:
     dsn = postgres.fresh()
 
     async def scenario() -> None:
@@ -348,9 +387,8 @@ def test_the_newest_migration_is_the_head_that_the_program_knows() -> None:
 
 
 def test_an_operators_role_and_database_on_another_server_are_served_alike(
-    home: Path, market: History, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+    home: Path, market: History, postgres: Postgres, expected: Contents, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    expected = uninterrupted(home, market, postgres)
     postgres.run("postgres", "CREATE ROLE desk LOGIN PASSWORD 'open sesame'")
     postgres.run("postgres", "CREATE DATABASE back_office OWNER desk")
     dsn = postgres.dsn("back_office").replace(f"cambist:{postgres.cluster.password()}@", "desk:open%20sesame@")
