@@ -429,7 +429,7 @@ def settle_assignment(state, c):
         if state.meta[s.CONTRACTS] >= state.contracts.shape[0] // 2:
             return r.FEE_TABLE_FULL
         enter_contract(state, contract, c["account"], c["instrument"], 1)
-    followed = 0
+    followed = np.int64(0)
     if scope == e.SCOPE_INSTRUMENT:
         followed = np.int64(state.instruments[c["instrument"]]["follows_venue"])
         state.instruments[c["instrument"]]["follows_venue"] = 1

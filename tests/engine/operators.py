@@ -418,8 +418,8 @@ class Market:
         rng = self.random
         scope = rng.choice((0, 1, 1, 3, 4, 4, 5, 5, 5, 2, 6, -1))
         schedule = rng.choice((1, 2, 3, 3, 4, 0, 9, -1))
-        at = {"account": self.account(), "instrument": self.instrument(), "firm": rng.choice((1, 2, 2, 3, 0, 4, -1))}
-        self.office(build.assign_fees(scope, schedule, *WHO, **at))
+        account, instrument, firm = self.account(), self.instrument(), rng.choice((1, 2, 2, 3, 0, 4, -1))
+        self.office(build.assign_fees(scope, schedule, *WHO, account=account, instrument=instrument, firm=firm))
 
     def volume_rate(self) -> None:
         rng = self.random

@@ -131,7 +131,7 @@ CASES: list[Case] = [
           ("account 1 in instrument 2", e.SCOPE_CONTRACT, {"account": 1, "instrument": 2}, r.UNKNOWN_INSTRUMENT))],
     ("volume rate below 0", lambda: build.set_volume_rate(1, -1, *WHO), r.BAD_FIELD),
     ("volume rate of asset 4", lambda: build.set_volume_rate(4, 1, *WHO), r.UNKNOWN_ASSET),
-    *[(f"groups {groups}", lambda groups=groups: build.set_groups(1, *groups, *WHO), r.BAD_GROUP)
+    *[(f"groups {groups}", lambda g=groups: build.set_groups(1, g[0], g[1], g[2], *WHO), r.BAD_GROUP)
       for groups in ((5, 0, 0), (-1, 0, 0), (0, 1025, 0), (0, -1, 0), (0, 0, -1), (0, 0, 1 << 31))],
     ("TRANSFER to another master", lambda: build.transfer(1, 2, 1, 5, *WHO), r.OTHER_MASTER),
     ("TRANSFER to itself", lambda: build.transfer(1, 1, 1, 5, *WHO), r.BAD_FIELD),
