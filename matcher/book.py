@@ -183,7 +183,8 @@ def forget(state, slot):
 def is_own(state, maker_account, account):
     """Whether self-trade prevention counts the two as one: the same account, or accounts of one group."""
     return maker_account == account or (
-        state.groups[account] != 0 and state.groups[maker_account] == state.groups[account]
+        state.groups[account]["stp_group"] != 0
+        and state.groups[maker_account]["stp_group"] == state.groups[account]["stp_group"]
     )
 
 

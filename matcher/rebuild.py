@@ -51,7 +51,10 @@ def take_over_books(target, source):
     """
     meta = target.meta
     for account in range(source.groups.shape[0]):
-        target.groups[account] = source.groups[account]
+        row = target.groups[account]
+        row["stp_group"] = source.groups[account]["stp_group"]
+        row["master"] = source.groups[account]["master"]
+        row["firm"] = source.groups[account]["firm"]
     for instrument in range(1, source.books.shape[0]):
         book = source.books[instrument]
         if book["multiplier"] == 0 or instrument % meta[SHARDS] != meta[SHARD]:

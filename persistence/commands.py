@@ -13,7 +13,14 @@ from persistence.moments import iso_time
 from protocol import enums as e
 from protocol.build import heads
 from protocol.instruments import Asset, Instrument, plain
-from protocol.records import EXT_ADMIN_SLOT, EXT_ASSET_SLOT, EXT_FEES_SLOT, EXT_IDS_SLOT, EXT_LISTING_SLOT
+from protocol.records import (
+    EXT_ADMIN_SLOT,
+    EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
+    EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
+    EXT_LISTING_SLOT,
+)
 
 SIDES: Final = {e.BUY: "buy", e.SELL: "sell"}
 TIFS: Final = {e.GTC: "gtc", e.IOC: "ioc", e.FOK: "fok", e.POST_ONLY: "post-only"}
@@ -139,6 +146,10 @@ def _scope(head: np.void) -> dict[str, Any]:
     return answer | ({"firm": int(head["trigger_price_ticks"])} if scope == e.SCOPE_FIRM else {})
 
 
+def _limited(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    return _scope(head)
+
+
 def _volume_rate(head: np.void, _instrument: Instrument | None, asset: Asset | None) -> dict[str, Any]:
     return {"asset": asset.symbol if asset else str(head["asset"]), "volume_rate_e8": int(head["price_ticks"])}
 
@@ -171,6 +182,9 @@ _DETAILS: Final[dict[int, Callable[[np.void, Instrument | None, Asset | None], d
     e.SET_FEES: _fees,
     e.SET_SCHEDULE: _schedule,
     e.ASSIGN_FEES: _assignment,
+    e.SET_LIMITS: _limited,
+    e.KILL: _limited,
+    e.REVIVE: _limited,
     e.SET_VOLUME_RATE: _volume_rate,
     e.SET_GROUPS: _groups,
     e.TRANSFER: _transfer,
@@ -199,6 +213,9 @@ def _extension(slot: np.void, kind: int, listings: Listings) -> dict[str, Any]:
             for k in range(min(e.FEE_TIERS_MAX, int(row["tiers"])))
         ]
         return {"tiers": tiers}
+    if record is EXT_LIMITS_SLOT:
+        names = ("qty_max_lots", "notional_max_units", "open_orders_max", "orders_per_s")
+        return {name: int(row[name]) for name in names if row[name]} | {"collar": _share(row["collar_e8"])}
     if record is EXT_ASSET_SLOT:
         return {"asset": _text(row["symbol"]), "scale": int(row["scale"])}
     shares = {name: _share(row[f"{name}_e8"]) for name in ("band_up", "band_down", "breaker")}
@@ -221,6 +238,7 @@ _EXTENSIONS: Final = {
     e.EXT_ASSET: EXT_ASSET_SLOT,
     e.EXT_LISTING: EXT_LISTING_SLOT,
     e.EXT_FEES: EXT_FEES_SLOT,
+    e.EXT_LIMITS: EXT_LIMITS_SLOT,
 }
 
 

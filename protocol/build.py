@@ -20,6 +20,7 @@ from protocol.records import (
     EXT_ASSET_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     command_slots,
 )
@@ -229,6 +230,44 @@ def set_groups(account: int, master: int, firm: int, stp_group: int, operator: s
     head["qty_lots"] = firm
     head["trigger_price_ticks"] = stp_group
     return _group(head, admin_slot(operator, reason))
+
+
+def set_limits(
+    scope: int,
+    operator: str,
+    reason: str,
+    *,
+    account: int = 0,
+    instrument: int = 0,
+    firm: int = 0,
+    qty_max_lots: int = 0,
+    notional_max_units: int = 0,
+    open_orders_max: int = 0,
+    orders_per_s: int = 0,
+    collar_e8: int = 0,
+) -> np.ndarray:
+    """All pre-trade limits of a scope (SCOPE_VENUE to _INSTRUMENT; of a user the master's account); 0 = no limit."""
+    slot = np.zeros(1, dtype=EXT_LIMITS_SLOT.slot_dtype)
+    slot["type"] = e.EXT_LIMITS
+    slot["qty_max_lots"] = qty_max_lots
+    slot["notional_max_units"] = notional_max_units
+    slot["open_orders_max"] = open_orders_max
+    slot["orders_per_s"] = orders_per_s
+    slot["collar_e8"] = collar_e8
+    head = _scoped(e.SET_LIMITS, scope, account, instrument, firm)
+    return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
+
+
+def kill(scope: int, operator: str, reason: str, *, account: int = 0, instrument: int = 0, firm: int = 0) -> np.ndarray:
+    """Cancel all orders of a scope and refuse new ones and amends until ``revive``."""
+    return _group(_scoped(e.KILL, scope, account, instrument, firm), admin_slot(operator, reason))
+
+
+def revive(
+    scope: int, operator: str, reason: str, *, account: int = 0, instrument: int = 0, firm: int = 0
+) -> np.ndarray:
+    """Undo a kill."""
+    return _group(_scoped(e.REVIVE, scope, account, instrument, firm), admin_slot(operator, reason))
 
 
 def set_bands(

@@ -25,6 +25,7 @@ STRUCTURES: Final = (
     "timers",
     "client_ids",
     "fees",
+    "limits",
 )
 
 
@@ -180,6 +181,21 @@ def fees_hash(state):
     return total
 
 
+@inner
+def limits_hash(state):
+    """Limits and kill switches; what is counted against them follows from the orders."""
+    total = mix(14, 0)
+    if state.meta[s.LIMITED] == 0:
+        return total
+    for row in range(state.limits.shape[0]):
+        limit = state.limits[row]
+        if limit["is_on"] != 0:
+            h = mix(mix(mix(mix(15, row), limit["qty_max_lots"]), limit["notional_max_units"]), limit["collar_e8"])
+            h = mix(mix(mix(h, limit["open_orders_max"]), limit["orders_per_s"]), limit["killed"])
+            total = wrapping_add(total, h)
+    return total
+
+
 @entry
 def named_hashes(state, out):
     """Fill ``out`` int64[len(STRUCTURES)] in the order of STRUCTURES."""
@@ -193,6 +209,7 @@ def named_hashes(state, out):
     out[7] = timers_hash(state)
     out[8] = client_ids_hash(state)
     out[9] = fees_hash(state)
+    out[10] = limits_hash(state)
 
 
 @entry
@@ -205,7 +222,7 @@ def state_hash(state):
     h = mix(h, holds_hash(state))
     h = mix(h, withdrawals_hash(state))
     h = mix(mix(h, outbox_hash(state)), timers_hash(state))
-    return mix(mix(h, client_ids_hash(state)), fees_hash(state))
+    return mix(mix(mix(h, client_ids_hash(state)), fees_hash(state)), limits_hash(state))
 
 
 @entry

@@ -21,6 +21,7 @@ from risk import state as s
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
 from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
+from risk.limits import count_order, limits_are_valid, limits_code, tightest_collar, write_kill, write_limits
 from risk.orders import amend_difference, band_limits, limit_hold, order_hold
 from risk.outbox import cause_is_settled, tick_off_reserve
 
@@ -110,38 +111,58 @@ def trading_code(state, account, row):
 
 
 @inner
+def within_limits(state, c, seq, row, lots, value_units, opens):
+    """0, WAIT, or the first limit that an order or amend exceeds."""
+    rate_e8 = state.assets[row["quote"]]["volume_rate_e8"]
+    exact = exact_or_wait(state, seq, NO_BARRIER)
+    return limits_code(state, c["account"], c["instrument"], lots, value_units, rate_e8, c["ts_ns"], opens, exact)
+
+
+@inner
 def has_band(row):
     """Whether the instrument limits prices at all."""
     return row["band_up_e8"] > 0 or row["band_down_e8"] > 0
 
 
 @inner
-def protected_price(state, instrument, row, side, price):
-    """Effective price of a market order: its own protection price (0 = none), tightened by the band; 0 where there is neither."""
+def tighter(band_e8, collar_e8):
+    """The smaller of two shares, where 0 is none."""
+    return collar_e8 if band_e8 == 0 or 0 < collar_e8 < band_e8 else band_e8
+
+
+@inner
+def protected_price(state, instrument, row, side, price, collar_e8):
+    """Effective price of a market order: its own protection price (0 = none), tightened by band and collar; 0 where there is none."""
     reference = state.instruments[instrument]["reference_e8"]
-    lowest, highest = band_limits(reference, row["tick_e8"], row["band_up_e8"], row["band_down_e8"])
+    up = tighter(row["band_up_e8"], collar_e8)
+    down = tighter(row["band_down_e8"], collar_e8)
+    lowest, highest = band_limits(reference, row["tick_e8"], up, down)
     if side == e.BUY:
-        if reference == 0 or row["band_up_e8"] == 0:
+        if reference == 0 or up == 0:
             return price
         if row["price_max_ticks"] > 0:
             # A band that reaches beyond the largest price must not make every market buy out of range.
             highest = min(highest, row["price_max_ticks"])
         return max(1, highest if price == 0 else min(price, highest))
-    if reference == 0 or row["band_down_e8"] == 0:
+    if reference == 0 or down == 0:
         return price
     return max(1, lowest, price)
 
 
 @inner
-def band_code(state, instrument, row, side, price):
-    """0 or PRICE_BAND for a limit price."""
-    if not has_band(row):
+def band_code(state, instrument, row, side, price, collar_e8):
+    """0, PRICE_BAND or PRICE_COLLAR for a limit price."""
+    if not has_band(row) and collar_e8 == 0:
         return 0
-    lowest, highest = band_limits(
-        state.instruments[instrument]["reference_e8"], row["tick_e8"], row["band_up_e8"], row["band_down_e8"]
-    )
-    if (side == e.BUY and price > highest) or (side == e.SELL and price < lowest):
-        return r.PRICE_BAND
+    reference = state.instruments[instrument]["reference_e8"]
+    up = row["band_up_e8"]
+    down = row["band_down_e8"]
+    for code in (r.PRICE_BAND, r.PRICE_COLLAR):
+        lowest, highest = band_limits(reference, row["tick_e8"], up, down)
+        if (side == e.BUY and price > highest) or (side == e.SELL and price < lowest):
+            return code
+        up = collar_e8
+        down = collar_e8
     return 0
 
 
@@ -210,12 +231,13 @@ def reserve_order(state, rings, c, seq, slots, pending):
     if code != 0:
         return code
     row = state.instruments_reserve[instrument]
-    banded = has_band(row)
+    collar = tightest_collar(state, account, instrument)
+    banded = has_band(row) or collar != 0
     if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
         return WAIT
     price = c["price_ticks"]
     if kind != e.LIMIT and banded and price >= 0:
-        price = protected_price(state, instrument, row, side, price)
+        price = protected_price(state, instrument, row, side, price, collar)
         if price == 0:
             return r.NO_REFERENCE_PRICE
     if price < 1:
@@ -225,8 +247,12 @@ def reserve_order(state, rings, c, seq, slots, pending):
     code = order_range_code(kind, side, price, qty, row)
     if code == 0:
         code = trading_code(state, account, row)
+    if code == 0 and state.meta[s.LIMITED] != 0:
+        by_amount = kind == e.MARKET_AMOUNT
+        value = qty if by_amount else price * qty * row["multiplier"]
+        code = within_limits(state, c, seq, row, 0 if by_amount else qty, value, True)
     if code == 0 and kind == e.LIMIT:
-        code = band_code(state, instrument, row, side, price)
+        code = band_code(state, instrument, row, side, price, collar)
     if code != 0:
         return code
     need = order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
@@ -295,6 +321,8 @@ def reserve_amend(state, c, seq, pending):
     code = order_range_code(e.LIMIT, e.BUY, price, total, row)
     if code == 0:
         code = trading_code(state, account, row)
+    if code == 0 and state.meta[s.LIMITED] != 0:
+        code = within_limits(state, c, seq, row, total, price * total * row["multiplier"], False)
     if code != 0:
         return code
     pending["price_ticks"] = price
@@ -312,10 +340,11 @@ def reserve_amend(state, c, seq, pending):
     ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)
-    if has_band(row):
+    collar = tightest_collar(state, account, instrument)
+    if has_band(row) or collar != 0:
         if not exact_or_wait(state, seq, state.meta[s.BARRIER]):
             return WAIT
-        code = band_code(state, instrument, row, h["side"], price)
+        code = band_code(state, instrument, row, h["side"], price, collar)
         if code != 0:
             # Known only once the order is known to rest: otherwise the matcher's UNKNOWN_ORDER comes first.
             return code if exact else WAIT
@@ -452,6 +481,8 @@ def scope_code(state, c, last):
     code = 0
     if scope == e.SCOPE_ACCOUNT or scope == e.SCOPE_USER or scope == e.SCOPE_CONTRACT:
         code = account_code(state, c["account"])
+    if code == 0 and scope == e.SCOPE_USER and state.accounts[c["account"]]["master"] != 0:
+        return r.BAD_GROUP
     if code == 0 and (scope == e.SCOPE_INSTRUMENT or scope == e.SCOPE_CONTRACT):
         code = instrument_code(state, c["instrument"])
     return code
@@ -460,9 +491,10 @@ def scope_code(state, c, last):
 @inner
 def is_master(state, account):
     """Whether other accounts have this one as their master."""
-    return any(
-        state.accounts[other]["master"] == account and other != account for other in range(1, state.accounts.shape[0])
-    )
+    found = False
+    for other in range(1, state.accounts.shape[0]):
+        found = found or (state.accounts[other]["master"] == account and other != account)
+    return found
 
 
 @inner
@@ -492,6 +524,34 @@ def reserve_groups(state, c, seq):
     state.accounts[account]["master"] = master
     state.accounts[account]["firm"] = firm
     state.accounts[account]["stp_group"] = group
+    return 0
+
+
+@inner
+def reserve_limits(state, c, ext, seq):
+    """SET_LIMITS, where everything before is settled."""
+    code = scope_code(state, c, e.SCOPE_INSTRUMENT)
+    if code != 0:
+        return code
+    if not limits_are_valid(ext):
+        return r.BAD_LIMIT
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    write_limits(state, c, ext)
+    return 0
+
+
+@inner
+def reserve_kill(state, c, seq):
+    """KILL and REVIVE, where everything before is settled. The matchers go by the scope's own fields, so no other may be set."""
+    code = scope_code(state, c, e.SCOPE_INSTRUMENT)
+    if code != 0:
+        return code
+    if c["price_ticks"] != e.SCOPE_INSTRUMENT and c["instrument"] != 0:
+        return r.BAD_FIELD
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    write_kill(state, c)
     return 0
 
 
@@ -702,11 +762,17 @@ def reserve_command(state, rings, seq, slots, pending):
     pending["qty_lots"] = c["qty_lots"]
     kind = c["type"]
     if kind == e.LIMIT or kind == e.MARKET or kind == e.MARKET_AMOUNT:
-        return reserve_order(state, rings, c, seq, slots, pending)
+        code = reserve_order(state, rings, c, seq, slots, pending)
+        if code == 0:
+            count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
+        return code
     if kind == e.CANCEL or kind == e.CANCEL_ALL:
         return reserve_cancel(state, c)
     if kind == e.AMEND:
-        return reserve_amend(state, c, seq, pending)
+        code = reserve_amend(state, c, seq, pending)
+        if code == 0:
+            count_order(state, c["account"], c["instrument"], c["ts_ns"], False)
+        return code
     if e.DEPOSIT <= kind <= e.ADJUST:
         return reserve_money(state, c, pending)
     if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER:
@@ -723,6 +789,8 @@ def reserve_command(state, rings, seq, slots, pending):
         return scope_code(state, c, e.SCOPE_CONTRACT)
     if kind == e.SET_GROUPS:
         return reserve_groups(state, c, seq)
+    if kind == e.KILL or kind == e.REVIVE:
+        return reserve_kill(state, c, seq)
     if kind == e.SET_VOLUME_RATE:
         return reserve_volume_rate(state, c, seq)
     # What follows needs the group's second slot.
@@ -736,4 +804,6 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_bands(state, c, rings.listing_slots[seq & mask], seq)
     if kind == e.SET_SCHEDULE:
         return 0
+    if kind == e.SET_LIMITS:
+        return reserve_limits(state, c, rings.limit_slots[seq & mask], seq)
     return r.UNSUPPORTED

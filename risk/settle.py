@@ -26,6 +26,7 @@ from risk.fees import (
 )
 from risk.hashes import state_hash
 from risk.ledger import add_withdrawal, balance_row, drop_hold, find_withdrawal, post, promise, remove_withdrawal
+from risk.limits import count_end
 from risk.orders import limit_hold
 from risk.outcomes import (
     emit_balance,
@@ -92,6 +93,7 @@ def end_order(state, c, hold, how, reason):
         post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)
         h["locked_units"] = 0
     state.accounts[h["account"]]["activity"] -= 1
+    count_end(state, h["account"], h["instrument"])
     drop_hold(state, hold)
 
 
@@ -247,6 +249,7 @@ def begin_order(state, rings, c, pending, event):
     hold = pending["hold"]
     if event["kind"] == e.EV_REJECTED:
         state.accounts[c["account"]]["activity"] -= 1
+        count_end(state, c["account"], c["instrument"])
         if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:
             free_client_id(state, hold)
         drop_hold(state, hold)

@@ -120,6 +120,29 @@ FEE by type: ``taker_fee_units + maker_fee_units - rebate_units``; what is missi
 
 REFERENCE_SAMPLES: Final = 30
 
+LIMITS_DTYPE: Final = np.dtype(
+    {
+        "names": [
+            "qty_max_lots",
+            "notional_max_units",
+            "collar_e8",
+            "open_orders_max",
+            "orders_per_s",
+            "open_orders",
+            "orders_in_second",
+            "second",
+            "killed",
+            "is_on",
+        ],
+        "formats": ["<i8"] * 3 + ["<i4"] * 4 + ["<i8", "u1", "u1"],
+        "offsets": [0, 8, 16, 24, 28, 32, 36, 40, 48, 49],
+        "itemsize": 128,
+    }
+)
+"""Limits of a scope, 0 = none, and what is counted against them: see ``risk.limits``. Room for position and daily loss.
+
+``open_orders``: live and in flight, kept up where ``open_orders_max`` is set. ``second``: since 1970, of ``orders_in_second``."""
+
 INSTRUMENT_DTYPE: Final = np.dtype(
     {
         "names": [
@@ -279,6 +302,8 @@ CLIENT_ID_TTL_NS: Final = 34  # fixed for a home
 FEE_VERSIONS: Final = 35  # settle: rows of ``fee_versions`` in use
 CONTRACTS: Final = 36  # settle: rows of ``contracts`` in use
 VENUE_SCHEDULE: Final = 37  # settle: of spot; the next words are those of other products
+LIMITED: Final = 41  # scopes that limit anything
+COLLARS: Final = 42  # scopes with a price collar
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -336,6 +361,8 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("fee_tiers", i8, ((limits.fee_versions + 1) * FEE_TIERS_MAX * FEE_WORDS,)),
         ("contracts", CONTRACT_DTYPE, (table_capacity(limits.fee_contracts),)),
         ("firm_schedules", i4, (limits.firms + 1,)),
+        # Of the venue, each account, each user, each firm, each instrument: see ``risk.limits.limits_row``.
+        ("limits", LIMITS_DTYPE, (1 + 2 * (limits.accounts + 1) + limits.firms + 1 + limits.instruments + 1,)),
         ("volumes", i8, ((limits.accounts + 1) * VOLUME_RING,)),  # of a master, by day modulo VOLUME_RING
         ("outbox", i8, (limits.outbox, SLOT_BYTES // 8)),
     ]

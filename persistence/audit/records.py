@@ -23,6 +23,7 @@ from protocol.records import (
     EXT_ASSET_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     OUTCOME_DTYPE,
     SYSTEM_COMMAND,
@@ -34,7 +35,9 @@ Record = dict[str, Any]
 
 _ADMIN_TYPES: Final = (
     *range(e.DEPOSIT, e.ADJUST + 1),
-    *range(e.SET_FEES, e.SET_GROUPS + 1),
+    *range(e.SET_FEES, e.SET_LIMITS + 1),
+    e.KILL,
+    e.REVIVE,
     e.TRANSFER,
 )
 _ALWAYS: Final = np.zeros(256, dtype=bool)
@@ -70,6 +73,9 @@ _MEANINGS: Final[dict[int, dict[str, str]]] = {
         "trigger_price_ticks": "api_discount_e8",
     },
     e.ASSIGN_FEES: {"price_ticks": "scope", "qty_lots": "schedule", "trigger_price_ticks": "firm"},
+    e.SET_LIMITS: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
+    e.KILL: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
+    e.REVIVE: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
     e.SET_VOLUME_RATE: {"asset": "asset", "price_ticks": "volume_rate_e8"},
     e.SET_GROUPS: {"price_ticks": "master", "qty_lots": "firm", "trigger_price_ticks": "stp_group"},
     e.TRANSFER: {"asset": "asset", "qty_lots": "amount_units", "sub_account": "to_account"},
@@ -85,6 +91,7 @@ _EXTENSIONS: Final = {
     e.EXT_LISTING: EXT_LISTING_SLOT,
     e.EXT_ASSET: EXT_ASSET_SLOT,
     e.EXT_FEES: EXT_FEES_SLOT,
+    e.EXT_LIMITS: EXT_LIMITS_SLOT,
 }
 _BANDS: Final = ("band_up_e8", "band_down_e8", "breaker_e8", "reference_ticks")
 

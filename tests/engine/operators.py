@@ -175,8 +175,17 @@ class Market:
         )
         weights = (50, 7, 7, 9, 12, 8, 6, 2, 2)
         more = (self.listing, self.status, self.cancel_all, self.odd, self.checkpoint)
-        access = (self.schedule, self.assign, self.assign, self.volume_rate, self.membership, self.transfer)
-        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2))[0]()
+        access = (
+            self.schedule,
+            self.assign,
+            self.assign,
+            self.volume_rate,
+            self.membership,
+            self.transfer,
+            self.limits,
+            self.kill,
+        )
+        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 0.3))[0]()
 
     def account(self) -> int:
         return (
@@ -453,6 +462,48 @@ class Market:
             self.send(
                 build.limit(account=to, instrument=1, side=self.side(), price_ticks=400, qty_lots=max(1, amount // 400))
             )
+
+    def scope(self) -> tuple[int, dict[str, Any]]:
+        rng = self.random
+        kind = rng.choice((0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, -1))
+        given = {
+            e.SCOPE_ACCOUNT: "account",
+            e.SCOPE_USER: "account",
+            e.SCOPE_FIRM: "firm",
+            e.SCOPE_INSTRUMENT: "instrument",
+        }
+        name = given.get(kind, "account")
+        number = {
+            "account": self.account,
+            "firm": lambda: rng.choice((1, 2, 3, 3, 0, 4)),
+            "instrument": self.instrument,
+        }
+        return kind, {name: number[name]()}
+
+    def limits(self) -> None:
+        """Mostly one of them, tight enough to be met; taken away again after a while."""
+        rng = self.random
+        kind, at = self.scope()
+        names = ("qty_max_lots", "notional_max_units", "open_orders_max", "orders_per_s", "collar_e8")
+        values = (
+            (10, 1_000, 30_000, -1),
+            (10_000, 10**7, 10**9, 1 << 62),
+            (1, 2, 3, 5, 1 << 31),
+            (1, 3, 10, -1),
+            (100_000, 1_000_000, E8, E8 + 1),
+        )
+        chosen: dict[str, Any] = {
+            name: rng.choice(options) for name, options in zip(names, values, strict=True) if rng.random() < 0.3
+        }
+        self.office(build.set_limits(kind, *WHO, **{**at, **chosen}))
+        self.follow.append(lambda: self.office(build.set_limits(kind, *WHO, **at)))
+
+    def kill(self) -> None:
+        kind, at = self.scope()
+        if self.random.random() < 0.1:
+            at["instrument"] = 1
+        self.office(build.kill(kind, *WHO, **at))
+        self.follow.append(lambda: self.office(build.revive(kind, *WHO, **at)))
 
     def accounts(self) -> None:
         rng = self.random

@@ -19,6 +19,7 @@ from protocol.records import (
     EXT_ASSET_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     OUTCOME_DTYPE,
     OUTCOME_DUPLICATE,
@@ -39,6 +40,7 @@ from tests.naive.exchange import (
     Verdict,
 )
 from tests.naive.fees import FeeBook, Rate, Tier, Version, is_schedule
+from tests.naive.limits import LimitBook
 
 SAMPLES = 30
 TIMER_PERIOD_MIN_NS = 1_000_000
@@ -73,13 +75,20 @@ class Bands:
             return None
         return ceil(Fraction(self.reference_e8 * (E8 - share_e8), E8 * self.tick_e8))
 
+    def is_beyond(self, side: int, price: int, collar: int) -> bool:
+        """Whether a price is further away than a collar allows."""
+        bound = self.highest(collar) if side == Side.BUY else self.lowest(collar)
+        return bound is not None and (price > bound if side == Side.BUY else price < bound)
+
     def forbids(self, side: int, price: int) -> bool:
         bound = self.highest(self.up_e8) if side == Side.BUY else self.lowest(self.down_e8)
         return bound is not None and (price > bound if side == Side.BUY else price < bound)
 
-    def protected(self, side: int, price: int) -> int:
+    def protected(self, side: int, price: int, collar: int) -> int:
         """Effective price of a market order with protection price ``price``, 0 = none; 0 where nothing protects it."""
-        bound = self.highest(self.up_e8) if side == Side.BUY else self.lowest(self.down_e8)
+        shares = [share for share in (self.up_e8 if side == Side.BUY else self.down_e8, collar) if share]
+        share = min(shares, default=0)
+        bound = self.highest(share) if side == Side.BUY else self.lowest(share)
         if bound is None:
             return price
         if side == Side.SELL:
@@ -88,8 +97,8 @@ class Bands:
             bound = min(bound, self.price_max_ticks)
         return max(1, bound if price == 0 else min(price, bound))
 
-    def tick(self) -> None:
-        if (self.on or self.breaker_e8) and self.last_ticks:
+    def tick(self, *, always: bool = False) -> None:
+        if (always or self.on or self.breaker_e8) and self.last_ticks:
             self.samples = [*self.samples, self.last_ticks * self.tick_e8][-SAMPLES:]
             self.reference_e8 = sum(self.samples) // len(self.samples)
 
@@ -152,6 +161,7 @@ class Oracle(NaiveExchange):
         self.api: set[int] = set()
         self.rules: list[Rate] = []
         self.revenue: dict[tuple[str, int], int] = {}
+        self.limit_book = LimitBook()
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -168,6 +178,15 @@ class Oracle(NaiveExchange):
         )
         handler(group)
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
+        by_matcher = {
+            r.ACCEPTED,
+            *(r.UNKNOWN_ORDER, r.QUANTITY_TOO_LOW, r.NO_CHANGE, r.POST_ONLY_WOULD_TAKE, r.FOK_UNFILLED),
+        }
+        first = self.outcomes[0]
+        code = int(first["reason"]) if first["kind"] == e.OUT_REJECTED else r.ACCEPTED
+        if kind in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND} and code in by_matcher:
+            scopes = self._scopes_of(int(self.head["account"]), int(self.head["instrument"]))
+            self.limit_book.count(int(self.head["ts_ns"]), scopes)
         return np.array(self.outcomes, dtype=OUTCOME_DTYPE)
 
     def _is_duplicate(self) -> bool:
@@ -231,7 +250,10 @@ class Oracle(NaiveExchange):
 
     def _effective(self, instrument: int, side: int, price: int) -> int:
         bands = self.bands.get(instrument)
-        return price if bands is None or price < 0 or not bands.on else bands.protected(side, price)
+        collar = self._collar(instrument)
+        if bands is None or price < 0 or not (bands.on or collar):
+            return price
+        return bands.protected(side, price, collar)
 
     def _on_cancel(self, _group: np.ndarray) -> None:
         h = self.head
@@ -258,8 +280,10 @@ class Oracle(NaiveExchange):
         """The price band is looked at as soon as it is known which order it is."""
         refusal = self._entry_refusal(account, instrument, price, total, self._order_out_of_range)
         order = self._find_order(order_id, account, instrument)
-        if not refusal and order is not None and self.bands[instrument].forbids(order.side, price):
-            return self._verdict(r.PRICE_BAND)
+        if not refusal and order is not None:
+            refusal = self._band_code(instrument, order.side, price)
+            if refusal:
+                return self._verdict(refusal)
         keeps = order is not None and price == order.price and total < order.total
         verdict = super().amend(order_id, account, instrument, price, total)
         if verdict.code == r.ACCEPTED and keeps:
@@ -374,6 +398,94 @@ class Oracle(NaiveExchange):
             self.volume_rates[asset] = rate
             self._admin(self._verdict(r.ACCEPTED))
 
+    def _scope(self, last: int) -> tuple[int, tuple[str | int, ...]]:
+        """Reason why the command's scope is none, 0 where it is one; and the scope."""
+        h = self.head
+        kind, account, instrument, firm = (
+            int(h[n]) for n in ("price_ticks", "account", "instrument", "trigger_price_ticks")
+        )
+        names: dict[int, tuple[str | int, ...]] = {
+            e.SCOPE_VENUE: ("venue",),
+            e.SCOPE_ACCOUNT: ("account", account),
+            e.SCOPE_USER: ("user", account),
+            e.SCOPE_FIRM: ("firm", firm),
+            e.SCOPE_INSTRUMENT: ("instrument", instrument),
+            e.SCOPE_CONTRACT: ("contract", account, instrument),
+        }
+        if not 0 <= kind <= last:
+            return r.BAD_FIELD, ()
+        if kind in {e.SCOPE_ACCOUNT, e.SCOPE_USER, e.SCOPE_CONTRACT} and not self._account_known(account):
+            return r.UNKNOWN_ACCOUNT, ()
+        if kind == e.SCOPE_USER and self._group(account).master != account:
+            return r.BAD_GROUP, ()
+        if kind in {e.SCOPE_INSTRUMENT, e.SCOPE_CONTRACT} and instrument not in self.markets:
+            return r.UNKNOWN_INSTRUMENT, ()
+        if kind == e.SCOPE_FIRM and not 1 <= firm <= self.tables.firms:
+            return r.BAD_GROUP, ()
+        return r.ACCEPTED, names[kind]
+
+    def _scopes_of(self, account: int, instrument: int) -> tuple[tuple[str | int, ...], ...]:
+        groups = self._group(account)
+        return self.limit_book.scopes(account, groups.master, groups.firm, instrument)
+
+    def _on_set_limits(self, group: np.ndarray) -> None:
+        ext = _second(group, EXT_LIMITS_SLOT.slot_dtype)
+        if ext is None:
+            self._verdict(r.UNSUPPORTED)
+            return
+        code, scope = self._scope(e.SCOPE_INSTRUMENT)
+        names = ("qty_max_lots", "notional_max_units", "open_orders_max", "orders_per_s", "collar_e8")
+        values = [int(ext[name]) for name in names]
+        bounds = (AMOUNT_LIMIT, AMOUNT_LIMIT, 1 << 31, 1 << 31, E8 + 1)
+        if code:
+            self._verdict(code)
+        elif ext["type"] != e.EXT_LIMITS or any(not 0 <= v < b for v, b in zip(values, bounds, strict=True)):
+            self._verdict(r.BAD_LIMIT)
+        else:
+            self.limit_book.set(scope, *values)
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_kill(self, _group: np.ndarray) -> None:
+        scope = self._kill_scope()
+        if not scope:
+            return
+        self.limit_book.killed.add(scope)
+        mine = [o for o in self.orders.values() if scope in self._scopes_of(o.account, o.instrument)]
+        for order in sorted(mine, key=lambda order: (order.instrument, order.id)):
+            self._cancel(order)
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_DONE, qty_lots=len(mine))
+
+    def _on_revive(self, _group: np.ndarray) -> None:
+        scope = self._kill_scope()
+        if scope:
+            self.limit_book.killed.discard(scope)
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _kill_scope(self) -> tuple[str | int, ...]:
+        """The scope, or nothing and the refusal is said."""
+        code, scope = self._scope(e.SCOPE_INSTRUMENT)
+        if not code and scope[0] != "instrument" and self.head["instrument"] != 0:
+            code = r.BAD_FIELD
+        if code:
+            self._verdict(code)
+            return ()
+        return scope
+
+    def _collar(self, instrument: int) -> int:
+        return self.limit_book.collar(self._scopes_of(int(self.head["account"]), instrument))
+
+    def _limit_code(self, account: int, instrument: int, lots: int, value: int) -> int:
+        scopes = self._scopes_of(account, instrument)
+        rate = self.volume_rates.get(self.markets[instrument].spec.quote, 0)
+        open_orders: dict[tuple[str | int, ...], int] = {}
+        for order in self.orders.values() if self.head["type"] != e.AMEND else ():
+            for scope in self._scopes_of(order.account, order.instrument):
+                open_orders[scope] = open_orders.get(scope, 0) + 1
+        units = ceil(Fraction(value * rate, E8)) if rate else None
+        name = self.limit_book.exceeded(scopes, lots, units, open_orders, int(self.head["ts_ns"]))
+        return int(getattr(r, name)) if name else r.ACCEPTED
+
     def _on_set_schedule(self, group: np.ndarray) -> None:
         h, ext = self.head, _second(group, EXT_FEES_SLOT.slot_dtype)
         schedule, discount, ts_ns = int(h["qty_lots"]), int(h["trigger_price_ticks"]), int(h["ts_ns"])
@@ -407,24 +519,12 @@ class Oracle(NaiveExchange):
 
     def _on_assign_fees(self, _group: np.ndarray) -> None:
         h, fees = self.head, self.fees
-        account, instrument, firm = (int(h[name]) for name in ("account", "instrument", "trigger_price_ticks"))
-        scope, schedule = int(h["price_ticks"]), int(h["qty_lots"])
-        keys: dict[int, tuple[str | int, ...]] = {
-            e.SCOPE_VENUE: ("venue",),
-            e.SCOPE_ACCOUNT: ("account", account),
-            e.SCOPE_FIRM: ("firm", firm),
-            e.SCOPE_INSTRUMENT: ("instrument", instrument),
-            e.SCOPE_CONTRACT: ("contract", account, instrument),
-        }
-        key = keys.get(scope)
-        if key is None:
-            self._verdict(r.BAD_FIELD)
-        elif scope in {e.SCOPE_ACCOUNT, e.SCOPE_CONTRACT} and not self._account_known(account):
-            self._verdict(r.UNKNOWN_ACCOUNT)
-        elif scope in {e.SCOPE_INSTRUMENT, e.SCOPE_CONTRACT} and instrument not in self.markets:
-            self._verdict(r.UNKNOWN_INSTRUMENT)
-        elif scope == e.SCOPE_FIRM and not 1 <= firm <= self.tables.firms:
-            self._verdict(r.BAD_GROUP)
+        instrument = int(h["instrument"])
+        schedule = int(h["qty_lots"])
+        scope = int(h["price_ticks"])
+        code, key = (r.BAD_FIELD, ()) if scope == e.SCOPE_USER else self._scope(e.SCOPE_CONTRACT)
+        if code:
+            self._verdict(code)
         elif schedule != 0 and schedule not in {v.schedule for v in fees.versions}:
             self._verdict(r.UNKNOWN_SCHEDULE)
         elif scope == e.SCOPE_CONTRACT and key not in fees.assigned and self._contracts_are_full():
@@ -602,7 +702,7 @@ class Oracle(NaiveExchange):
 
     def _on_tick(self, _group: np.ndarray) -> None:
         for bands in self.bands.values():
-            bands.tick()
+            bands.tick(always=self.limit_book.has_collars())
         self._admin(self._verdict(r.ACCEPTED))
 
     def _on_checkpoint(self, _group: np.ndarray) -> None:
@@ -631,7 +731,7 @@ class Oracle(NaiveExchange):
         if known and entering:
             if h["side"] > e.SELL or h["stp"] > e.STP_DECREMENT or (kind == e.LIMIT and h["tif"] > e.POST_ONLY):
                 return r.BAD_FIELD
-            if kind != e.LIMIT and price == 0 and self.bands[instrument].on:
+            if kind != e.LIMIT and price == 0 and (self.bands[instrument].on or self._collar(instrument)):
                 return r.NO_REFERENCE_PRICE
 
         def beyond(market: Market, price: int, qty: int) -> bool:
@@ -640,10 +740,19 @@ class Oracle(NaiveExchange):
             too_many = limited and 0 < bands.qty_max_lots < qty
             return out_of_range(market, price, qty) or too_many or (limited and 0 < bands.price_max_ticks < price)
 
-        code = super()._entry_refusal(account, instrument, price, qty, beyond)
-        if code == r.ACCEPTED and kind == e.LIMIT and self.bands[instrument].forbids(int(h["side"]), price):
-            return r.PRICE_BAND
+        code: int = super()._entry_refusal(account, instrument, price, qty, beyond)
+        if code == r.ACCEPTED:
+            by_amount = kind == e.MARKET_AMOUNT
+            value = qty if by_amount else price * qty * self.markets[instrument].k
+            code = self._limit_code(account, instrument, 0 if by_amount else qty, value)
+        if code == r.ACCEPTED and kind == e.LIMIT:
+            code = self._band_code(instrument, int(h["side"]), price)
         return code
+
+    def _band_code(self, instrument: int, side: int, price: int) -> int:
+        if self.bands[instrument].forbids(side, price):
+            return r.PRICE_BAND
+        return r.PRICE_COLLAR if self.bands[instrument].is_beyond(side, price, self._collar(instrument)) else r.ACCEPTED
 
     def _verdict(self, code: int, x: int = 0, y: int = 0) -> Verdict:
         if code == r.UNKNOWN_ACCOUNT and self.status.get(int(self.head["account"])) == e.ACCOUNT_CLOSED:
@@ -762,12 +871,14 @@ class Oracle(NaiveExchange):
     def _cancel(self, order: Order) -> None:
         left = order.left
         super()._cancel(order)
-        self._own(e.OUT_CANCELED, order, r.BY_USER if self.head["type"] == e.CANCEL else r.BY_CANCEL_ALL, left, 0)
+        reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL}
+        reason = reasons.get(int(self.head["type"]), r.BY_CANCEL_ALL)
+        self._own(e.OUT_CANCELED, order, reason, left, 0)
         kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))
         if is_own(kind, account, source, order.account):
             self.client_ids.free(order.id)
         else:
-            self._ended(order, e.ORDER_STATE_CANCELED, r.BY_CANCEL_ALL)
+            self._ended(order, e.ORDER_STATE_CANCELED, reason)
 
     # -------------------------------------------------------------------------------------------------------- outcomes
 

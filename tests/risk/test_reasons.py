@@ -105,7 +105,7 @@ CASES: list[Case] = [
     ("WITHDRAW_HOLD without money", lambda: money(e.WITHDRAW_HOLD), r.INSUFFICIENT_FUNDS),
     ("ADJUST below zero", lambda: money(e.ADJUST, qty_lots=-1), r.INSUFFICIENT_FUNDS),
     *[(f"type {kind}", lambda kind=kind: head(kind, account=1, instrument=1), r.UNSUPPORTED)
-      for kind in (0, 7, 15, 21, 31, 43, 47, 50, 63, 64, 67, 96, 112, 127, 255)],
+      for kind in (0, 7, 15, 21, 31, 43, 47, 52, 63, 64, 67, 96, 112, 127, 255)],
     *[(f"type {kind} as a group", lambda kind=kind: np.concatenate([head(kind, flags=e.FLAG_MORE), build.admin_slot(*WHO)]), r.UNSUPPORTED)
       for kind in (0, 52, 96, 255)],
     *[(f"{e.COMMAND_NAMES[kind]} {field} {value}", lambda kind=kind, f=field, v=value: order(kind, **{f: v}), r.BAD_FIELD)
@@ -133,6 +133,15 @@ CASES: list[Case] = [
     ("volume rate of asset 4", lambda: build.set_volume_rate(4, 1, *WHO), r.UNKNOWN_ASSET),
     *[(f"groups {groups}", lambda g=groups: build.set_groups(1, g[0], g[1], g[2], *WHO), r.BAD_GROUP)
       for groups in ((5, 0, 0), (-1, 0, 0), (0, 1025, 0), (0, -1, 0), (0, 0, -1), (0, 0, 1 << 31))],
+    *[(f"limits {fields}", lambda fields=fields: build.set_limits(e.SCOPE_VENUE, *WHO, **fields), r.BAD_LIMIT)
+      for fields in ({"qty_max_lots": -1}, {"notional_max_units": 1 << 62}, {"open_orders_max": 1 << 31}, {"orders_per_s": -1},
+                     {"collar_e8": E8 + 1})],
+    *[(f"{what} of {scope}", lambda builder=builder, scope=scope, at=at: builder(scope, *WHO, **at), reason)
+      for what, builder in (("limits", build.set_limits), ("kill", build.kill), ("revive", build.revive))
+      for scope, at, reason in (
+          (e.SCOPE_CONTRACT, {"account": 1, "instrument": 1}, r.BAD_FIELD), (e.SCOPE_USER, {"account": 5}, r.UNKNOWN_ACCOUNT),
+          (e.SCOPE_FIRM, {"firm": 1025}, r.BAD_GROUP), (e.SCOPE_INSTRUMENT, {"instrument": 3}, r.UNKNOWN_INSTRUMENT))],
+    ("kill of an account and instrument", lambda: build.kill(e.SCOPE_ACCOUNT, *WHO, account=1, instrument=1), r.BAD_FIELD),
     ("TRANSFER to another master", lambda: build.transfer(1, 2, 1, 5, *WHO), r.OTHER_MASTER),
     ("TRANSFER to itself", lambda: build.transfer(1, 1, 1, 5, *WHO), r.BAD_FIELD),
     ("TRANSFER to nobody", lambda: build.transfer(1, 5, 1, 5, *WHO), r.UNKNOWN_ACCOUNT),
