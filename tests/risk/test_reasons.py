@@ -351,7 +351,10 @@ def test_tables_name_every_reason_that_risk_gives() -> None:
         for path in RISK.glob("*.py")
         for name in re.findall(r"\br\.([A-Z][A-Z_]+)\b", path.read_text(encoding="utf-8"))
     }
-    text = "".join(Path(__file__).with_name(name).read_text() for name in ("test_reasons.py", "test_client_ids.py"))
+    text = "".join(
+        Path(__file__).with_name(name).read_text()
+        for name in ("test_reasons.py", "test_client_ids.py", "test_fees.py", "test_limits.py")
+    )
     tested = set(re.findall(r"\br\.([A-Z][A-Z_]+)\b", text)) - {"NAME"}
     assert set() == given - tested - {"BY_STP"}
 
