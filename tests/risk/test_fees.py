@@ -28,10 +28,10 @@ class FeeDesk(Desk):
         for account in (1, 2, 3):
             self.fund(account, MANY, MANY)
 
-    def schedule(self, number: int, *tiers: tuple[int, int, int], **more: int) -> int:
+    def schedule(self, number: int, *tiers: tuple[int, int, int], **more: Any) -> int:
         return self.send(build.set_schedule(number, tiers, *WHO, **more))
 
-    def assign(self, scope: int, schedule: int, **at: int) -> int:
+    def assign(self, scope: int, schedule: int, **at: Any) -> int:
         return self.send(build.assign_fees(scope, schedule, *WHO, **at))
 
     def trade(self, maker: int, taker: int, lots: int = 1000, *, api: bool = False) -> list[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ from protocol.fixed_point import E8
 from tests.engine.driver import Variant
 from tests.risk.desk import WHO, Desk
 
-SCOPES: dict[int, dict[str, int]] = {
+SCOPES: dict[int, dict[str, Any]] = {
     e.SCOPE_VENUE: {},
     e.SCOPE_ACCOUNT: {"account": 1},
     e.SCOPE_USER: {"account": 2},
@@ -34,7 +34,7 @@ def desk() -> Desk:
 
 
 def limit(desk: Desk, scope: int, **limits: Any) -> None:
-    desk.do(build.set_limits(scope, *WHO, **SCOPES[scope], **limits))
+    desk.do(build.set_limits(scope, *WHO, **{**SCOPES[scope], **limits}))
 
 
 def buy(desk: Desk, lots: int = 1, price: int = 100, account: int = 1) -> int:
