@@ -16,6 +16,7 @@ from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
 from matcher.state import (
     IDS_SHIFT,
+    NO_ASK,
     ORDERS_LIVE,
     SCRATCH_COUNT,
     SCRATCH_NEXT,
@@ -121,7 +122,8 @@ def enter_order(state, command, verdict):
     side = np.int64(command["side"])
     stp = np.int64(command["stp"])
     account = np.int64(command["account"])
-    price_ticks = verdict["price_ticks"]
+    # Only an order by amount can name a price so high; it must not meet the one that stands for "no ask".
+    price_ticks = min(verdict["price_ticks"], NO_ASK - 1)
     qty = verdict["qty_lots"]
     assert price_ticks > 0, "risk admits positive prices only"
     assert qty > 0, "risk admits positive quantities only"

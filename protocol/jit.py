@@ -8,7 +8,10 @@ functions with ``NUMBA_DISABLE_JIT=1``.
 numba by itself optimises every function together with all that it calls, and makes machine code of it, before its caller is
 looked at: each level of calls pays for all levels below. Here an ``inner`` function stays unoptimised LLVM code until an
 ``entry`` links all that it reaches, once, makes it private, so that what is called at one place is written there, and optimises that. It
-takes a quarter off the time of compiling, and rests on three methods of numba's code library (0.68, pinned).
+takes a quarter off the time of compiling, and rests on methods of numba's code library and dispatcher (0.68, pinned).
+
+A kernel that calls another with integers of fewer than 64 bits, as fields of records are, hands them over as int64: otherwise
+there would be a version of the function for each combination of widths that any caller has.
 
 Kernels never count an index from the end: it is not negative. numba would add the length to one that is, four instructions at
 each access; here it does not.
@@ -20,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from llvmlite import binding as llvm
-from numba import njit, types
+from numba import config, njit, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.np import arrayobj
@@ -143,5 +146,28 @@ ENTRY: Final[dict[str, Any]] = {
     "pipeline_class": _EntryCompiler,
 }
 
-inner = njit(**INNER)
-entry = njit(**ENTRY)
+
+def _of_any_integer(dispatcher: Any) -> Any:
+    if config.DISABLE_JIT:
+        return dispatcher
+    resolve = dispatcher.get_call_template
+
+    def get_call_template(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        return resolve(tuple(map(_widened, args)), {name: _widened(given) for name, given in kws.items()})
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
+
+
+def _widened(given: Any) -> Any:
+    return types.int64 if isinstance(given, types.Integer) and given != types.uint64 else given
+
+
+def inner(function: Any) -> Any:
+    """Decorator of what kernels call."""
+    return _of_any_integer(njit(**INNER)(function))
+
+
+def entry(function: Any) -> Any:
+    """Decorator of what Python calls, and kernels may."""
+    return _of_any_integer(njit(**ENTRY)(function))

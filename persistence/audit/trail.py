@@ -2,7 +2,8 @@
 
 Records are appended and synced a batch at a time. What was synced is known from ``position.json`` (head of the chain, last command slot
 looked at), which is replaced behind each sync and may be older than the files, never newer. So at the start a bad line behind the
-position is what a crash left of a write: it is cut, and comes again from the journal. A bad or missing line before it is damage, which is
+position is what a crash left of a write: it is cut, and comes again from the journal; what is sound is written and synced again, for
+the sync that it was written for may have failed. A bad or missing line before it is damage, which is
 never mended in silence: the chain then stands still, and ``cambist audit verify`` says what differs.
 """
 
@@ -226,10 +227,13 @@ class AuditTrail:
                     f"{path}, line {place}: record {head.number} is another one than was written; {_ADVICE}"
                 )
             size_bytes += len(line)
+        whole = path.read_bytes()[:size_bytes]
         self._descriptor = os.open(path, os.O_WRONLY)
         os.ftruncate(self._descriptor, size_bytes)
+        # What was read may be in memory only: what a failed sync left reaches the disk when it is written anew, and not before.
+        self._write([whole])
         os.fdatasync(self._descriptor)
-        os.lseek(self._descriptor, size_bytes, os.SEEK_SET)
+        sync_folder(self._folder)
         self._size_bytes = size_bytes
         if head.seq == 0 and head.number > 0:
             head = head._replace(seq=_last_seq(self._folder, name))

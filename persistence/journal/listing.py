@@ -56,6 +56,7 @@ def _answer(store: DirectoryStore, info: SegmentInfo, state: str, problem: str) 
         "first_time": iso_time(first) if first else None,
         "last_time": iso_time(last) if last else None,
         "epoch": info.epoch,
+        "history": info.history,
         "batches": info.batches,
         "used_bytes": info.used_bytes,
         "size_bytes": info.size_bytes,

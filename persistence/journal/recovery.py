@@ -64,6 +64,7 @@ class SegmentInfo(NamedTuple):
     """One segment file. ``last_seq`` is ``first_seq`` - 1 where it has no batch; ``problem`` is empty where ``ok``.
 
     ``first_ts_ns`` and ``last_ts_ns`` are the times of its first and last slot, 0 where they were not looked at.
+    ``history`` is the header's.
     """
 
     name: str
@@ -80,6 +81,7 @@ class SegmentInfo(NamedTuple):
     written: Written
     first_ts_ns: int = 0
     last_ts_ns: int = 0
+    history: str = ""
 
 
 class ScanResult(NamedTuple):
@@ -193,6 +195,7 @@ def _info(
         written=header.written,
         first_ts_ns=ts_ns[0],
         last_ts_ns=ts_ns[1],
+        history=header.history,
     )
 
 

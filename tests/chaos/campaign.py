@@ -112,11 +112,13 @@ def planned_faults(setting: Setting, count: int, rng: random.Random) -> list[Fau
     return faults
 
 
-def run_round(name: str, setting: Setting, blows: Sequence[Kill | Fault], seed: int) -> Round:
+def run_round(
+    name: str, setting: Setting, blows: Sequence[Kill | Fault], seed: int, messages_a_blow: int = MESSAGES_A_BLOW
+) -> Round:
     """Start a home, shoot at it and strike it, stop it, check it."""
     result = Round(name)
     rng = random.Random(seed)
-    dealt = deal(setting.profile, seed, 2_000 + MESSAGES_A_BLOW * len(blows))
+    dealt = deal(setting.profile, seed, 2_000 + messages_a_blow * len(blows))
     with _folder(result) as folder:
         dealt.save(folder)
         machine = Machine(folder, folder / "home") if has_compiler() else None

@@ -34,7 +34,7 @@ def test_four_kills_under_load_lose_nothing_and_apply_nothing_twice() -> None:
         Kill("everything", 0.3, aimed=50, second="", pause_s=0.0),
         Kill("sequencer", 0.3, aimed=50, second="control", pause_s=0.0),
     ]
-    result = run_round("sample", Setting("split", 3, 0, "mixed"), kills, 5)
+    result = run_round("sample", Setting("split", 3, 0, "mixed"), kills, 5, 3_000)
     assert [] == result.wrong, "\n".join(result.blows)
     assert 4 == len(result.blows)
     assert min(result.facts[what] for what in ("trades", "refusals", "operator's commands")) > 20
@@ -49,7 +49,7 @@ def test_faults_of_disk_clock_and_power_under_load_lose_nothing() -> None:
         Fault("failed sync and power loss", 0.2, 0.1),
         Fault("failing syncs beside the journal", 0.2, 0.5),
     ]
-    result = run_round("sample", Setting("split", 1, 0, "mixed"), faults, 7)
+    result = run_round("sample", Setting("split", 1, 0, "mixed"), faults, 7, 3_000)
     assert [] == result.wrong, "\n".join(result.blows)
     assert 4 == len(result.blows)
     assert min(result.facts[what] for what in ("trades", "refusals", "operator's commands")) > 20

@@ -233,6 +233,21 @@ def test_case(name: str) -> None:
         assert before == shard.hashes()["books"], "a refusal changes nothing"
 
 
+@pytest.mark.parametrize("multiplier", [1, 2, 3, 4, 10])
+@pytest.mark.parametrize("price", [(1 << 62) - 1, 1 << 62, (1 << 63) - 1])
+@pytest.mark.parametrize("resting", [0, 1])
+def test_buy_by_amount_at_any_price_ends_where_the_asks_end(multiplier: int, price: int, resting: int) -> None:
+    """The price that stands for "no ask" is not one that an order can reach."""
+    shard = Shard(list_k=multiplier)
+    for order_id in range(1, resting + 1):
+        shard.apply(limit(order_id, BOB, e.SELL, 100, 5))
+    events = told(shard.apply(Request(e.MARKET_AMOUNT, 9, CAROL, 1, e.BUY, price, 1 << 61, hold=1009)))
+    left = (1 << 61) - resting * 500 * multiplier
+    assert [(FILL, 0, 1, 100, 5, 0, left)][:resting] == events[:-1]
+    assert (EXPIRED, 9) == (events[-1][0], events[-1][2])
+    check_state(shard.state)
+
+
 def test_amend_total_counts_what_was_traded_before() -> None:
     shard = shard_with_book()
     shard.apply(limit(9, CAROL, e.BUY, 100, 3))

@@ -51,6 +51,9 @@ class FakeFile:
 class FakeDisk:
     """A JournalStore. ``crash_at`` counts operations that change something; ``failures`` maps them to an errno."""
 
+    inode_type = FakeInode
+    file_type = FakeFile
+
     def __init__(self, names=None):
         self.files = dict(names or {})
         self.durable_files = dict(self.files)
@@ -86,7 +89,7 @@ class FakeDisk:
 
     def create(self, name, size_bytes, head=b""):
         self.operation("create", name)
-        inode = FakeInode()
+        inode = self.inode_type()
         self._name(lambda files: files.__setitem__(name, inode))
         try:
             self.operation("fill", name)
@@ -106,7 +109,7 @@ class FakeDisk:
         return True
 
     def open(self, name):
-        return FakeFile(self, name, self.inode(name))
+        return self.file_type(self, name, self.inode(name))
 
     def rename(self, old, new):
         self.operation("rename", new)
@@ -159,7 +162,7 @@ class FakeDisk:
                 change(names)
         disk = FakeDisk()
         for name, inode in names.items():
-            kept = FakeInode()
+            kept = self.inode_type()
             kept.durable = _survivor(inode, rng)
             kept.current = bytearray(kept.durable)
             disk.files[name] = kept

@@ -14,9 +14,13 @@ import zstandard
 from cambist.cli import main
 from persistence import archive
 from persistence.archive import Archiver, Rule, archive_step, needed_from
+from persistence.backup import make_backup
 from persistence.consumers import keep_position, positions
 from persistence.journal import JournalCorrupt, JournalError, JournalReader, scan
 from persistence.journal.layout import BLOCK_BYTES
+from persistence.journal.packed import unpack
+from persistence.moments import Moment
+from persistence.restore import restore_home
 from persistence.timetravel import Past
 from protocol.codec import as_words
 from tests.persistence.past_home import PastHome, answer, make_home, write_journal
@@ -103,6 +107,19 @@ def test_archive_may_lie_elsewhere_and_its_absence_is_named(home: PastHome, tmp_
     done = compress(home, rule)
     assert {scan(home.journal).journal_id.hex()} == {path.parent.name for path in done}
     assert np.array_equal(as_words(home.slots), read(home))
+    other = home._replace(path=tmp_path / "other")
+    make_backup(home.path, tmp_path / "backup", 1)
+    other.path.mkdir()
+    restore_home(tmp_path / "backup", other.path, Moment(len(home.slots) // 2, None, "x"), 1)
+    mine = {path: path.read_bytes() for path in done}
+    write_journal(other.journal, home.slots[:0], epoch=2)
+    for path in other.journal.glob("*.zst"):
+        other.journal.joinpath(path.stem).write_bytes(unpack(path))
+        path.unlink()
+    assert {path.name for path in compress(other, rule)} & {path.name for path in done}
+    assert mine == {path: path.read_bytes() for path in done}, (
+        "homes of one journal do not write over each other's files"
+    )
     (tmp_path / "vault").rename(tmp_path / "away")
     with pytest.raises(JournalError, match=r"was archived to .*vault.*, which is not there; mount that folder"):
         scan(home.journal)

@@ -249,6 +249,10 @@ def test_commands_back_up_check_and_restore(home: PastHome, tmp_path: Path, caps
     shown = answer(capsys)
     assert (100, len(home.slots)) == (shown["seq"], shown["backup_seq"])
     assert not (again / PART).exists()
+    assert 0 == main(["journal", "ls", "--json", "--home", str(again)])
+    *older, newest = answer(capsys)["segments"]
+    assert {older[0]["history"][:32]} == {one["history"] for one in older}
+    assert [shown["history"], 101] == [newest["history"], newest["first_seq"]]
     for arguments, said in (
         (["backup", str(target)], "is there already"),
         (["restore", str(target), "--home", str(again)], "is not empty"),

@@ -62,6 +62,13 @@ _ALWAYS = (
     "window full",
 )
 _FAULTS = (
+    "audit: a sync failed",
+    "audit: a write failed",
+    "audit: an unfinished line was cut",
+    "audit: records came again from the journal",
+    "audit: the replica died in a sync",
+    "audit: the replica died in a write",
+    "audit: the trail goes on behind what is stored",
     "crash: of all processes",
     "gateway: cancel passes while the journal has no space",
     "gateway: refused, no space for the journal",
@@ -71,7 +78,10 @@ _FAULTS = (
     "recovery: a damaged snapshot was passed over",
     "recovery: the disk failed, it begins again",
     "replica: began with a snapshot",
+    "replica: its memory was spoilt, it found a difference and wrote no snapshot",
     "snapshot: could not be written",
+    "snapshot: the disk failed",
+    "snapshot: the state is larger than snapshots.map_bytes",
 )
 SITUATIONS = {
     "quick": _ALWAYS,
@@ -89,6 +99,7 @@ SITUATIONS = {
         "power loss",
         "power loss: names were not synced",
         "power loss: of a snapshot that was being written",
+        "power loss: of audit records that were not synced",
         "power loss: writes were not synced",
         "recovery: an unfinished write was cut",
         "recovery: the epoch was used, it begins again",

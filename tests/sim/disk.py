@@ -52,6 +52,9 @@ class SimDisk(FakeDisk):
         Told of each failure.
     """
 
+    inode_type = SimInode
+    file_type = SimFile
+
     def __init__(self, rng: random.Random, during: Callable[[str], None], failed: Callable[[str], None]) -> None:
         super().__init__()
         self.random = rng
@@ -69,20 +72,6 @@ class SimDisk(FakeDisk):
         if self.failure_rate and self.random.random() < self.failure_rate:
             self._fail(what, errno.EIO)
 
-    def create(self, name: str, size_bytes: int, head: bytes = b"") -> None:
-        """As FakeDisk, with inodes of this module."""
-        self.operation("create", name)
-        inode = SimInode()
-        self._name(lambda files: files.__setitem__(name, inode))
-        try:
-            self.operation("fill", name)
-            inode.write(0, head + bytes(size_bytes - len(head)))
-            self.operation("sync", name)
-            inode.sync()
-        except OSError:
-            self._name(lambda files: files.pop(name, None))
-            raise
-
     def prepare(self, name: str, size_bytes: int) -> None:
         """Begin a file in the background; how long it takes is drawn in ``prepared``."""
         self._preparing[name] = size_bytes
@@ -94,10 +83,6 @@ class SimDisk(FakeDisk):
         self.create(name, self._preparing.pop(name))
         return True
 
-    def open(self, name: str) -> SimFile:
-        """Open a file for writing."""
-        return SimFile(self, name, self.inode(name))
-
     def process_death(self) -> None:
         """The writer is dead: what it wrote is there, synced or not; what it prepared goes no further."""
         self._preparing.clear()
@@ -106,14 +91,9 @@ class SimDisk(FakeDisk):
     def power_loss(self) -> tuple[int, int]:
         """Unsynced names and sectors are kept by chance, each for itself; (names, writes) that were unsynced."""
         unsynced = (len(self.pending_names), sum(len(inode.pending) for inode in self.files.values()))
-        kept = self.after_power_loss(self.random).files
+        kept = self.after_power_loss(self.random)
         self.process_death()
-        self.files = {}
-        for name, inode in kept.items():
-            self.files[name] = SimInode()
-            self.files[name].durable, self.files[name].current = inode.durable, inode.current
-        self.durable_files = dict(self.files)
-        self.pending_names = []
+        self.files, self.durable_files, self.pending_names = kept.files, kept.durable_files, []
         return unsynced
 
     def _fail(self, what: str, number: int) -> None:

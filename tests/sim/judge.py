@@ -10,10 +10,11 @@ from protocol import board as b
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
-from protocol.instance import Engine, Rings
+from protocol.instance import Engine
 from ringbuf.atomics import load_acquire
 from risk import state as s
 from tests.chaos.check import Rebuilt, numbers, oracle, replies
+from tests.sim.audit import ROOMY
 from tests.sim.model import SmallOracle
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _SENT_WORDS = slice(2, None)
 """Of a slot's 16 words all but seq and time are as the producer sent them."""
-_ROOMY = Rings(ingress=256, command=1024, event=64, outcome=512, window=512)
 
 
 class Wrong(Exception):
@@ -151,7 +151,7 @@ class Judge:
         if not np.array_equal(self._journal[: self.durable_seq], words[: len(self._journal)][: self.durable_seq]):
             raise Wrong("the journal changed what was durable")
         slots = words.view(parts.commands.slots.dtype).reshape(-1)
-        rebuilt = Rebuilt(slots, Engine(limits=parts.config.limits, rings=_ROOMY))
+        rebuilt = Rebuilt(slots, Engine(limits=parts.config.limits, rings=ROOMY))
         wrong = (
             numbers(rebuilt) + self._content(rebuilt) + self._acknowledged(rebuilt) + replies(rebuilt, self._replies)
         )
@@ -159,6 +159,7 @@ class Judge:
         wrong += [f"hash of {name}: live {live[name]}, replayed {h}" for name, h in hashes.items() if live[name] != h]
         naive = SmallOracle(rebuilt.limits)
         wrong += oracle(rebuilt, naive)
+        wrong += world.audit.wrong(slots, Engine(limits=parts.config.limits, rings=ROOMY))
         if wrong:
             raise Wrong("\n".join(wrong))
         for code, count in naive.codes.items():

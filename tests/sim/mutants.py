@@ -178,6 +178,74 @@ MUTANTS = {
         "quick",
         plain=False,
     ),
+    "snapshot-seal-unsynced": Mutant(
+        "a snapshot gets its name before its seal is on the disk",
+        "persistence.snapshots.file",
+        "        file.flush()\n        os.fsync(file.fileno())\n",
+        "        file.flush()\n",
+        "power",
+        plain=False,
+    ),
+    "snapshot-without-lanes": Mutant(
+        "recovery takes the numbers of producers from the tail alone, not from the snapshot",
+        "persistence.snapshots.restore",
+        "    snapshot.load(SEQUENCER, state.sequencer)\n",
+        "",
+        "quick",
+        plain=False,
+    ),
+    "tail-one-late": Mutant(
+        "after a snapshot recovery begins one command late",
+        "persistence.recovery",
+        "        for slots in memory.slots(journal, engine.last_seq + 1, found.last_seq):\n            engine.feed(slots)\n",
+        "        for slots in memory.slots(journal, engine.last_seq + 1, found.last_seq):\n"
+        '            if engine.last_seq and slots["seq"][0] == engine.last_seq + 1:\n'
+        "                engine.last_seq += 1\n"
+        "                slots = slots[1:]\n"
+        "            engine.feed(slots)\n",
+        "quick",
+        plain=False,
+    ),
+    "client-id-refused-early": Mutant(
+        "a client order id is refused for one that a command in flight may set free",
+        "risk.reserve",
+        '    if not exact_or_wait(state, seq, NO_BARRIER):\n        return WAIT\n    pending["first"] = first\n',
+        '    pending["first"] = first\n',
+        "quick",
+        plain=True,
+    ),
+    "client-id-kept-by-a-refusal": Mutant(
+        "an order that the book refused keeps its client order id",
+        "risk.settle",
+        '        if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:\n            free_client_id(state, hold)\n        drop_hold',
+        "        drop_hold",
+        "quick",
+        plain=True,
+    ),
+    "audit-position-before-sync": Mutant(
+        "the audit trail says synced what is only written",
+        "persistence.audit.trail",
+        "        if grown:\n            os.fdatasync(self._descriptor)\n",
+        "",
+        "power",
+        plain=False,
+    ),
+    "audit-records-twice": Mutant(
+        "after a restart the audit trail writes again what its position is behind of",
+        "persistence.audit.trail",
+        '            if record["seq"] <= self.head.seq:\n                continue\n',
+        "",
+        "power",
+        plain=False,
+    ),
+    "audit-failed-sync-forgotten": Mutant(
+        "after a failed sync the audit trail believes what it reads back to be on the disk",
+        "persistence.audit.trail",
+        "        self._write([whole])\n",
+        "        os.lseek(self._descriptor, size_bytes, os.SEEK_SET)\n",
+        "power",
+        plain=False,
+    ),
 }
 
 

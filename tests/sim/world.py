@@ -30,7 +30,9 @@ from ringbuf.errors import RingMissingError
 from ringbuf.ring import Ring, advance, published, reader_cursor
 from risk import state as s
 from tests.engine.driver import TINY
+from tests.sim.audit import SimAudit
 from tests.sim.disk import Crash, SimDisk
+from tests.sim.files import WriterDies
 from tests.sim.judge import Judge, Wrong
 from tests.sim.parts import GROUP_MAX, Clocks, EngineParts, Memory, TinyEngine, ingress_ring
 from tests.sim.producers import BackOffice, ControlGateway, Gateway, Producer
@@ -184,7 +186,9 @@ class World:
         self._context: Context
         self._trace = hashlib.blake2b(digest_size=8)
         (home / CHECKPOINTS_FILE).unlink(missing_ok=True)
+        self._spoilt = False
         self.snapshots = SimSnapshots(seed, profile, home, self.walk)
+        self.audit = SimAudit(seed, profile, home, self.disk, self.walk)
 
     # --------------------------------------------------------------------------------------------------------- the run
 
@@ -376,6 +380,7 @@ class World:
     def _power_loss(self) -> None:
         self._everything_dies()
         self.snapshots.power_loss()
+        self.audit.power_loss()
         names, writes = self.disk.power_loss()
         self.walk("power loss")
         self.walk("power loss: writes were not synced", int(writes > 0))
@@ -393,12 +398,29 @@ class World:
     # ---------------------------------------------------------------------------------------------- replica, collector
 
     def _replicate(self) -> int:
-        if self._replica is None:
-            if self.parts is None:
-                return 0
-            self._replica = self._new_replica()
+        if self._replica is None and self.parts is None:
+            return 0
         compared = int(load_acquire(self.board, b.VERIFIED_SEQ))
-        work = self._replica.step()
+        try:
+            with self.audit:
+                if self._replica is None:
+                    self._replica = self._new_replica()
+                    self._spoilt = False
+                # Its records would be wrong as well, and are found by a comparison with the journal alone.
+                elif not self.audit.enabled and self.snapshots.spoil(self._replica._engine):
+                    self._spoilt = True
+                work = self._replica.step()
+        except (OSError, WriterDies):
+            # Of the audit trail; it starts again.
+            self._replica = None
+            return 1
+        except Exception:
+            if not self._spoilt:
+                raise
+            self.walk("replica: its memory was spoilt, it found a difference and wrote no snapshot")
+            store_release(self.board, b.DIVERGED, 0)
+            self._replica = None
+            return 1
         if int(load_acquire(self.board, b.VERIFIED_SEQ)) > compared:
             self.walk("replica: a checkpoint was compared")
         return work
@@ -414,8 +436,9 @@ class World:
                 lambda: self.clocks.monotonic_now_ns,
                 lambda: self.clocks.realtime_now_ns,
             )
+        audit = self.audit.open if self.audit.enabled else None
         with contextlib.redirect_stderr(io.StringIO()):
-            replica = Replica(self._context, self._publishers, self.board, self.disk, keeper=keeper)
+            replica = Replica(self._context, self._publishers, self.board, self.disk, audit=audit, keeper=keeper)
         if int(load_acquire(self.board, b.REPLICATED_SEQ)) and keeper is not None:
             self.walk("replica: began with a snapshot", int(load_acquire(self.board, b.SNAPSHOT_SEQ) > 0))
         return replica
@@ -498,6 +521,9 @@ class World:
         self.calm = True
         self.disk.full = False
         self.disk.failure_rate = 0.0
+        self.snapshots.calm = self.audit.files.calm = True
+        if self._spoilt:
+            self._replica, self._spoilt = None, False
         if self._dead_stage:
             self._engine_dies()
         names = self._names()
@@ -520,7 +546,8 @@ class World:
         durable = int(load_acquire(self.board, b.DURABLE_SEQ))
         replicated = int(load_acquire(self.board, b.REPLICATED_SEQ))
         settled = parts.settled_seq == parts.reserved_seq == last
-        return drained and told and settled and durable == last == replicated and not parts.outbox_waits
+        followed = self._replica is not None and self._replica._engine.last_seq == last
+        return drained and told and settled and durable == last == replicated and followed and not parts.outbox_waits
 
     def _where(self) -> str:
         parts = self.parts

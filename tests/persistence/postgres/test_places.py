@@ -32,9 +32,20 @@ class Kept(NamedTuple):
     half_seq: int
 
 
+def late_cancel(slots: np.ndarray) -> np.ndarray:
+    """A cancel from early in a history once more at its end, where the order is long gone."""
+    early = slots[(slots["type"] == e.CANCEL) & heads(slots) & (slots["seq"] < len(slots) // 3)]
+    again = early[-1:].copy()
+    again["seq"], again["ts_ns"] = len(slots) + 1, slots["ts_ns"][-1] + 1
+    again["source_seq"] = slots["source_seq"][heads(slots) & (slots["source"] == again["source"])].max() + 1
+    assert not again["flags"][0] & e.FLAG_MORE
+    return again
+
+
 @pytest.fixture(scope="module")
 def kept(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     of = history(4, 400)
+    of.groups.append(late_cancel(of.slots))
     home = tmp_path_factory.mktemp("places") / "home"
     of.journal(home)
     keep_limits(home, of.engine.limits)
@@ -77,6 +88,20 @@ def test_every_order_lives_as_in_the_journal_without_a_look_through_it(
             place = next(end for end in ends if end.seq == seq)
             assert answer == kept.past.order(order_id, place, known)
     assert asked > len(right)
+
+
+def test_what_named_an_ended_order_behind_the_databases_position_is_in_its_life(kept: Kept) -> None:
+    slots = kept.of.slots
+    place = kept.past.place(None)
+    early, late = (heads(slots) & (slots["seq"] <= kept.half_seq)), (heads(slots) & (slots["seq"] > kept.half_seq))
+    both = np.intersect1d(slots["order_id"][early], slots["order_id"][late])
+    ended = 0
+    for order_id in np.intersect1d(both, orders_of(slots)).tolist():
+        known = ask(kept.half, kept.past.headers, order_id, place.seq)
+        right = kept.past.order(order_id, place)
+        assert right == kept.past.order(order_id, place, known)
+        ended += right["final"] and right["ended"]["seq"] <= kept.half_seq < right["history"][-1]["seq"]
+    assert ended
 
 
 def test_the_newest_order_of_a_clients_id_is_found_where_the_journal_has_it(kept: Kept) -> None:
