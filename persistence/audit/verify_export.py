@@ -36,8 +36,9 @@ RENAMED = {
     "taker_rate_e8": "qty_lots",
 }
 RENAMED.update({"period_ns": "price_ticks", "phase_ns": "qty_lots"})
-RENAMED.update({"effective_ts_ns": "price_ticks", "schedule": "qty_lots", "scope": "price_ticks"})
-RENAMED.update({"volume_rate_e8": "price_ticks", "master": "price_ticks"})
+RENAMED.update(
+    dict.fromkeys(("effective_ts_ns", "scope", "volume_rate_e8", "master"), "price_ticks"), schedule="qty_lots"
+)
 
 
 class Problem(Exception):
@@ -598,8 +599,8 @@ class Ledger:
         base, value_units = row["qty_lots"] * instrument["lot_atoms"], row["value_units"]
         rate, buy, taker = self.rate(row), row["side"] == "BUY", row["liquidity"] == "TAKER"
         fee, asset = -(-(base if buy else value_units) * rate // E8), instrument["base" if buy else "quote"]
+        need(rate >= 0 or not taker, row["@"], "a taker with a negative rate")
         if rate < 0:
-            need(not taker, row["@"], "a taker with a negative rate")
             fee, asset = -((value_units if buy else base) * -rate // E8), instrument["quote" if buy else "base"]
             # An archive of one account does not have the taker's fee, which the rebate may have been cut down to.
             fee = max(fee, -pair[0]["fee_units"]) if len(pair) == 2 else max(fee, row["fee_units"])

@@ -64,11 +64,13 @@ def numbered(group: np.ndarray, seq: int, slots_a_day: int = 0) -> np.ndarray:
 class Market:
     """One history in the making: stamped groups and the oracle's outcomes of each."""
 
-    def __init__(self, seed: int, n: int) -> None:
+    def __init__(self, seed: int, n: int, *, access: bool = False) -> None:
+        """With ``access`` also fees in schedules, groups, transfers, limits, kill switches, and days that pass."""
+        self.access = access
         self.name = f"--seed {seed} --n {n}"
         self.random = random.Random(seed)
         self.client_ids, self.client_id_ttl_ms = self.random.choice(IDS_KEPT), self.random.choice(TTLS_MS)
-        self.slots_a_day = self.random.choice(SLOTS_A_DAY)
+        self.slots_a_day = self.random.choice(SLOTS_A_DAY) if access else 0
         self.oracle = self.new_oracle()
         self.groups: list[np.ndarray] = []
         self.expected: list[np.ndarray] = []
@@ -175,6 +177,9 @@ class Market:
         )
         weights = (50, 7, 7, 9, 12, 8, 6, 2, 2)
         more = (self.listing, self.status, self.cancel_all, self.odd, self.checkpoint)
+        if not self.access:
+            rng.choices(actions + more, (*weights, 1, 3, 1, 2, 1))[0]()
+            return
         access = (
             self.schedule,
             self.assign,
@@ -227,7 +232,7 @@ class Market:
     def order(self, group: np.ndarray) -> None:
         """Often with the client's own ids, of which there are so few that many are used again."""
         rng = self.random
-        if rng.random() < 0.3:
+        if self.access and rng.random() < 0.3:
             group["flags"][0] |= e.FLAG_API
         if rng.random() < 0.5:
             letter = rng.choice("abcd")
@@ -539,7 +544,7 @@ class Market:
     def odd(self) -> None:
         rng = self.random
         group = command_slots(1)
-        group["type"] = rng.choice((0, 7, 15, 21, 43, 52, 64, 65, 96, 105, 127, 255))
+        group["type"] = rng.choice((0, 7, 15, 21, 43, 52, 53, 64, 65, 96, 105, 127, 255))
         group["account"], group["instrument"], group["qty_lots"] = self.account(), self.instrument(), 1
         if rng.random() < 0.5:
             group = build.limit(
@@ -675,7 +680,7 @@ def compare_client_ids(oracle: Oracle, risk: Any) -> None:
 
 def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
     """A seed in every variant; AssertionError names the variant and how to run it again."""
-    market = Market(seed, n)
+    market = Market(seed, n, access=True)
     expected = np.concatenate(market.expected)
     hashes: list[dict[str, int]] | None = None
     waits: dict[str, int] = {}
@@ -758,7 +763,7 @@ def run_live(seed: int, n: int) -> dict[str, Any]:
 
     The order that comes out is replayed by the oracle and by every variant, and all agree with the live run.
     """
-    market = Market(seed, n)
+    market = Market(seed, n, access=True)
     base = [group for group in market.groups if group["source"][0] != e.SOURCE_RISK]
     variant = Variant("live", 3, schedule=seed)
     outcomes = Outcomes()
