@@ -584,11 +584,8 @@ class Ledger:
             return self.rates[row["instrument"]][taker]
         tier = self.rules.get((rule, row["fee_tier"]))
         need(tier, row["@"], f"rule {rule} has no tier {row['fee_tier']} in rules.csv")
-        need(
-            tier["seq"] < row["seq"] and tier["effective_ts_ns"] <= row["ts_ns"],
-            row["@"],
-            f"rule {rule} was not in force yet",
-        )
+        begun = tier["seq"] < row["seq"] and tier["effective_ts_ns"] <= row["ts_ns"]
+        need(begun, row["@"], f"rule {rule} was not in force yet")
         rate = tier["taker_rate_e8" if taker else "maker_rate_e8"]
         discount = tier["api_discount_e8"] if row["fee_api"] and rate > 0 else 0
         return -(-rate * (E8 - discount) // E8)
