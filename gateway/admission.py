@@ -36,7 +36,7 @@ class Kind(enum.Enum):
 
 
 _ORDERS: Final = frozenset({e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND})
-_URGENT: Final = frozenset({e.CANCEL, e.CANCEL_ALL, e.FREEZE, e.HALT})
+_URGENT: Final = frozenset({e.CANCEL, e.CANCEL_ALL, e.KILL, e.FREEZE, e.HALT})
 _NS_PER_MS: Final = 1_000_000
 
 

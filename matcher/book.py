@@ -179,6 +179,15 @@ def forget(state, slot):
     meta[ORDERS_LIVE] -= 1
 
 
+@njit_inlined
+def is_own(state, maker_account, account):
+    """Whether self-trade prevention counts the two as one: the same account, or accounts of one group."""
+    return maker_account == account or (
+        state.groups[account]["stp_group"] != 0
+        and state.groups[maker_account]["stp_group"] == state.groups[account]["stp_group"]
+    )
+
+
 @njit_called
 def fillable(state, instrument, side, price_ticks, qty_lots, account, stp):
     """Whether a fill-or-kill order finds its quantity (flow format 2, section 4): nothing is changed."""
@@ -190,7 +199,7 @@ def fillable(state, instrument, side, price_ticks, qty_lots, account, stp):
         slot = np.int64(state.levels[level]["head"])
         while slot != 0:
             maker = orders[slot]
-            if stp == STP_NONE or maker["account"] != account:
+            if stp == STP_NONE or not is_own(state, np.int64(maker["account"]), account):
                 if maker["left_lots"] >= qty_lots:
                     return True
                 qty_lots -= maker["left_lots"]
@@ -243,7 +252,7 @@ def trade(state, events):
         lots = min(room_lots, maker_left)
         kind = np.int64(EV_FILL)
         reason = np.int64(0)
-        if stp != STP_NONE and maker["account"] == account:
+        if stp != STP_NONE and is_own(state, np.int64(maker["account"]), account):
             if stp == STP_EXPIRE_TAKER:
                 meta[STAGE] = STAGE_EXPIRED
                 break

@@ -20,6 +20,7 @@ from matcher.state import (
     ORDERS_LIVE,
     SCRATCH_COUNT,
     SCRATCH_NEXT,
+    SCRATCH_REASON,
     STAGE,
     STAGE_CANCELING,
     STAGE_EXPIRED,
@@ -55,6 +56,11 @@ from protocol.enums import (
     IOC,
     LIMIT,
     POST_ONLY,
+    SCOPE_ACCOUNT,
+    SCOPE_FIRM,
+    SCOPE_INSTRUMENT,
+    SCOPE_USER,
+    SCOPE_VENUE,
     SELL,
 )
 from protocol.reasons import (
@@ -62,6 +68,7 @@ from protocol.reasons import (
     BOOK_FULL,
     BY_CANCEL_ALL,
     BY_IOC,
+    BY_KILL,
     BY_NO_LIQUIDITY,
     BY_STP,
     BY_USER,
@@ -349,10 +356,42 @@ def proceed(state, events):
 @njit_called
 def cancel_all(state, command, events):
     """CANCEL_ALL: collect the orders of an account, of an instrument, or of both; ``proceed`` removes them."""
-    meta = state.meta
     account = np.int64(command["account"])
     instrument = np.int64(command["instrument"])
-    count = _collect_account(state, account, instrument) if account != 0 else _collect_book(state, instrument)
+    zero = np.int64(0)
+    if account != 0:
+        count = _collect_account(state, account, instrument, zero)
+    else:
+        count = _collect_book(state, instrument, zero)
+    _begin_canceling(state, command, events, count, np.int64(BY_CANCEL_ALL))
+
+
+@njit_called
+def kill(state, command, events):
+    """KILL: collect the orders of the scope, whoever has them."""
+    scope = command["price_ticks"]
+    count = np.int64(0)
+    if scope == SCOPE_INSTRUMENT:
+        count = _collect_book(state, np.int64(command["instrument"]), count)
+    elif scope == SCOPE_ACCOUNT:
+        count = _collect_account(state, np.int64(command["account"]), np.int64(0), count)
+    else:
+        for account in range(1, state.accounts.shape[0]):
+            row = state.groups[account]
+            master = row["master"] if row["master"] != 0 else account
+            if (
+                scope == SCOPE_VENUE
+                or (scope == SCOPE_USER and master == command["account"])
+                or (scope == SCOPE_FIRM and row["firm"] == command["trigger_price_ticks"])
+            ):
+                count = _collect_account(state, np.int64(account), np.int64(0), count)
+    _begin_canceling(state, command, events, count, np.int64(BY_KILL))
+
+
+@njit_called
+def _begin_canceling(state, command, events, count, reason):
+    """Have ``proceed`` cancel what was collected in ``scratch``, or say that there is nothing."""
+    meta = state.meta
     if count == 0:
         emit(
             state,
@@ -361,7 +400,7 @@ def cancel_all(state, command, events):
             np.int64(EV_NOTHING),
             NONE,
             np.int64(EVENT_LAST),
-            instrument,
+            np.int64(command["instrument"]),
             NONE,
             NONE,
             NONE,
@@ -374,6 +413,7 @@ def cancel_all(state, command, events):
     meta[TAKER_SEQ] = command["seq"]
     meta[SCRATCH_NEXT] = 0
     meta[SCRATCH_COUNT] = count
+    meta[SCRATCH_REASON] = reason
     meta[STAGE] = STAGE_CANCELING
 
 
@@ -387,7 +427,7 @@ def _cancel_collected(state, events):
             return False
         slot = np.int64(state.scratch[i])
         flags = np.int64(EVENT_LAST if i == count - 1 else 0)
-        _emit_canceled(state, events, meta[TAKER_SEQ], slot, np.int64(BY_CANCEL_ALL), flags)
+        _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags)
         unlink(state, slot)
         forget(state, slot)
     meta[STAGE] = STAGE_IDLE
@@ -395,31 +435,33 @@ def _cancel_collected(state, events):
 
 
 @njit_called
-def _collect_account(state, account, instrument):
-    """Slots of the account's orders (instrument 0 = on any) in ``scratch``, the oldest first: so ids mostly rise."""
+def _collect_account(state, account, instrument, first):
+    """Slots of the account's orders (instrument 0 = on any) in ``scratch`` from ``first`` on, the oldest first: so ids mostly rise.
+
+    Returns the entry behind the last one.
+    """
     orders = state.orders
     scratch = state.scratch
-    count = 0
+    count = first
     slot = np.int64(state.accounts[account])
     while slot != 0:
         if instrument == 0 or orders[slot]["instrument"] == instrument:
             scratch[count] = slot
             count += 1
         slot = np.int64(orders[slot]["account_next"])
-    for i in range(count // 2):
+    for i in range((count - first) // 2):
         other = scratch[count - 1 - i]
-        scratch[count - 1 - i] = scratch[i]
-        scratch[i] = other
+        scratch[count - 1 - i] = scratch[first + i]
+        scratch[first + i] = other
     return count
 
 
 @njit_called
-def _collect_book(state, instrument):
-    """Slots of all orders of an instrument in ``scratch``."""
+def _collect_book(state, instrument, count):
+    """Slots of all orders of an instrument in ``scratch`` from ``count`` on; returns the entry behind the last one."""
     orders = state.orders
     leaves = state.leaves
     scratch = state.scratch
-    count = 0
     for side in (BUY, SELL):
         level = np.int64(state.books[instrument]["best_level"][side])
         while level != 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, proceed, reject
+from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, kill, proceed, reject
 from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
@@ -20,7 +20,18 @@ from matcher.state import (
     STAGE,
     STAGE_IDLE,
 )
-from protocol.enums import AMEND, CANCEL, CANCEL_ALL, CHECKPOINT, LIMIT, LIST_INSTRUMENT, MARKET_AMOUNT, VERDICT_OK
+from protocol.enums import (
+    AMEND,
+    CANCEL,
+    CANCEL_ALL,
+    CHECKPOINT,
+    KILL,
+    LIMIT,
+    LIST_INSTRUMENT,
+    MARKET_AMOUNT,
+    SET_GROUPS,
+    VERDICT_OK,
+)
 from protocol.reasons import ACCEPTED
 from ringbuf.atomics import store_release
 from ringbuf.bundle import Bundle
@@ -89,7 +100,10 @@ def match_command(state, command, verdict, events):
     if kind == CHECKPOINT:
         _keep_checkpoint(state, events, command["seq"])
         return True
-    if not _is_ours(meta, instrument) and not (kind == CANCEL_ALL and instrument == 0):
+    if kind == SET_GROUPS:
+        _set_groups(state, command)
+        return True
+    if not _is_ours(meta, instrument) and not ((kind == CANCEL_ALL or kind == KILL) and instrument == 0):
         return True
     if not has_room(state, events, np.int64(EVENTS_AT_ONCE)):
         return False
@@ -102,6 +116,8 @@ def match_command(state, command, verdict, events):
         reason = enter_order(state, command, verdict)
     elif kind == CANCEL_ALL:
         cancel_all(state, command, events)
+    elif kind == KILL:
+        kill(state, command, events)
     elif kind == LIST_INSTRUMENT:
         _list_instrument(state, instrument, verdict)
     if reason != ACCEPTED:
@@ -124,6 +140,14 @@ def _keep_checkpoint(state, events, seq):
     store_release(meta, CHECKPOINT_EVENT_HASH, meta[EVENT_HASH])
     store_release(meta, CHECKPOINT_BOOKS_HASH, books)
     store_release(meta, CHECKPOINT_SEQ, seq)
+
+
+@njit_called
+def _set_groups(state, command):
+    row = state.groups[command["account"]]
+    row["master"] = command["price_ticks"]
+    row["firm"] = command["qty_lots"]
+    row["stp_group"] = command["trigger_price_ticks"]
 
 
 @njit_called

@@ -36,7 +36,9 @@ def _copy_order(target, source, slot):
 
 @njit_kernel
 def take_over_books(target, source):
-    """Enter listings and resting orders of ``source`` whose instruments belong to the shard ``target``, each level in its order.
+    """Enter self-trade groups of ``source``, and listings and resting orders of the instruments of the shard ``target``.
+
+    Orders of a level keep their order.
 
     Parameters
     ----------
@@ -48,6 +50,11 @@ def take_over_books(target, source):
         False where the pools of ``target`` are too small; it is then of no use.
     """
     meta = target.meta
+    for account in range(source.groups.shape[0]):
+        row = target.groups[account]
+        row["stp_group"] = source.groups[account]["stp_group"]
+        row["master"] = source.groups[account]["master"]
+        row["firm"] = source.groups[account]["firm"]
     for instrument in range(1, source.books.shape[0]):
         book = source.books[instrument]
         if book["multiplier"] == 0 or instrument % meta[SHARDS] != meta[SHARD]:

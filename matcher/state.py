@@ -75,6 +75,9 @@ NODE_DTYPE: Final = np.dtype(
 )
 """A bitmap over 64 leaves or 64 nodes of the depth below."""
 
+GROUPS_DTYPE: Final = np.dtype([("stp_group", "<i4"), ("master", "<i4"), ("firm", "<i4"), ("spare", "<i4")])
+"""Of an account: its self-trade group (0 = alone), its master (0 = itself), its firm (0 = none)."""
+
 BOOK_DTYPE: Final = np.dtype(
     [
         ("best_ticks", "<i8", (2,)),  # best bid (0 = none), best ask (NO_ASK = none)
@@ -124,6 +127,7 @@ TAKER_TIF: Final = 36
 TAKER_TYPE: Final = 37
 SCRATCH_NEXT: Final = 38  # cancel-all: next entry of ``scratch`` …
 SCRATCH_COUNT: Final = 39  # … of so many
+SCRATCH_REASON: Final = 43  # why they are cancelled
 CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
 CHECKPOINT_EVENT_HASH: Final = 41
 CHECKPOINT_BOOKS_HASH: Final = 42
@@ -171,6 +175,7 @@ class MatcherState(NamedTuple):
     leaf_table: np.ndarray
     nodes: np.ndarray
     scratch: np.ndarray
+    groups: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -191,6 +196,7 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         # A leaf has DEPTH_MAX nodes above it, most of them shared, so that nodes cannot run out before leaves do.
         ("nodes", NODE_DTYPE, _table_size(DEPTH_MAX * limits.leaves_max * 5 // 4)),
         ("scratch", np.dtype("<u4"), limits.orders_max + 1),
+        ("groups", GROUPS_DTYPE, limits.accounts_max + 1),
     ]
 
 

@@ -13,7 +13,14 @@ from persistence.moments import iso_time
 from protocol import enums as e
 from protocol.build import heads
 from protocol.instruments import Asset, Instrument, plain
-from protocol.records import EXT_ADMIN_SLOT, EXT_ASSET_SLOT, EXT_IDS_SLOT, EXT_LISTING_SLOT
+from protocol.records import (
+    EXT_ADMIN_SLOT,
+    EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
+    EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
+    EXT_LISTING_SLOT,
+)
 
 SIDES: Final = {e.BUY: "buy", e.SELL: "sell"}
 TIFS: Final = {e.GTC: "gtc", e.IOC: "ioc", e.FOK: "fok", e.POST_ONLY: "post-only"}
@@ -25,12 +32,14 @@ SOURCES: Final = {
     e.SOURCE_REPLAY: "replay",
     e.SOURCE_BOTS: "bots",
 }
+SCOPES: Final = {number: name.lower() for number, name in e.names("SCOPE_").items()}
 _FLAGS: Final = {
     e.FLAG_POSITION_LONG: "position-long",
     e.FLAG_POSITION_SHORT: "position-short",
     e.FLAG_REDUCE_ONLY: "reduce-only",
     e.FLAG_CLOSE_POSITION: "close-position",
     e.FLAG_SYSTEM: "system",
+    e.FLAG_API: "api",
 }
 ORDERS: Final = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT)
 MONEY: Final = (e.DEPOSIT, e.WITHDRAW_HOLD, e.ADJUST)
@@ -121,6 +130,39 @@ def _fees(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -
     return {"maker": _share(head["price_ticks"]), "taker": _share(head["qty_lots"])}
 
 
+def _schedule(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    at = int(head["price_ticks"])
+    answer: dict[str, Any] = {"schedule": int(head["qty_lots"]), "api_discount": _share(head["trigger_price_ticks"])}
+    return answer | ({"effective": iso_time(at), "effective_ts_ns": at} if at > 0 else {})
+
+
+def _assignment(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    return _scope(head) | {"schedule": int(head["qty_lots"])}
+
+
+def _scope(head: np.void) -> dict[str, Any]:
+    scope = int(head["price_ticks"])
+    answer: dict[str, Any] = {"scope": SCOPES.get(scope, str(scope))}
+    return answer | ({"firm": int(head["trigger_price_ticks"])} if scope == e.SCOPE_FIRM else {})
+
+
+def _limited(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    return _scope(head)
+
+
+def _volume_rate(head: np.void, _instrument: Instrument | None, asset: Asset | None) -> dict[str, Any]:
+    return {"asset": asset.symbol if asset else str(head["asset"]), "volume_rate_e8": int(head["price_ticks"])}
+
+
+def _groups(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    names = {"master": "price_ticks", "firm": "qty_lots", "stp_group": "trigger_price_ticks"}
+    return {name: int(head[field]) for name, field in names.items()}
+
+
+def _transfer(head: np.void, instrument: Instrument | None, asset: Asset | None) -> dict[str, Any]:
+    return {"to_account": int(head["sub_account"])} | _money(head, instrument, asset)
+
+
 def _set_timer(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
     return {"timer": int(head["timer"]), "period_ns": int(head["price_ticks"]), "phase_ns": int(head["qty_lots"])}
 
@@ -138,6 +180,14 @@ _DETAILS: Final[dict[int, Callable[[np.void, Instrument | None, Asset | None], d
     e.WITHDRAW_HOLD: _money,
     e.ADJUST: _money,
     e.SET_FEES: _fees,
+    e.SET_SCHEDULE: _schedule,
+    e.ASSIGN_FEES: _assignment,
+    e.SET_LIMITS: _limited,
+    e.KILL: _limited,
+    e.REVIVE: _limited,
+    e.SET_VOLUME_RATE: _volume_rate,
+    e.SET_GROUPS: _groups,
+    e.TRANSFER: _transfer,
     e.SET_TIMER: _set_timer,
     e.TICK: _timer,
 }
@@ -153,6 +203,19 @@ def _extension(slot: np.void, kind: int, listings: Listings) -> dict[str, Any]:
     if record is EXT_IDS_SLOT:
         words = {"client_order_id": _text(row["client_order_id"])}
         return words | {name: int(row[name]) for name in ("link_id", "tag", "offset") if row[name]}
+    if record is EXT_FEES_SLOT:
+        tiers = [
+            {
+                "min_volume_units": int(row[f"min_units_{k}"]) if k else 0,
+                "maker": _share(row[f"maker_e8_{k}"]),
+                "taker": _share(row[f"taker_e8_{k}"]),
+            }
+            for k in range(min(e.FEE_TIERS_MAX, int(row["tiers"])))
+        ]
+        return {"tiers": tiers}
+    if record is EXT_LIMITS_SLOT:
+        names = ("qty_max_lots", "notional_max_units", "open_orders_max", "orders_per_s")
+        return {name: int(row[name]) for name in names if row[name]} | {"collar": _share(row["collar_e8"])}
     if record is EXT_ASSET_SLOT:
         return {"asset": _text(row["symbol"]), "scale": int(row["scale"])}
     shares = {name: _share(row[f"{name}_e8"]) for name in ("band_up", "band_down", "breaker")}
@@ -174,6 +237,8 @@ _EXTENSIONS: Final = {
     e.EXT_IDS: EXT_IDS_SLOT,
     e.EXT_ASSET: EXT_ASSET_SLOT,
     e.EXT_LISTING: EXT_LISTING_SLOT,
+    e.EXT_FEES: EXT_FEES_SLOT,
+    e.EXT_LIMITS: EXT_LIMITS_SLOT,
 }
 
 

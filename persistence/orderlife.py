@@ -134,7 +134,8 @@ class OrderLife:
         return self._commands[seq]
 
     def _outcome(self, row: np.void) -> dict[str, Any]:
-        kind, reason = int(row["kind"]), int(row["reason"])
+        kind = int(row["kind"])
+        reason = 0 if kind == e.OUT_TRADE else int(row["reason"])
         instrument = self._listings.instruments.get(int(row["instrument"]))
         self._follow(row, kind, reason)
         shown: dict[str, Any] = {"index": int(row["index"]), "kind": _KINDS[kind], "state": self._state}
@@ -170,6 +171,9 @@ class OrderLife:
             "fee_units": fee,
             "fee_asset": asset.symbol if asset else None,
             "contra_order_id": int(row["contra_order_id"]),
+            "fee_rule": int(row["reason"]),
+            "fee_tier": int(row["fee_tier"]) & ~e.FEE_TIER_API,
+            "api_discount": bool(int(row["fee_tier"]) & e.FEE_TIER_API),
             "role": "taker" if row["flags"] & e.OUTCOME_TAKER else "maker",
         }
         place = {"seq": int(row["seq"]), "index": int(row["index"]), "ts_ns": int(row["ts_ns"])}

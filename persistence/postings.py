@@ -3,6 +3,7 @@
 A posting changes one bucket (free or locked) of one asset of one account. System accounts have negative numbers: EXTERNAL is the world
 outside (minus the net deposits), FEE what the exchange earned, CLEARING what one side of a trade has given and the other has not yet
 taken: a trade has an outcome for each side, so that each side's rows stand by themselves, and CLEARING is zero again behind the second.
+A transfer likewise. The postings on FEE have a kind for each type of revenue: fees of takers, fees of makers, rebates.
 
 The database has postings of its own (``persistence.postgres.movements``), and on purpose: those tell a trade once, with both sides and no
 CLEARING, say what each bucket holds afterwards, and come with the orders and the trades of a batch, at the speed of a compiled loop and
@@ -36,17 +37,22 @@ BUCKETS: Final = {BUCKET_FREE: "free", BUCKET_LOCKED: "locked"}
 HOLD: Final = 1  # free to locked: a new order, an amend that needs more
 RELEASE: Final = 2  # locked to free: the end of an order, an amend that needs less, a fill below the limit
 TRADE: Final = 3
-FEES: Final = 4  # negative on FEE: a rebate
+TAKER_FEE: Final = 4
+MAKER_FEE: Final = 5
+REBATE: Final = 6  # FEE pays it to a maker
 KINDS: Final = {
     HOLD: "hold",
     RELEASE: "release",
     TRADE: "trade",
-    FEES: "fee",
+    TAKER_FEE: "taker_fee",
+    MAKER_FEE: "maker_fee",
+    REBATE: "rebate",
     e.DEPOSIT: "deposit",
     e.WITHDRAW_HOLD: "withdraw_hold",
     e.WITHDRAW_SETTLE: "withdraw_settle",
     e.WITHDRAW_RELEASE: "withdraw_release",
     e.ADJUST: "adjust",
+    e.TRANSFER: "transfer",
 }
 """Why: rows of money commands have the command's type. The amounts of each kind of an outcome add up to zero too."""
 
@@ -177,13 +183,14 @@ def _trade_legs(
     got_asset = row["asset"].astype(np.int32)
     fee_asset = row["fee_asset"].astype(np.int32)
     fee = row["fee_units"]
+    kind = np.where((row["flags"] & e.OUTCOME_TAKER) != 0, TAKER_FEE, np.where(fee < 0, REBATE, MAKER_FEE))
     return [
         (at, 0, account, paid, BUCKET_LOCKED, TRADE, -given),
         (at, 1, CLEARING, paid, BUCKET_FREE, TRADE, given),
         (at, 2, CLEARING, got_asset, BUCKET_FREE, TRADE, -got),
         (at, 3, account, got_asset, BUCKET_FREE, TRADE, got),
-        (at, 4, account, fee_asset, BUCKET_FREE, FEES, -fee),
-        (at, 5, FEE, fee_asset, BUCKET_FREE, FEES, fee),
+        (at, 4, account, fee_asset, BUCKET_FREE, kind, -fee),
+        (at, 5, FEE, fee_asset, BUCKET_FREE, kind, fee),
         (at, 6, account, paid, BUCKET_LOCKED, RELEASE, -freed),
         (at, 7, account, paid, BUCKET_FREE, RELEASE, freed),
     ]
@@ -201,7 +208,7 @@ def _hold_legs(rows: np.ndarray, at: np.ndarray, asset: np.ndarray, moved: np.nd
 
 
 def _money_legs(rows: np.ndarray, at: np.ndarray, asset: np.ndarray) -> list[Leg]:
-    """Deposits and adjustments, the three commands of a withdrawal."""
+    """Deposits and adjustments, the three commands of a withdrawal, both sides of a transfer."""
     legs: list[Leg] = []
     for kind, first, second in (
         (e.DEPOSIT, (None, BUCKET_FREE), (EXTERNAL, BUCKET_FREE)),
@@ -209,6 +216,8 @@ def _money_legs(rows: np.ndarray, at: np.ndarray, asset: np.ndarray) -> list[Leg
         (e.WITHDRAW_HOLD, (None, BUCKET_LOCKED), (None, BUCKET_FREE)),
         (e.WITHDRAW_SETTLE, (None, BUCKET_LOCKED), (EXTERNAL, BUCKET_FREE)),
         (e.WITHDRAW_RELEASE, (None, BUCKET_FREE), (None, BUCKET_LOCKED)),
+        # What leaves an account comes to the other one in the outcome behind it.
+        (e.TRANSFER, (None, BUCKET_FREE), (CLEARING, BUCKET_FREE)),
     ):
         mine = at[rows["type"][at] == kind]
         units = rows["value_units"][mine]

@@ -6,6 +6,7 @@ of its new orders. Operator commands end with a slot that says who and why.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -17,13 +18,16 @@ from protocol.records import (
     COMMAND_DTYPE,
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
     EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     command_slots,
 )
 
 OPERATOR_BYTES: Final = 32
 REASON_BYTES: Final = 72
+_RATE_MAX: Final = (1 << 31) - 1
 NAMING_TYPES: Final = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.WITHDRAW_HOLD)
 """Commands that bring a new order or hold into the world, under an id made of their own number."""
 
@@ -123,6 +127,13 @@ def withdraw_release(account: int, hold_id: int, operator: str, reason: str) -> 
     return _money(e.WITHDRAW_RELEASE, account, 0, 0, hold_id, operator, reason)
 
 
+def transfer(account: int, to: int, asset: int, amount_units: int, operator: str, reason: str) -> np.ndarray:
+    """Move an amount to another account of the same master."""
+    group = _money(e.TRANSFER, account, asset, amount_units, 0, operator, reason)
+    group["sub_account"][0] = to
+    return group
+
+
 def create_account(account: int, operator: str, reason: str) -> np.ndarray:
     """Open account number ``account``."""
     return _group(_head(e.CREATE_ACCOUNT, account=account), admin_slot(operator, reason))
@@ -159,6 +170,104 @@ def set_fees(instrument: int, maker_rate_e8: int, taker_rate_e8: int, operator: 
     head["price_ticks"] = maker_rate_e8
     head["qty_lots"] = taker_rate_e8
     return _group(head, admin_slot(operator, reason))
+
+
+def set_schedule(
+    schedule: int,
+    tiers: Sequence[tuple[int, int, int]],
+    operator: str,
+    reason: str,
+    *,
+    api_discount_e8: int = 0,
+    effective_ts_ns: int = 0,
+    product: int = e.PRODUCT_SPOT,
+) -> np.ndarray:
+    """Another version of a fee schedule, in force from ``effective_ts_ns`` on (0, or a past time: at once).
+
+    ``tiers``: least 30-day volume in units of the volume asset (0 of the first one), maker rate, taker rate in 1e-8; 1 to 7.
+    ValueError where they do not fit into their slot; whether they make sense is risk's to say.
+    """
+    if not 0 < len(tiers) <= e.FEE_TIERS_MAX or tiers[0][0] != 0:
+        msg = f"{len(tiers)} tiers, the first from {tiers[0][0] if tiers else 'nowhere'}: 1 to {e.FEE_TIERS_MAX}, the first from volume 0"
+        raise ValueError(msg)
+    head = _head(e.SET_SCHEDULE)
+    head["qty_lots"] = schedule
+    head["price_ticks"] = effective_ts_ns
+    head["trigger_price_ticks"] = api_discount_e8
+    slot = np.zeros(1, dtype=EXT_FEES_SLOT.slot_dtype)
+    slot["type"] = e.EXT_FEES
+    slot["tiers"] = len(tiers)
+    slot["product"] = product
+    for k, (least_units, maker_e8, taker_e8) in enumerate(tiers):
+        if k:
+            slot[f"min_units_{k}"] = least_units
+        slot[f"maker_e8_{k}"] = _rate(maker_e8)
+        slot[f"taker_e8_{k}"] = _rate(taker_e8)
+    return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
+
+
+def assign_fees(
+    scope: int, schedule: int, operator: str, reason: str, *, account: int = 0, instrument: int = 0, firm: int = 0
+) -> np.ndarray:
+    """Give a scope (SCOPE_VENUE, _ACCOUNT, _FIRM, _INSTRUMENT, _CONTRACT) a fee schedule; 0 takes it away."""
+    head = _scoped(e.ASSIGN_FEES, scope, account, instrument, firm)
+    head["qty_lots"] = schedule
+    return _group(head, admin_slot(operator, reason))
+
+
+def set_volume_rate(asset: int, rate_e8: int, operator: str, reason: str) -> np.ndarray:
+    """What volume and notional count an asset: units of the volume asset for 1e8 units of it; 0 = nothing."""
+    head = _head(e.SET_VOLUME_RATE)
+    head["asset"] = asset
+    head["price_ticks"] = rate_e8
+    return _group(head, admin_slot(operator, reason))
+
+
+def set_groups(account: int, master: int, firm: int, stp_group: int, operator: str, reason: str) -> np.ndarray:
+    """Whose volume and limits an account's orders count to (0 = its own), its firm (0 = none), its self-trade group (0 = alone)."""
+    head = _head(e.SET_GROUPS, account=account)
+    head["price_ticks"] = master
+    head["qty_lots"] = firm
+    head["trigger_price_ticks"] = stp_group
+    return _group(head, admin_slot(operator, reason))
+
+
+def set_limits(
+    scope: int,
+    operator: str,
+    reason: str,
+    *,
+    account: int = 0,
+    instrument: int = 0,
+    firm: int = 0,
+    qty_max_lots: int = 0,
+    notional_max_units: int = 0,
+    open_orders_max: int = 0,
+    orders_per_s: int = 0,
+    collar_e8: int = 0,
+) -> np.ndarray:
+    """All pre-trade limits of a scope (SCOPE_VENUE to _INSTRUMENT; of a user the master's account); 0 = no limit."""
+    slot = np.zeros(1, dtype=EXT_LIMITS_SLOT.slot_dtype)
+    slot["type"] = e.EXT_LIMITS
+    slot["qty_max_lots"] = qty_max_lots
+    slot["notional_max_units"] = notional_max_units
+    slot["open_orders_max"] = open_orders_max
+    slot["orders_per_s"] = orders_per_s
+    slot["collar_e8"] = collar_e8
+    head = _scoped(e.SET_LIMITS, scope, account, instrument, firm)
+    return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
+
+
+def kill(scope: int, operator: str, reason: str, *, account: int = 0, instrument: int = 0, firm: int = 0) -> np.ndarray:
+    """Cancel all orders of a scope and refuse new ones and amends until ``revive``."""
+    return _group(_scoped(e.KILL, scope, account, instrument, firm), admin_slot(operator, reason))
+
+
+def revive(
+    scope: int, operator: str, reason: str, *, account: int = 0, instrument: int = 0, firm: int = 0
+) -> np.ndarray:
+    """Undo a kill."""
+    return _group(_scoped(e.REVIVE, scope, account, instrument, firm), admin_slot(operator, reason))
 
 
 def set_bands(
@@ -308,6 +417,20 @@ def _head(kind: int, account: int = 0, instrument: int = 0) -> np.ndarray:
     head["account"] = account
     head["instrument"] = instrument
     return head
+
+
+def _scoped(kind: int, scope: int, account: int, instrument: int, firm: int) -> np.ndarray:
+    head = _head(kind, account=account, instrument=instrument)
+    head["price_ticks"] = scope
+    head["trigger_price_ticks"] = firm
+    return head
+
+
+def _rate(rate_e8: int) -> int:
+    if abs(rate_e8) > _RATE_MAX:
+        msg = f"rate {rate_e8}: a rate is below 1e8 (100 %)"
+        raise ValueError(msg)
+    return rate_e8
 
 
 def _group(*parts: np.ndarray) -> np.ndarray:

@@ -29,14 +29,23 @@ LIST_ASSET: Final = 39
 LIST_INSTRUMENT: Final = 40
 SET_BANDS: Final = 41
 SET_TIMER: Final = 42
+SET_SCHEDULE: Final = 43  # another version of a fee schedule
+ASSIGN_FEES: Final = 44  # which schedule a scope has
+SET_VOLUME_RATE: Final = 45  # what an asset is worth where volume and notional are counted
+SET_GROUPS: Final = 46  # master, firm and self-trade group of an account
+SET_LIMITS: Final = 47  # pre-trade limits of a scope
 
 TICK: Final = 48  # the sequenced clock; references that follow trades move only here
 CHECKPOINT: Final = 49  # live processes and replica publish their hashes
+KILL: Final = 50  # no orders of a scope from here on, and its resting ones are cancelled
+REVIVE: Final = 51
 
 EXT_IDS: Final = 64  # later slots of a group
 EXT_ADMIN: Final = 65
 EXT_LISTING: Final = 66
 EXT_ASSET: Final = 67
+EXT_FEES: Final = 68
+EXT_LIMITS: Final = 69
 
 # Reserved for margin and perpetuals.
 MARK_GROUP: Final = 96
@@ -45,7 +54,7 @@ LEVERAGE: Final = 98
 MARGIN_MODE: Final = 99
 POSITION_MODE: Final = 100
 ISO_MARGIN: Final = 101
-TRANSFER: Final = 102
+TRANSFER: Final = 102  # between accounts of one master; not reserved any more
 BORROW: Final = 103
 REPAY: Final = 104
 FIRE: Final = 105
@@ -81,6 +90,7 @@ FLAG_POSITION_SHORT: Final = 4
 FLAG_REDUCE_ONLY: Final = 8
 FLAG_CLOSE_POSITION: Final = 16
 FLAG_SYSTEM: Final = 32  # initiated by risk, came back through its outbox
+FLAG_API: Final = 64  # the order came through an API key; the gateway sets it
 
 GROUP_SLOTS_MAX: Final = 128
 
@@ -142,6 +152,19 @@ ORDER_STATE_FILLED: Final = 2
 ORDER_STATE_EXPIRED: Final = 3
 ORDER_STATE_CANCELED: Final = 4
 
+# --- scopes: to whom fees, limits and kill switches apply ---------------------------------------------------------------------------------
+SCOPE_VENUE: Final = 0
+SCOPE_ACCOUNT: Final = 1
+SCOPE_USER: Final = 2  # all accounts of one master
+SCOPE_FIRM: Final = 3
+SCOPE_INSTRUMENT: Final = 4
+SCOPE_CONTRACT: Final = 5  # an account in one instrument; fees only
+
+PRODUCT_SPOT: Final = 0
+
+FEE_TIERS_MAX: Final = 7
+FEE_TIER_API: Final = 128  # added to the tier of a fill that has the API discount
+
 # --- sources: configured slots, the first ones fixed -------------------------------------------------------------------------------------
 SOURCE_SEQUENCER: Final = 0  # ticks, checkpoints and timers
 SOURCE_RISK: Final = 1  # the outbox
@@ -171,7 +194,8 @@ COMMAND_NAMES: Final = {
         "LIMIT", "MARKET", "MARKET_AMOUNT", "CANCEL", "CANCEL_ALL", "AMEND", "DEPOSIT", "WITHDRAW_HOLD", "WITHDRAW_SETTLE",
         "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
         "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
-        "EXT_ASSET", "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
+        "EXT_ASSET", "EXT_FEES", "EXT_LIMITS", "SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL",
+        "REVIVE", "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
         "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
     }
 }  # fmt: skip

@@ -12,6 +12,8 @@ from protocol import enums
 
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - rings are files that every participant maps
 
+FEE_VERSIONS_MAX: Final = (1 << 16) - 1
+
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What decides verdicts and is therefore fixed for a home: sizes of tables and pools, and how long client order ids stay taken.
@@ -27,6 +29,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     withdrawal_holds: int = 1 << 16
     outbox: int = 4096
     timers: int = 64
+    firms: int = 1024
+    fee_schedules: int = 1024
+    fee_versions: int = 4096
+    """Versions of all fee schedules together; none is ever forgotten, because fills name them. At most 65535."""
+    fee_contracts: int = 4096
+    """Accounts with fees of their own in one instrument."""
     client_ids: int = 1 << 18
     """Client order ids of ended orders that are remembered."""
     client_id_ttl_ms: int = 10_000
@@ -91,6 +99,9 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(msg)
         if self.limits.outbox < self.limits.instruments:
             msg = "limits.outbox must not be below limits.instruments: each may have one circuit breaker pending"
+            raise ValueError(msg)
+        if not 1 <= self.limits.fee_versions <= FEE_VERSIONS_MAX:
+            msg = f"limits.fee_versions = {self.limits.fee_versions}: 1 to {FEE_VERSIONS_MAX}, a fill names them in two bytes"
             raise ValueError(msg)
         if self.topology not in ("split", "fused"):
             msg = f"topology = {self.topology!r}: split or fused"

@@ -42,6 +42,20 @@ HOLD_TABLE_FULL: Final = 29
 TIMER_TABLE_FULL: Final = 30
 HOLD_EXISTS: Final = 31
 DUPLICATE_CLIENT_ID: Final = 32
+BAD_SCHEDULE: Final = 33
+FEES_NET_NEGATIVE: Final = 34
+UNKNOWN_SCHEDULE: Final = 35
+FEE_TABLE_FULL: Final = 36
+BAD_GROUP: Final = 37
+OTHER_MASTER: Final = 38
+ACCOUNT_HAS_ORDERS: Final = 39
+ORDER_SIZE_LIMIT: Final = 40
+NOTIONAL_LIMIT: Final = 41
+OPEN_ORDERS_LIMIT: Final = 42
+ORDER_RATE_LIMIT: Final = 43
+PRICE_COLLAR: Final = 44
+KILLED: Final = 45
+BAD_LIMIT: Final = 46
 
 # Owned by gateways, before a command is numbered: safe to send again.
 OFF_TICK: Final = 48
@@ -63,6 +77,7 @@ BY_CANCEL_ALL: Final = 84
 BY_LIQUIDATION: Final = 85
 BY_ADL: Final = 86
 BY_REDUCE_ONLY: Final = 87
+BY_KILL: Final = 88
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -100,6 +115,22 @@ TEXT: Final[dict[int, str]] = {
     TIMER_TABLE_FULL: "there is no free timer row with this number",
     HOLD_EXISTS: "an open withdrawal hold with this id exists already",
     DUPLICATE_CLIENT_ID: "the account has used this client order id for another order, which is open or ended a short time ago",
+    BAD_SCHEDULE: "a fee schedule has 1 to 7 tiers with rising volumes from 0 on, rates from 0 to below 1 (a "
+    "maker's from above -1), tiers at most 60 % below the first, and a discount below 1",
+    FEES_NET_NEGATIVE: "a maker's rebate would exceed the lowest taker fee that can meet it in one instrument",
+    UNKNOWN_SCHEDULE: "there is no fee schedule with this number",
+    FEE_TABLE_FULL: "the tables hold as many fee versions or contracts as configured",
+    BAD_GROUP: "the master must be an open account that is its own master, and firm and self-trade group "
+    "numbers of the tables",
+    OTHER_MASTER: "money moves between accounts of one master only",
+    ACCOUNT_HAS_ORDERS: "the account has open orders or commands in flight; cancel them first",
+    ORDER_SIZE_LIMIT: "the quantity is above a limit of the account, its user, its firm or the instrument",
+    NOTIONAL_LIMIT: "the order's value is above a limit, or cannot be valued because its asset has no volume rate",
+    OPEN_ORDERS_LIMIT: "as many orders are open as a limit allows",
+    ORDER_RATE_LIMIT: "as many orders came in this second as a limit allows",
+    PRICE_COLLAR: "the price is further from the reference than a price collar allows",
+    KILLED: "a kill switch stops new orders; cancels still work",
+    BAD_LIMIT: "limits must not be negative, and a collar is at most 1",
     OFF_TICK: "the price is not a multiple of the instrument's tick size",
     OFF_LOT: "the quantity is not a multiple of the instrument's lot size",
     BUSY: "the engine's queue is full; the command was not taken and can be sent again",
@@ -119,5 +150,6 @@ TEXT: Final[dict[int, str]] = {
     BY_LIQUIDATION: "cancelled by liquidation",
     BY_ADL: "cancelled by deleveraging",
     BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
+    BY_KILL: "cancelled by a kill switch",
 }
 assert set(TEXT) == set(NAME), "every reason has a text"

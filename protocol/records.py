@@ -27,11 +27,26 @@ _HEAD = (
     Field("account", "<i4", 24, "account, 1..accounts_max; 0 = any or none", wire=False),
     Field("instrument", "<i4", 28, "instrument, 1..instruments_max; 0 = any or none"),
     Field("order_id", "<i8", 32, "order (or withdrawal hold) that the command enters or names"),
-    Field("price_ticks", "<i8", 40, "limit, protection or new price; SET_FEES: maker rate e8; SET_TIMER: period ns"),
     Field(
-        "qty_lots", "<i8", 48, "quantity, new total, or amount in units; SET_FEES: taker rate e8; SET_TIMER: phase ns"
+        "price_ticks",
+        "<i8",
+        40,
+        "limit, protection or new price; SET_FEES: maker rate e8; SET_TIMER: period ns; SET_SCHEDULE: effective ts_ns, 0 = at once; "
+        "ASSIGN_FEES, SET_LIMITS, KILL, REVIVE: SCOPE_*; SET_GROUPS: master; SET_VOLUME_RATE: rate e8",
     ),
-    Field("trigger_price_ticks", "<i8", 56, "stop or take-profit price"),
+    Field(
+        "qty_lots",
+        "<i8",
+        48,
+        "quantity, new total, or amount in units; SET_FEES: taker rate e8; SET_TIMER: phase ns; SET_SCHEDULE, ASSIGN_FEES: schedule; "
+        "SET_GROUPS: firm",
+    ),
+    Field(
+        "trigger_price_ticks",
+        "<i8",
+        56,
+        "stop or take-profit price; SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group",
+    ),
     Field("source", "<u2", 64, "producer slot", wire=False),
     Field("version", "u1", 66, "schema version of this record", wire=False),
     Field("trigger_ref", "u1", 67, "trigger reference: last, mark, index"),
@@ -53,7 +68,7 @@ COMMAND: Final = Record(
             "when the gateway received it, ns UTC; with a virtual clock the sequenced time",
             wire=False,
         ),
-        Field("sub_account", "<i4", 88, "sub-account within the account's owner"),
+        Field("sub_account", "<i4", 88, "TRANSFER: the account that receives"),
         Field(
             "stp_group",
             "<i4",
@@ -152,6 +167,38 @@ EXT_ASSET_SLOT: Final = Record(
     (*_EXT, Field("symbol", "S16", 24, "name of the asset"), Field("scale", "<i4", 40, "decimals of one unit")),
 )
 
+EXT_FEES_SLOT: Final = Record(
+    "ext_fees",
+    SLOT_BYTES,
+    (
+        *_EXT[:3],
+        Field("tiers", "u1", 17, "how many tiers, 1 to 7"),
+        Field("product", "u1", 18, "PRODUCT_*"),
+        *_EXT[3:],
+        *(
+            Field(f"min_units_{k}", "<i8", 16 + 8 * k, f"least 30-day volume of tier {k}, in units of the volume asset")
+            for k in range(1, 7)
+        ),
+        *(Field(f"maker_e8_{k}", "<i4", 72 + 4 * k, f"maker rate of tier {k}; negative = rebate") for k in range(7)),
+        *(Field(f"taker_e8_{k}", "<i4", 100 + 4 * k, f"taker rate of tier {k}") for k in range(7)),
+    ),
+)
+"""Tiers of a fee schedule; the first one needs no volume."""
+
+EXT_LIMITS_SLOT: Final = Record(
+    "ext_limits",
+    SLOT_BYTES,
+    (
+        *_EXT,
+        Field("qty_max_lots", "<i8", 24, "largest order in lots; 0 = any"),
+        Field("notional_max_units", "<i8", 32, "largest value of an order, in units of the volume asset; 0 = any"),
+        Field("open_orders_max", "<i8", 40, "open orders; 0 = any"),
+        Field("orders_per_s", "<i8", 48, "new orders and amends in a second; 0 = any"),
+        Field("collar_e8", "<i8", 56, "how far from the reference a price may be, in the bad direction; 0 = any"),
+    ),
+)
+"""Pre-trade limits of a scope, all of them anew. Behind these is room for position and daily loss."""
+
 VERDICT: Final = Record(
     "verdict",
     32,
@@ -197,7 +244,12 @@ OUTCOME: Final = Record(
         Field("index", "<u4", 16, "0, 1, 2, … within the command"),
         Field("kind", "u1", 20, "OUT_*"),
         Field("flags", "u1", 21, "OUTCOME_*"),
-        Field("reason", "<u2", 22, "reason of a refusal, cancel or expiry"),
+        Field(
+            "reason",
+            "<u2",
+            22,
+            "reason of a refusal, cancel or expiry; OUT_TRADE: fee rule, 0 = the instrument's own rates",
+        ),
         Field("account", "<i4", 24, "whose"),
         Field("instrument", "<i4", 28, "instrument, 0 = none"),
         Field("order_id", "<i8", 32, "order or withdrawal hold"),
@@ -210,7 +262,8 @@ OUTCOME: Final = Record(
         Field("free_units", "<i8", 88, "free balance afterwards of the asset received (or concerned)"),
         Field("locked_units", "<i8", 96, "locked balance afterwards of the asset paid (or concerned)"),
         Field("contra_order_id", "<i8", 104, "the other side's order"),
-        Field("source", "<u2", 112, "producer of the command"),
+        Field("source", "u1", 112, "producer of the command"),
+        Field("fee_tier", "u1", 113, "OUT_TRADE: tier of the fee rule, plus FEE_TIER_API"),
         Field("fee_asset", "<u2", 114, "asset of the fee"),
         Field("asset", "<u2", 116, "asset of free_units"),
         Field("side", "u1", 118, "side of the order"),
@@ -259,7 +312,7 @@ OUTCOME_IDS: Final = Record(
         Field("client_order_id", "S40", 40, "the client's own id"),
         Field("link_id", "<i8", 80, "list of orders"),
         Field("tag", "<i8", 88, "client's tag"),
-        Field("source", "<u2", 112, "producer of the command"),
+        Field("source", "u1", 112, "producer of the command"),
         Field("source_seq", "<i8", 120, "producer's number of the command"),
     ),
 )
@@ -287,7 +340,7 @@ OUTCOME_DUPLICATE: Final = Record(
         Field("first_reason", "<u2", 92, "why it ended without being filled; 0 = open or filled"),
         Field("first_state", "u1", 94, "ORDER_STATE_*"),
         Field("first_order_id", "<i8", 104, "the order that has the client order id"),
-        Field("source", "<u2", 112, "producer of the command"),
+        Field("source", "u1", 112, "producer of the command"),
         Field("side", "u1", 118, "side of the refused order"),
         Field("type", "u1", 119, "command type"),
         Field("source_seq", "<i8", 120, "producer's number of the command"),
@@ -308,6 +361,8 @@ COMMAND_VIEWS: Final = (
     EXT_ADMIN_SLOT,
     EXT_LISTING_SLOT,
     EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
+    EXT_LIMITS_SLOT,
 )
 OUTCOME_VIEWS: Final = (OUTCOME, OUTCOME_POSITION, OUTCOME_IDS, OUTCOME_DUPLICATE)
 

@@ -17,20 +17,24 @@ from protocol.records import (
     COMMAND_SCHEMA,
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
     EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
 )
 from protocol.release import RELEASE
 
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2
 RULES: Final = {
     1: "spot: reserve and settle, price bands and breakers, each client order id used once",
+    2: "fee schedules with tiers, contracts and discounts; groups of accounts, transfers, pre-trade limits, kill switches",
 }
 """What changed with each version, one line each. What gives any recorded command another verdict, outcome or state is a new one."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SCHEMAS: Final = {
     1: "commands of 128 bytes, groups with ids, listings, assets, who and why",
+    2: "slots with fee tiers and with limits",
 }
 """What changed with each layout of commands: one line each."""
 
@@ -43,17 +47,17 @@ class Layout(NamedTuple):
     later: dict[int, np.dtype]
 
 
+_FIRST: Final = {
+    e.EXT_IDS: EXT_IDS_SLOT.slot_dtype,
+    e.EXT_ADMIN: EXT_ADMIN_SLOT.slot_dtype,
+    e.EXT_LISTING: EXT_LISTING_SLOT.slot_dtype,
+    e.EXT_ASSET: EXT_ASSET_SLOT.slot_dtype,
+}
+_SECOND: Final = {e.EXT_FEES: EXT_FEES_SLOT.slot_dtype, e.EXT_LIMITS: EXT_LIMITS_SLOT.slot_dtype}
+
 LAYOUTS: Final = {
-    COMMAND_SCHEMA: Layout(
-        SCHEMA_VERSION,
-        COMMAND_DTYPE,
-        {
-            e.EXT_IDS: EXT_IDS_SLOT.slot_dtype,
-            e.EXT_ADMIN: EXT_ADMIN_SLOT.slot_dtype,
-            e.EXT_LISTING: EXT_LISTING_SLOT.slot_dtype,
-            e.EXT_ASSET: EXT_ASSET_SLOT.slot_dtype,
-        },
-    )
+    0x64F1435CFF08707F: Layout(1, COMMAND_DTYPE, _FIRST),
+    COMMAND_SCHEMA: Layout(SCHEMA_VERSION, COMMAND_DTYPE, _FIRST | _SECOND),
 }
 """By the hash that segments state: every layout that this program can read. Those of older releases stay."""
 

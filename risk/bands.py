@@ -22,10 +22,10 @@ def follows_trades(row):
 
 @inner
 def tick_references(state):
-    """A clock tick: each instrument with bands takes its last price as a sample and renews its reference."""
+    """A clock tick: each instrument with bands takes its last price as a sample and renews its reference; with collars all do."""
     for instrument in range(1, state.instruments.shape[0]):
         row = state.instruments[instrument]
-        if row["status"] == e.INSTRUMENT_NONE or not follows_trades(row):
+        if row["status"] == e.INSTRUMENT_NONE or not (follows_trades(row) or state.meta[s.COLLARS] > 0):
             continue
         last = row["last_price_ticks"]
         tick_e8 = row["tick_e8"]

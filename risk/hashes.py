@@ -11,6 +11,7 @@ from protocol import enums as e
 from protocol.hashing import mix, wrapping_add
 from protocol.jit import entry, inner
 from risk import state as s
+from risk.fees import tier_row
 from risk.ledger import balance_row
 
 STRUCTURES: Final = (
@@ -23,16 +24,29 @@ STRUCTURES: Final = (
     "outbox",
     "timers",
     "client_ids",
+    "fees",
+    "limits",
 )
 
 
 @inner
 def accounts_hash(state):
-    """Account numbers and statuses."""
+    """Account numbers, statuses, groups and volumes."""
     total = 0
     for account in range(1, state.meta[s.ACCOUNTS_HIGH] + 1):
-        if state.accounts[account]["status"] != e.ACCOUNT_NONE:
-            total = wrapping_add(total, mix(mix(1, account), state.accounts[account]["status"]))
+        a = state.accounts[account]
+        if a["status"] == e.ACCOUNT_NONE:
+            continue
+        h = mix(mix(1, account), a["status"])
+        if a["master"] != 0 or a["firm"] != 0 or a["stp_group"] != 0:
+            h = mix(mix(mix(h, a["master"]), a["firm"]), a["stp_group"])
+        if a["schedule"] != 0:
+            h = mix(mix(h, -1), a["schedule"])
+        if a["volume_day"] != 0:
+            h = mix(mix(mix(h, a["volume_day"]), a["volume_units"]), a["today_units"])
+            for day in range(s.VOLUME_RING):
+                h = mix(h, state.volumes[account * s.VOLUME_RING + day])
+        total = wrapping_add(total, h)
     return total
 
 
@@ -52,14 +66,14 @@ def balances_hash(state):
 
 @inner
 def assets_hash(state):
-    """Fee and net deposits of every asset."""
+    """Fees by type, net deposits and volume rate of every asset."""
     total = 0
     for asset in range(1, state.assets.shape[0]):
         row = state.assets[asset]
         if row["status"] != 0:
-            total = wrapping_add(
-                total, mix(mix(mix(mix(3, asset), row["scale"]), row["fee_units"]), row["net_deposits_units"])
-            )
+            h = mix(mix(mix(mix(3, asset), row["scale"]), row["fee_units"]), row["net_deposits_units"])
+            h = mix(mix(mix(h, row["taker_fee_units"]), row["maker_fee_units"]), row["rebate_units"])
+            total = wrapping_add(total, mix(h, row["volume_rate_e8"]))
     return total
 
 
@@ -74,6 +88,7 @@ def instruments_hash(state):
         h = mix(mix(mix(mix(4, instrument), row["status"]), row["base"]), row["quote"])
         h = mix(mix(mix(h, row["tick_e8"]), row["lot_atoms"]), row["multiplier"])
         h = mix(mix(h, row["maker_rate_e8"]), row["taker_rate_e8"])
+        h = mix(mix(h, row["follows_venue"]), row["schedule"])
         h = mix(mix(mix(h, row["band_up_e8"]), row["band_down_e8"]), row["breaker_e8"])
         h = mix(mix(mix(h, row["reference_e8"]), row["last_price_ticks"]), row["breaker_pending"])
         for k in range(row["sample_count"]):
@@ -96,6 +111,8 @@ def holds_hash(state):
         x = mix(x, h["locked_units"])
         if (h["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:
             x = mix(x, h["client_tag"])
+        if (h["flags"] & s.HOLD_API) != 0:
+            x = mix(x, 1)
         total = wrapping_add(total, x)
     return total
 
@@ -141,6 +158,44 @@ def client_ids_hash(state):
     return mix(mix(9, state.meta[s.FINISHED]), state.meta[s.FINISHED_HASH])
 
 
+@inner
+def fees_hash(state):
+    """Versions with their tiers, contracts, schedules of firms and of the venue. What is in force follows from the time."""
+    total = mix(10, state.meta[s.VENUE_SCHEDULE])
+    for version in range(1, state.meta[s.FEE_VERSIONS] + 1):
+        v = state.fee_versions[version]
+        h = mix(mix(mix(mix(11, v["schedule"]), v["version"]), v["tiers"]), v["effective_ts_ns"])
+        h = mix(mix(h, version), v["api_discount_e8"])
+        for tier in range(v["tiers"]):
+            for word in range(s.FEE_MAKER_API):
+                h = mix(h, state.fee_tiers[tier_row(version, tier) + word])
+        total = wrapping_add(total, h)
+    if state.meta[s.CONTRACTS] > 0:
+        for i in range(state.contracts.shape[0]):
+            row = state.contracts[i]
+            if row["account"] != 0:
+                total = wrapping_add(total, mix(mix(mix(12, row["account"]), row["instrument"]), row["schedule"]))
+    for firm in range(1, state.firm_schedules.shape[0]):
+        if state.firm_schedules[firm] != 0:
+            total = wrapping_add(total, mix(mix(13, firm), state.firm_schedules[firm]))
+    return total
+
+
+@inner
+def limits_hash(state):
+    """Limits and kill switches; what is counted against them follows from the orders."""
+    total = mix(14, 0)
+    if state.meta[s.LIMITED] == 0:
+        return total
+    for row in range(state.limits.shape[0]):
+        limit = state.limits[row]
+        if limit["is_on"] != 0:
+            h = mix(mix(mix(mix(15, row), limit["qty_max_lots"]), limit["notional_max_units"]), limit["collar_e8"])
+            h = mix(mix(mix(h, limit["open_orders_max"]), limit["orders_per_s"]), limit["killed"])
+            total = wrapping_add(total, h)
+    return total
+
+
 @entry
 def named_hashes(state, out):
     """Fill ``out`` int64[len(STRUCTURES)] in the order of STRUCTURES."""
@@ -153,6 +208,8 @@ def named_hashes(state, out):
     out[6] = outbox_hash(state)
     out[7] = timers_hash(state)
     out[8] = client_ids_hash(state)
+    out[9] = fees_hash(state)
+    out[10] = limits_hash(state)
 
 
 @entry
@@ -165,7 +222,7 @@ def state_hash(state):
     h = mix(h, holds_hash(state))
     h = mix(h, withdrawals_hash(state))
     h = mix(mix(h, outbox_hash(state)), timers_hash(state))
-    return mix(h, client_ids_hash(state))
+    return mix(mix(mix(h, client_ids_hash(state)), fees_hash(state)), limits_hash(state))
 
 
 @entry

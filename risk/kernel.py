@@ -53,7 +53,7 @@ def shard_of(rings, c):
     """Which matchers answer: a shard, all of them, or none."""
     shards = rings.event_words.shape[0] // HEADER_WORDS
     kind = c["type"]
-    if kind == e.CANCEL_ALL and c["instrument"] == 0:
+    if (kind == e.CANCEL_ALL or kind == e.KILL) and c["instrument"] == 0:
         return _ALL_SHARDS
     if (
         kind == e.LIMIT
@@ -62,6 +62,7 @@ def shard_of(rings, c):
         or kind == e.CANCEL
         or kind == e.CANCEL_ALL
         or kind == e.AMEND
+        or kind == e.KILL
     ):
         # Mostly there is one, and a division takes long.
         return np.int64(0) if shards == 1 else c["instrument"] % shards
@@ -85,7 +86,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
     end = min(bank_published(rings.event_words, shard), cursor + budget)
     taken = 0
     done = False
-    cancels = c["type"] == e.CANCEL or c["type"] == e.CANCEL_ALL
+    cancels = c["type"] == e.CANCEL or c["type"] == e.CANCEL_ALL or c["type"] == e.KILL
     while cursor < end and not done:
         foresee_event(state, rings, shard, cursor, end)
         wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
@@ -173,7 +174,7 @@ def settle_next(state, rings, seq, budget):
         return 1, True
     shard = shard_of(rings, c)
     if shard == _NO_SHARD:
-        if e.DEPOSIT <= c["type"] <= e.ADJUST:
+        if e.DEPOSIT <= c["type"] <= e.ADJUST or c["type"] == e.TRANSFER:
             settle_money(state, rings, c, pending)
         else:
             settle_admin(state, rings, c, pending)
@@ -182,7 +183,7 @@ def settle_next(state, rings, seq, budget):
         taken, done = settle_merged(state, rings, c, pending, budget)
     else:
         taken, done = settle_from_shard(state, rings, c, pending, shard, budget)
-    if done and c["type"] == e.CANCEL_ALL:
+    if done and (c["type"] == e.CANCEL_ALL or c["type"] == e.KILL):
         # The room was made sure of for four outcomes an event, and a cancel takes one.
         emit_count(state, rings, c, state.meta[s.REMOVED])
     return taken, done

@@ -164,8 +164,8 @@ def emit_ids(state, rings, c, hold):
 
 
 @inner
-def emit_trade(state, rings, c, hold, contra_order_id, event, value_units, fee_units, fee_asset, flags):
-    """One side of a trade, after the ledger has it."""
+def emit_trade(state, rings, c, hold, contra_order_id, event, value_units, fee_units, fee_asset, rule, tier, flags):
+    """One side of a trade, after the ledger has it; ``rule`` and ``tier`` say what priced it."""
     i = next_slot(state, rings, c, e.OUT_TRADE, flags)
     out = rings.outcomes.slots[i]
     order_fields(state, out, hold)
@@ -175,6 +175,8 @@ def emit_trade(state, rings, c, hold, contra_order_id, event, value_units, fee_u
     out["fee_units"] = fee_units
     out["fee_asset"] = fee_asset
     out["contra_order_id"] = contra_order_id
+    out["reason"] = rule
+    out["fee_tier"] = tier
     row = state.instruments[out["instrument"]]
     if out["side"] == e.BUY:
         balance_fields(state, out, row["base"], row["quote"])

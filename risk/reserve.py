@@ -15,11 +15,13 @@ from typing import Final
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
-from protocol.instruments import bands_are_valid, fees_are_valid, listing_is_valid, listing_multiplier
+from protocol.instruments import bands_are_valid, listing_is_valid, listing_multiplier
 from protocol.jit import inner
 from risk import state as s
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
+from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
+from risk.limits import count_order, limits_are_valid, limits_code, tightest_collar, write_kill, write_limits
 from risk.orders import amend_difference, band_limits, limit_hold, order_hold
 from risk.outbox import cause_is_settled, tick_off_reserve
 
@@ -27,6 +29,7 @@ WAIT: Final = -1
 NO_BARRIER: Final = (1 << 63) - 1
 """No barrier covers what is read: only the exact state will do."""
 TIMER_PERIOD_MIN_NS: Final = 1_000_000
+GROUP_MAX: Final = (1 << 31) - 1
 AMENDS_INFLIGHT_MAX: Final = 255
 """Of one order; the next one waits."""
 
@@ -108,38 +111,58 @@ def trading_code(state, account, row):
 
 
 @inner
+def within_limits(state, c, seq, row, lots, value_units, opens):
+    """0, WAIT, or the first limit that an order or amend exceeds."""
+    rate_e8 = state.assets[row["quote"]]["volume_rate_e8"]
+    exact = exact_or_wait(state, seq, NO_BARRIER)
+    return limits_code(state, c["account"], c["instrument"], lots, value_units, rate_e8, c["ts_ns"], opens, exact)
+
+
+@inner
 def has_band(row):
     """Whether the instrument limits prices at all."""
     return row["band_up_e8"] > 0 or row["band_down_e8"] > 0
 
 
 @inner
-def protected_price(state, instrument, row, side, price):
-    """Effective price of a market order: its own protection price (0 = none), tightened by the band; 0 where there is neither."""
+def tighter(band_e8, collar_e8):
+    """The smaller of two shares, where 0 is none."""
+    return collar_e8 if band_e8 == 0 or 0 < collar_e8 < band_e8 else band_e8
+
+
+@inner
+def protected_price(state, instrument, row, side, price, collar_e8):
+    """Effective price of a market order: its own protection price (0 = none), tightened by band and collar; 0 where there is none."""
     reference = state.instruments[instrument]["reference_e8"]
-    lowest, highest = band_limits(reference, row["tick_e8"], row["band_up_e8"], row["band_down_e8"])
+    up = tighter(row["band_up_e8"], collar_e8)
+    down = tighter(row["band_down_e8"], collar_e8)
+    lowest, highest = band_limits(reference, row["tick_e8"], up, down)
     if side == e.BUY:
-        if reference == 0 or row["band_up_e8"] == 0:
+        if reference == 0 or up == 0:
             return price
         if row["price_max_ticks"] > 0:
             # A band that reaches beyond the largest price must not make every market buy out of range.
             highest = min(highest, row["price_max_ticks"])
         return max(1, highest if price == 0 else min(price, highest))
-    if reference == 0 or row["band_down_e8"] == 0:
+    if reference == 0 or down == 0:
         return price
     return max(1, lowest, price)
 
 
 @inner
-def band_code(state, instrument, row, side, price):
-    """0 or PRICE_BAND for a limit price."""
-    if not has_band(row):
+def band_code(state, instrument, row, side, price, collar_e8):
+    """0, PRICE_BAND or PRICE_COLLAR for a limit price."""
+    if not has_band(row) and collar_e8 == 0:
         return 0
-    lowest, highest = band_limits(
-        state.instruments[instrument]["reference_e8"], row["tick_e8"], row["band_up_e8"], row["band_down_e8"]
-    )
-    if (side == e.BUY and price > highest) or (side == e.SELL and price < lowest):
-        return r.PRICE_BAND
+    reference = state.instruments[instrument]["reference_e8"]
+    up = row["band_up_e8"]
+    down = row["band_down_e8"]
+    for code in (r.PRICE_BAND, r.PRICE_COLLAR):
+        lowest, highest = band_limits(reference, row["tick_e8"], up, down)
+        if (side == e.BUY and price > highest) or (side == e.SELL and price < lowest):
+            return code
+        up = collar_e8
+        down = collar_e8
     return 0
 
 
@@ -208,12 +231,13 @@ def reserve_order(state, rings, c, seq, slots, pending):
     if code != 0:
         return code
     row = state.instruments_reserve[instrument]
-    banded = has_band(row)
+    collar = tightest_collar(state, account, instrument)
+    banded = has_band(row) or collar != 0
     if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
         return WAIT
     price = c["price_ticks"]
     if kind != e.LIMIT and banded and price >= 0:
-        price = protected_price(state, instrument, row, side, price)
+        price = protected_price(state, instrument, row, side, price, collar)
         if price == 0:
             return r.NO_REFERENCE_PRICE
     if price < 1:
@@ -223,8 +247,12 @@ def reserve_order(state, rings, c, seq, slots, pending):
     code = order_range_code(kind, side, price, qty, row)
     if code == 0:
         code = trading_code(state, account, row)
+    if code == 0 and state.meta[s.LIMITED] != 0:
+        by_amount = kind == e.MARKET_AMOUNT
+        value = qty if by_amount else price * qty * row["multiplier"]
+        code = within_limits(state, c, seq, row, 0 if by_amount else qty, value, True)
     if code == 0 and kind == e.LIMIT:
-        code = band_code(state, instrument, row, side, price)
+        code = band_code(state, instrument, row, side, price, collar)
     if code != 0:
         return code
     need = order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
@@ -266,7 +294,7 @@ def open_hold(state, c, price, qty, seq, pending):
     row["type"] = c["type"]
     row["tif"] = c["tif"] if c["type"] == e.LIMIT else e.IOC
     row["stp"] = c["stp"]
-    row["flags"] = 0
+    row["flags"] = s.HOLD_API if (c["flags"] & e.FLAG_API) != 0 else 0
     row["amends_inflight"] = 0
     row["seq"] = seq
     row["entry_ts_ns"] = c["ts_ns"]
@@ -293,6 +321,8 @@ def reserve_amend(state, c, seq, pending):
     code = order_range_code(e.LIMIT, e.BUY, price, total, row)
     if code == 0:
         code = trading_code(state, account, row)
+    if code == 0 and state.meta[s.LIMITED] != 0:
+        code = within_limits(state, c, seq, row, total, price * total * row["multiplier"], False)
     if code != 0:
         return code
     pending["price_ticks"] = price
@@ -310,10 +340,11 @@ def reserve_amend(state, c, seq, pending):
     ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)
-    if has_band(row):
+    collar = tightest_collar(state, account, instrument)
+    if has_band(row) or collar != 0:
         if not exact_or_wait(state, seq, state.meta[s.BARRIER]):
             return WAIT
-        code = band_code(state, instrument, row, h["side"], price)
+        code = band_code(state, instrument, row, h["side"], price, collar)
         if code != 0:
             # Known only once the order is known to rest: otherwise the matcher's UNKNOWN_ORDER comes first.
             return code if exact else WAIT
@@ -406,6 +437,139 @@ def reserve_money(state, c, pending):
 
 
 @inner
+def reserve_transfer(state, c, pending):
+    """Verdict of TRANSFER, as far as it does not depend on balances. Masters change on exact state only, so they are known here."""
+    account = c["account"]
+    to = c["sub_account"]
+    qty = c["qty_lots"]
+    code = account_code(state, account)
+    if code == 0:
+        code = account_code(state, to)
+    if code == 0:
+        code = asset_code(state, c["asset"])
+    if code != 0:
+        return code
+    if account == to:
+        return r.BAD_FIELD
+    if master_of(state, account) != master_of(state, to):
+        return r.OTHER_MASTER
+    if qty < 1:
+        return r.BAD_QUANTITY
+    if qty >= AMOUNT_LIMIT:
+        return r.RANGE
+    if state.accounts[account]["status_reserve"] == e.ACCOUNT_FROZEN:
+        return r.ACCOUNT_FROZEN
+    balance = balance_row(state, account, c["asset"])
+    if state.balances[balance + s.INFLIGHT] >= AMOUNT_LIMIT - qty:
+        return WAIT
+    pending["balance"] = balance
+    pending["inflight_units"] = qty
+    promise(state, balance, qty)
+    state.accounts[account]["activity"] += 1
+    state.accounts[to]["activity"] += 1
+    return 0
+
+
+@inner
+def scope_code(state, c, last):
+    """0 where the scope that a command names is there, of kinds up to ``last``; else the reason."""
+    scope = c["price_ticks"]
+    if scope < e.SCOPE_VENUE or scope > last:
+        return r.BAD_FIELD
+    if scope == e.SCOPE_FIRM:
+        return 0 if 0 < c["trigger_price_ticks"] < state.firm_schedules.shape[0] else r.BAD_GROUP
+    code = 0
+    if scope == e.SCOPE_ACCOUNT or scope == e.SCOPE_USER or scope == e.SCOPE_CONTRACT:
+        code = account_code(state, c["account"])
+    if code == 0 and scope == e.SCOPE_USER and state.accounts[c["account"]]["master"] != 0:
+        return r.BAD_GROUP
+    if code == 0 and (scope == e.SCOPE_INSTRUMENT or scope == e.SCOPE_CONTRACT):
+        code = instrument_code(state, c["instrument"])
+    return code
+
+
+@inner
+def is_master(state, account):
+    """Whether other accounts have this one as their master."""
+    found = False
+    for other in range(1, state.accounts.shape[0]):
+        found = found or (state.accounts[other]["master"] == account and other != account)
+    return found
+
+
+@inner
+def reserve_groups(state, c, seq):
+    """SET_GROUPS, where everything before is settled: so one copy serves reserve and settle. The matchers keep their own."""
+    account = c["account"]
+    master = c["price_ticks"]
+    firm = c["qty_lots"]
+    group = c["trigger_price_ticks"]
+    code = account_code(state, account)
+    if code != 0:
+        return code
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    if master < 0 or master >= state.accounts.shape[0] or firm < 0 or firm >= state.firm_schedules.shape[0]:
+        return r.BAD_GROUP
+    if group < 0 or group > GROUP_MAX:
+        return r.BAD_GROUP
+    if master == account:
+        master = 0
+    if master != 0 and (
+        account_code(state, master) != 0 or state.accounts[master]["master"] != 0 or is_master(state, account)
+    ):
+        return r.BAD_GROUP
+    if state.accounts[account]["activity"] > 0:
+        return r.ACCOUNT_HAS_ORDERS
+    state.accounts[account]["master"] = master
+    state.accounts[account]["firm"] = firm
+    state.accounts[account]["stp_group"] = group
+    return 0
+
+
+@inner
+def reserve_limits(state, c, ext, seq):
+    """SET_LIMITS, where everything before is settled."""
+    code = scope_code(state, c, e.SCOPE_INSTRUMENT)
+    if code != 0:
+        return code
+    if not limits_are_valid(ext):
+        return r.BAD_LIMIT
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    write_limits(state, c, ext)
+    return 0
+
+
+@inner
+def reserve_kill(state, c, seq):
+    """KILL and REVIVE, where everything before is settled. The matchers go by the scope's own fields, so no other may be set."""
+    code = scope_code(state, c, e.SCOPE_INSTRUMENT)
+    if code != 0:
+        return code
+    if c["price_ticks"] != e.SCOPE_INSTRUMENT and c["instrument"] != 0:
+        return r.BAD_FIELD
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    write_kill(state, c)
+    return 0
+
+
+@inner
+def reserve_volume_rate(state, c, seq):
+    """SET_VOLUME_RATE, where everything before is settled."""
+    code = asset_code(state, c["asset"])
+    if code != 0:
+        return code
+    if c["price_ticks"] < 0 or c["price_ticks"] >= AMOUNT_LIMIT:
+        return r.BAD_FIELD
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    state.assets[c["asset"]]["volume_rate_e8"] = c["price_ticks"]
+    return 0
+
+
+@inner
 def reserve_account(state, c, seq):
     """CREATE_ACCOUNT, CLOSE_ACCOUNT (on exact state: empty and nothing in flight), FREEZE, UNFREEZE; reserve's copy of the status."""
     kind = c["type"]
@@ -445,7 +609,7 @@ def account_is_empty(state, account):
 
 @inner
 def reserve_instrument(state, rings, c, seq):
-    """SET_FEES, HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox."""
+    """HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox. SET_FEES: settle decides the rest."""
     kind = c["type"]
     instrument = c["instrument"]
     if c["source"] == e.SOURCE_RISK:
@@ -459,14 +623,9 @@ def reserve_instrument(state, rings, c, seq):
     if code != 0:
         return code
     row = state.instruments_reserve[instrument]
-    if kind == e.SET_FEES:
-        if not fees_are_valid(c["price_ticks"], c["qty_lots"]):
-            return r.BAD_FEE
-        row["maker_rate_e8"] = c["price_ticks"]
-        row["taker_rate_e8"] = c["qty_lots"]
-    elif kind == e.HALT:
+    if kind == e.HALT:
         row["status"] = e.INSTRUMENT_HALTED
-    else:
+    elif kind == e.RESUME:
         row["status"] = e.INSTRUMENT_OPEN
     return 0
 
@@ -508,8 +667,12 @@ def reserve_asset(state, c, ext):
 
 @inner
 def reserve_listing(state, c, ext, seq, pending):
-    """LIST_INSTRUMENT: every rule of ``protocol.instruments`` again; the verdict tells the matcher K and lot_atoms."""
+    """LIST_INSTRUMENT: every rule of ``protocol.instruments`` again; the verdict tells the matcher K and lot_atoms.
+
+    Whether its rates may meet those of schedules is asked of the settled tables: hence a wait, rare as listings are.
+    """
     instrument = c["instrument"]
+    ts_ns = c["ts_ns"]
     table = state.instruments_reserve
     if instrument < 1 or instrument >= table.shape[0]:
         return r.UNKNOWN_INSTRUMENT
@@ -525,6 +688,8 @@ def reserve_listing(state, c, ext, seq, pending):
     k = listing_multiplier(ext["tick_e8"], ext["lot_atoms"], base_scale, state.assets[ext["quote"]]["scale"])
     if k == 0 or not product_below_limit(ext["reference_ticks"], ext["tick_e8"]):
         return r.BAD_LISTING
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
     broken = listing_is_valid(
         k,
         ext["lot_atoms"],
@@ -539,6 +704,9 @@ def reserve_listing(state, c, ext, seq, pending):
     )
     if broken != 0:
         return r.BAD_FEE if broken == 2 else r.BAD_LISTING
+    code = listing_fees_code(state, ts_ns, ext["maker_rate_e8"], ext["taker_rate_e8"])
+    if code != 0:
+        return code
     copy_listing(table[instrument], ext, k)
     state.meta[s.BARRIER] = seq
     pending["price_ticks"] = k
@@ -594,11 +762,17 @@ def reserve_command(state, rings, seq, slots, pending):
     pending["qty_lots"] = c["qty_lots"]
     kind = c["type"]
     if kind == e.LIMIT or kind == e.MARKET or kind == e.MARKET_AMOUNT:
-        return reserve_order(state, rings, c, seq, slots, pending)
+        code = reserve_order(state, rings, c, seq, slots, pending)
+        if code == 0:
+            count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
+        return code
     if kind == e.CANCEL or kind == e.CANCEL_ALL:
         return reserve_cancel(state, c)
     if kind == e.AMEND:
-        return reserve_amend(state, c, seq, pending)
+        code = reserve_amend(state, c, seq, pending)
+        if code == 0:
+            count_order(state, c["account"], c["instrument"], c["ts_ns"], False)
+        return code
     if e.DEPOSIT <= kind <= e.ADJUST:
         return reserve_money(state, c, pending)
     if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER:
@@ -607,6 +781,18 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_instrument(state, rings, c, seq)
     if kind == e.FREEZE or kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT or kind == e.CLOSE_ACCOUNT:
         return reserve_account(state, c, seq)
+    if kind == e.TRANSFER:
+        return reserve_transfer(state, c, pending)
+    if kind == e.ASSIGN_FEES:
+        if c["price_ticks"] == e.SCOPE_USER:
+            return r.BAD_FIELD
+        return scope_code(state, c, e.SCOPE_CONTRACT)
+    if kind == e.SET_GROUPS:
+        return reserve_groups(state, c, seq)
+    if kind == e.KILL or kind == e.REVIVE:
+        return reserve_kill(state, c, seq)
+    if kind == e.SET_VOLUME_RATE:
+        return reserve_volume_rate(state, c, seq)
     # What follows needs the group's second slot.
     if (c["flags"] & e.FLAG_MORE) == 0:
         return r.BAD_LISTING if e.LIST_ASSET <= kind <= e.SET_BANDS else r.UNSUPPORTED
@@ -616,4 +802,8 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_listing(state, c, rings.listing_slots[seq & mask], seq, pending)
     if kind == e.SET_BANDS:
         return reserve_bands(state, c, rings.listing_slots[seq & mask], seq)
+    if kind == e.SET_SCHEDULE:
+        return 0
+    if kind == e.SET_LIMITS:
+        return reserve_limits(state, c, rings.limit_slots[seq & mask], seq)
     return r.UNSUPPORTED

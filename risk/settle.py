@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from protocol import enums as e
 from protocol import reasons as r
-from protocol.fixed_point import AMOUNT_LIMIT, E8, fee_charge, muldiv_floor
+from protocol.fixed_point import AMOUNT_LIMIT, fee_charge
 from protocol.jit import inner
 from ringbuf.atomics import store_release
 from risk import state as s
 from risk.bands import check_breaker, set_reference, tick_references
 from risk.client_ids import finish_client_id, free_client_id
+from risk.fees import (
+    charge,
+    count_volume,
+    fee_or_rebate,
+    rate_of,
+    settle_assignment,
+    settle_own_rates,
+    settle_schedule,
+)
 from risk.hashes import state_hash
 from risk.ledger import add_withdrawal, balance_row, drop_hold, find_withdrawal, post, promise, remove_withdrawal
+from risk.limits import count_end
 from risk.orders import limit_hold
 from risk.outcomes import (
     emit_balance,
@@ -83,6 +93,7 @@ def end_order(state, c, hold, how, reason):
         post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)
         h["locked_units"] = 0
     state.accounts[h["account"]]["activity"] -= 1
+    count_end(state, h["account"], h["instrument"])
     drop_hold(state, hold)
 
 
@@ -108,22 +119,11 @@ def fill_side(state, hold, row, price_ticks, lots, value_units, base_units, seq)
 
 
 @inner
-def charge(state, account, asset, units, seq):
-    """Move a fee to FEE, or a rebate (negative) out of it."""
-    if units != 0:
-        post(state, balance_row(state, account, asset), -units, 0, seq)
-        state.assets[asset]["fee_units"] += units
-        if state.assets[asset]["fee_units"] < 0:
-            state.meta[s.FAULT] = s.FAULT_NEGATIVE_BALANCE
-
-
-@inner
 def maker_fee(rate_e8, side, value_units, base_units, taker_fee_units):
     """Fee of the maker (>= 0), or its rebate (< 0), capped by the taker's fee of this fill."""
     if rate_e8 >= 0:
         return fee_charge(base_units if side == e.BUY else value_units, rate_e8)
-    rebate = muldiv_floor(value_units if side == e.BUY else base_units, -rate_e8, E8)
-    return -min(rebate, taker_fee_units)
+    return -min(-fee_or_rebate(value_units if side == e.BUY else base_units, rate_e8), taker_fee_units)
 
 
 @inner
@@ -146,13 +146,16 @@ def settle_fill(state, rings, c, taker, event):
     fill_side(state, taker, row, price, lots, value, base, seq)
     fill_side(state, maker, row, price, lots, value, base, seq)
     taker_asset = row["base"] if taker_side == e.BUY else row["quote"]
-    taker_fee = fee_charge(base if taker_side == e.BUY else value, row["taker_rate_e8"])
-    charge(state, t["account"], taker_asset, taker_fee, seq)
-    maker_units = maker_fee(row["maker_rate_e8"], m["side"], value, base, taker_fee)
+    taker_rate, taker_rule, taker_tier = rate_of(state, taker, row, s.FEE_TAKER, c["ts_ns"])
+    maker_rate, maker_rule, maker_tier = rate_of(state, maker, row, s.FEE_MAKER, c["ts_ns"])
+    taker_fee = fee_charge(base if taker_side == e.BUY else value, taker_rate)
+    charge(state, balance_row(state, t["account"], taker_asset), taker_asset, taker_fee, True, seq)
+    maker_units = maker_fee(maker_rate, m["side"], value, base, taker_fee)
     maker_asset = taker_asset
-    if row["maker_rate_e8"] >= 0:
+    if maker_rate >= 0:
         maker_asset = row["base"] if m["side"] == e.BUY else row["quote"]
-    charge(state, m["account"], maker_asset, maker_units, seq)
+    charge(state, balance_row(state, m["account"], maker_asset), maker_asset, maker_units, False, seq)
+    count_volume(state, row, t["account"], m["account"], value, c["ts_ns"])
     row["last_price_ticks"] = price
     check_breaker(state, instrument, price, seq, state.meta[s.INDEX])
     state.meta[s.TRADES] += 1
@@ -160,8 +163,10 @@ def settle_fill(state, rings, c, taker, event):
     last = (event["flags"] & e.EVENT_LAST) != 0
     maker_id = m["order_id"]
     taker_id = t["order_id"]
-    emit_trade(state, rings, c, taker, maker_id, event, value, taker_fee, taker_asset, e.OUTCOME_TAKER)
-    emit_trade(state, rings, c, maker, taker_id, event, value, maker_units, maker_asset, e.OUTCOME_LAST if last else 0)
+    flags = e.OUTCOME_TAKER
+    emit_trade(state, rings, c, taker, maker_id, event, value, taker_fee, taker_asset, taker_rule, taker_tier, flags)
+    flags = e.OUTCOME_LAST if last else 0
+    emit_trade(state, rings, c, maker, taker_id, event, value, maker_units, maker_asset, maker_rule, maker_tier, flags)
     if event["left_lots"] == 0:
         end_order(state, c, maker, e.ORDER_STATE_FILLED, 0)
     if last:
@@ -244,6 +249,7 @@ def begin_order(state, rings, c, pending, event):
     hold = pending["hold"]
     if event["kind"] == e.EV_REJECTED:
         state.accounts[c["account"]]["activity"] -= 1
+        count_end(state, c["account"], c["instrument"])
         if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:
             free_client_id(state, hold)
         drop_hold(state, hold)
@@ -332,6 +338,9 @@ def settle_money(state, rings, c, pending):
     release_promise(state, pending)
     state.accounts[c["account"]]["activity"] -= 1
     kind = c["type"]
+    if kind == e.TRANSFER:
+        settle_transfer(state, rings, c, pending)
+        return
     if kind == e.DEPOSIT or kind == e.ADJUST:
         code = settle_external(state, c, c["asset"], c["qty_lots"])
     elif kind == e.WITHDRAW_HOLD:
@@ -398,16 +407,47 @@ def settle_withdrawal(state, rings, c):
 
 
 @inner
+def settle_transfer(state, rings, c, pending):
+    """Free of one account to free of another, together."""
+    to = c["sub_account"]
+    asset = c["asset"]
+    units = c["qty_lots"]
+    state.accounts[to]["activity"] -= 1
+    if state.balances[pending["balance"] + s.FREE] < units:
+        emit_rejected(state, rings, c, r.INSUFFICIENT_FUNDS)
+        return
+    post(state, pending["balance"], -units, 0, c["seq"])
+    post(state, balance_row(state, to, asset), units, 0, c["seq"])
+    emit_balance(state, rings, c, c["account"], asset, -units, 0)
+    emit_balance(state, rings, c, to, asset, units, e.OUTCOME_LAST)
+
+
+@inner
+def settle_fees(state, rings, c):
+    """Commands about fees are decided here: whether all that may meet is sound is a question about settled tables."""
+    kind = c["type"]
+    if kind == e.SET_FEES:
+        code = settle_own_rates(state, c)
+    elif kind == e.SET_SCHEDULE:
+        code = settle_schedule(state, rings, c)
+    else:
+        code = settle_assignment(state, c)
+    if code != 0:
+        emit_rejected(state, rings, c, code)
+    else:
+        emit_simple(state, rings, c, e.OUT_ADMIN, e.OUTCOME_LAST)
+
+
+@inner
 def settle_admin(state, rings, c, pending):
     """Settle's copy of what operators and the clock change."""
     kind = c["type"]
     mask = rings.commands.slots.shape[0] - 1
     seq = c["seq"]
-    if kind == e.SET_FEES:
-        row = state.instruments[c["instrument"]]
-        row["maker_rate_e8"] = c["price_ticks"]
-        row["taker_rate_e8"] = c["qty_lots"]
-    elif kind == e.HALT or kind == e.RESUME:
+    if kind == e.SET_FEES or kind == e.SET_SCHEDULE or kind == e.ASSIGN_FEES:
+        settle_fees(state, rings, c)
+        return
+    if kind == e.HALT or kind == e.RESUME:
         row = state.instruments[c["instrument"]]
         row["status"] = e.INSTRUMENT_HALTED if kind == e.HALT else e.INSTRUMENT_OPEN
         if c["source"] == e.SOURCE_RISK:
@@ -431,6 +471,7 @@ def settle_admin(state, rings, c, pending):
         copy_listing(row, listing, pending["price_ticks"])
         row["symbol"] = listing["symbol"]
         row["seq"] = seq
+        row["follows_venue"] = listing["maker_rate_e8"] == 0 and listing["taker_rate_e8"] == 0
     elif kind == e.SET_BANDS:
         settle_bands(state.instruments[c["instrument"]], rings.listing_slots[seq & mask])
     elif kind == e.TICK:

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from protocol.enums import FEE_TIERS_MAX
 from protocol.instance import Limits
 from protocol.records import SLOT_BYTES
 from ringbuf.bundle import Bundle
@@ -28,27 +29,119 @@ BALANCE_WORDS: Final = 8
 
 ACCOUNT_DTYPE: Final = np.dtype(
     {
-        "names": ["status", "status_reserve", "activity", "seq"],
-        "formats": ["u1", "u1", "<i4", "<i8"],
-        "offsets": [0, 1, 4, 8],
+        "names": [
+            "status",
+            "status_reserve",
+            "activity",
+            "seq",
+            "master",
+            "firm",
+            "stp_group",
+            "schedule",
+            "contracts",
+            "volume_day",
+            "volume_units",
+            "today_units",
+        ],
+        "formats": ["u1", "u1", "<i4", "<i8"] + ["<i4"] * 6 + ["<i8"] * 2,
+        "offsets": [0, 1, 4, 8, 16, 20, 24, 28, 32, 36, 40, 48],
         "itemsize": 64,
     }
 )
 """``status``: settle's copy; ``status_reserve``: reserve's; ``activity``: live and in-flight orders and money commands in flight (0: the
-settled state of the account is exact, no wait is needed)."""
+settled state of the account is exact, no wait is needed).
+
+``master``, ``firm``, ``stp_group`` have one copy, because they change only where everything before is settled; 0 = itself, none, alone.
+Of a master: ``volume_units`` is the sum of the 30 days before ``volume_day`` (days since 1970), ``today_units`` what that day has so far.
+``schedule``, ``contracts`` (how many of its instruments have fees of their own) and volumes are settle's."""
+
+VOLUME_DAYS: Final = 30
+VOLUME_RING: Final = 32
+DAY_NS: Final = 86_400_000_000_000
+
+FEE_WORDS: Final = 8
+FEE_MIN: Final = 0
+FEE_MAKER: Final = 1
+FEE_TAKER: Final = 2
+FEE_MAKER_API: Final = 3
+FEE_TAKER_API: Final = 4
+"""Words of a row of ``fee_tiers``; rates with the API discount are taken from the others once."""
+
+SCHEDULE_DTYPE: Final = np.dtype(
+    {
+        "names": ["current", "planned", "versions", "lowest_maker_e8", "lowest_taker_e8"],
+        "formats": ["<i4", "<i4", "<i4", "<i8", "<i8"],
+        "offsets": [0, 4, 8, 16, 24],
+        "itemsize": 32,
+    }
+)
+"""Rows of ``fee_versions``: the one in force, the next planned one (0 = none); how many versions it ever had (0 = no schedule).
+
+``current`` moves on when somebody looks at a later time. The lowest rates are of these versions; used only where fees are set."""
+
+FEE_VERSION_DTYPE: Final = np.dtype(
+    {
+        "names": ["schedule", "version", "next", "tiers", "effective_ts_ns", "api_discount_e8", "seq"],
+        "formats": ["<i4"] * 4 + ["<i8"] * 3,
+        "offsets": [0, 4, 8, 12, 16, 24, 32],
+        "itemsize": 64,
+    }
+)
+"""A version of a schedule; its row number is the *rule* that fills name. ``next``: the planned version behind it."""
+
+CONTRACT_DTYPE: Final = np.dtype([("account", "<i4"), ("instrument", "<i4"), ("schedule", "<i4"), ("spare", "<i4")])
+"""Open-addressing table by (account, instrument); ``account`` 0 = empty. A row stays when its schedule is taken away."""
 
 ASSET_DTYPE: Final = np.dtype(
     {
-        "names": ["symbol", "scale", "status_reserve", "status", "fee_units", "net_deposits_units", "seq"],
-        "formats": ["S16", "<i4", "u1", "u1", "<i8", "<i8", "<i8"],
-        "offsets": [0, 16, 20, 21, 24, 32, 40],
+        "names": [
+            "symbol",
+            "scale",
+            "status_reserve",
+            "status",
+            "fee_units",
+            "net_deposits_units",
+            "seq",
+            "volume_rate_e8",
+            "taker_fee_units",
+            "maker_fee_units",
+            "rebate_units",
+        ],
+        "formats": ["S16", "<i4", "u1", "u1"] + ["<i8"] * 7,
+        "offsets": [0, 16, 20, 21, *range(24, 80, 8)],
         "itemsize": 128,
     }
 )
 """System accounts of an asset: ``fee_units`` (FEE) and ``net_deposits_units`` (minus the external account). Room for insurance, lending,
-interest and deficit."""
+interest and deficit.
+
+FEE by type: ``taker_fee_units + maker_fee_units - rebate_units``; what is missing to ``fee_units`` is older than the types.
+``volume_rate_e8``: units of the volume asset for 1e8 units of this one; it changes only where everything before is settled."""
 
 REFERENCE_SAMPLES: Final = 30
+
+LIMITS_DTYPE: Final = np.dtype(
+    {
+        "names": [
+            "qty_max_lots",
+            "notional_max_units",
+            "collar_e8",
+            "open_orders_max",
+            "orders_per_s",
+            "open_orders",
+            "orders_in_second",
+            "second",
+            "killed",
+            "is_on",
+        ],
+        "formats": ["<i8"] * 3 + ["<i4"] * 4 + ["<i8", "u1", "u1"],
+        "offsets": [0, 8, 16, 24, 28, 32, 36, 40, 48, 49],
+        "itemsize": 128,
+    }
+)
+"""Limits of a scope, 0 = none, and what is counted against them: see ``risk.limits``. Room for position and daily loss.
+
+``open_orders``: live and in flight, kept up where ``open_orders_max`` is set. ``second``: since 1970, of ``orders_in_second``."""
 
 INSTRUMENT_DTYPE: Final = np.dtype(
     {
@@ -73,13 +166,20 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "sample_next",
             "sample_count",
             "seq",
+            "follows_venue",
+            "schedule",
+            "lowest_maker_e8",
+            "lowest_taker_e8",
         ],
-        "formats": ["S16", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", "<i8"],
-        "offsets": [0, 16, 17, 20, 24, *range(32, 128, 8), 128, 132, 136],
+        "formats": ["S16", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", "<i8", "u1", "<i4", "<i8", "<i8"],
+        "offsets": [0, 16, 17, 20, 24, *range(32, 128, 8), 128, 132, 136, 18, 144, 152, 160],
         "itemsize": 256,
     }
 )
-"""``reference_e8`` (1e-8 quote per base) is the mean of the last price over the latest samples; it moves at clock ticks only."""
+"""``reference_e8`` (1e-8 quote per base) is the mean of the last price over the latest samples; it moves at clock ticks only.
+
+Fees, settle's copy: ``schedule`` 0 = none: then the instrument's own rates, or with ``follows_venue`` the venue's schedule before them.
+The lowest rates are of all that may meet here; used only where fees are set."""
 
 HOLD_DTYPE: Final = np.dtype(
     {
@@ -117,6 +217,7 @@ HOLD_DTYPE: Final = np.dtype(
 
 HOLD_HAS_IDS: Final = 1
 HOLD_HAS_CLIENT_ID: Final = 2
+HOLD_API: Final = 4
 
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""
@@ -198,6 +299,11 @@ FINISHED: Final = 31  # settle: client order ids ever put into the table of fini
 FINISHED_EARLY: Final = 32  # settle: those that left it before their time
 FINISHED_HASH: Final = 33  # settle: rolling
 CLIENT_ID_TTL_NS: Final = 34  # fixed for a home
+FEE_VERSIONS: Final = 35  # settle: rows of ``fee_versions`` in use
+CONTRACTS: Final = 36  # settle: rows of ``contracts`` in use
+VENUE_SCHEDULE: Final = 37  # settle: of spot; the next words are those of other products
+LIMITED: Final = 41  # scopes that limit anything
+COLLARS: Final = 42  # scopes with a price collar
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -232,7 +338,7 @@ def table_capacity(rows: int) -> int:
 
 def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
     """Names, dtypes and shapes of the arrays of ``RiskState``."""
-    i8 = np.dtype("<i8")
+    i8, i4 = np.dtype("<i8"), np.dtype("<i4")
     return [
         ("meta", i8, (META_WORDS,)),
         ("balances", i8, ((limits.accounts + 1) * (limits.assets + 1) * BALANCE_WORDS,)),
@@ -250,6 +356,14 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("withdrawals", WITHDRAWAL_DTYPE, (table_capacity(limits.withdrawal_holds),)),
         ("pending", PENDING_DTYPE, (window,)),
         ("timer_periods_ns", i8, (limits.timers,)),
+        ("schedules", SCHEDULE_DTYPE, (limits.fee_schedules + 1,)),
+        ("fee_versions", FEE_VERSION_DTYPE, (limits.fee_versions + 1,)),
+        ("fee_tiers", i8, ((limits.fee_versions + 1) * FEE_TIERS_MAX * FEE_WORDS,)),
+        ("contracts", CONTRACT_DTYPE, (table_capacity(limits.fee_contracts),)),
+        ("firm_schedules", i4, (limits.firms + 1,)),
+        # Of the venue, each account, each user, each firm, each instrument: see ``risk.limits.limits_row``.
+        ("limits", LIMITS_DTYPE, (1 + 2 * (limits.accounts + 1) + limits.firms + 1 + limits.instruments + 1,)),
+        ("volumes", i8, ((limits.accounts + 1) * VOLUME_RING,)),  # of a master, by day modulo VOLUME_RING
         ("outbox", i8, (limits.outbox, SLOT_BYTES // 8)),
     ]
 

@@ -56,6 +56,29 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "hold, settle or release a withdrawal",
         ('cambist withdraw hold 10 USDT --account alice --reason "asked"', "cambist withdraw settle 2199023255560 …"),
     ),
+    "transfer": (
+        "move money between accounts of one user",
+        ('cambist transfer 100 USDT --account alice --to alice-2 --reason "asked"',),
+    ),
+    "fee": (
+        "set, assign and show fee schedules",
+        (
+            "cambist fee rate USDT 1 --reason start",
+            "cambist fee set 1 --tier 0:0.1%:0.1% --tier 1000000:0.09%:0.1% --api-discount 10% --reason tariff",
+            "cambist fee assign 1 --venue --reason tariff",
+            'cambist fee assign 7 --account alice --instrument BTCUSDT --reason "contract 12"',
+            "cambist fee list",
+        ),
+    ),
+    "limit": (
+        "set and show pre-trade limits, pull and release kill switches",
+        (
+            "cambist limit set --account alice --open-orders 200 --orders-per-s 50 --collar 5% --reason desk",
+            'cambist limit kill --firm 3 --reason "their request"',
+            'cambist limit revive --firm 3 --reason "back"',
+            "cambist limit list",
+        ),
+    ),
     "adjust": ("correct a balance, signed", ('cambist adjust -5 USDT --account alice --reason "double credit"',)),
 }
 
@@ -165,6 +188,15 @@ def _configure_account(parser: argparse.ArgumentParser) -> None:
         ("close", "close an empty account"),
     ):
         _action(actions, action, text, reason=True).add_argument("account", metavar="ACCOUNT", help="number or name")
+    group = _action(actions, "group", "say whose an account is; what is not given stays", reason=True)
+    group.add_argument("account", metavar="ACCOUNT", help="number or name")
+    group.add_argument(
+        "--master", metavar="ACCOUNT", help="main account of its user: volume and user limits count there"
+    )
+    group.add_argument("--firm", type=int, metavar="N", help="firm, 0 = none")
+    group.add_argument(
+        "--stp-group", type=int, metavar="N", help="accounts of one group do not trade with one another; 0 = alone"
+    )
     _action(actions, "show", "show one account").add_argument("account", metavar="ACCOUNT", help="number or name")
     _action(actions, "list", "list all accounts")
 
@@ -226,6 +258,61 @@ def _configure_withdraw(parser: argparse.ArgumentParser) -> None:
         _account(parser_of)
 
 
+def _configure_transfer(parser: argparse.ArgumentParser) -> None:
+    _money(parser)
+    parser.add_argument("--to", required=True, metavar="ACCOUNT", help="number or name; of the same master")
+    _common(parser)
+    _reason(parser)
+
+
+def _configure_fee(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    put = _action(actions, "set", "set another version of a fee schedule", reason=True)
+    put.add_argument("schedule", metavar="SCHEDULE", type=int, help="its number")
+    put.add_argument(
+        "--tier",
+        action="append",
+        required=True,
+        metavar="VOLUME:MAKER:TAKER",
+        help="30-day volume from which a tier holds and its shares, such as 1000000:0.02%%:0.1%%; up to seven, the first from 0",
+    )
+    put.add_argument("--api-discount", default="0", metavar="SHARE", help="off charges of orders through an API key")
+    put.add_argument(
+        "--effective", metavar="TIME", help="from when on, such as 2027-01-01T00:00:00Z (default: at once)"
+    )
+    assign = _action(actions, "assign", "give a scope a schedule; 0 takes it away", reason=True)
+    assign.add_argument("schedule", metavar="SCHEDULE", type=int)
+    _scope(assign, user=False)
+    rate = _action(actions, "rate", "say what an asset counts in the volume asset", reason=True)
+    rate.add_argument("asset", metavar="ASSET")
+    rate.add_argument("rate", metavar="RATE", help="1 makes it the volume asset; 0: nothing")
+    shown = _action(actions, "list", "list schedules, who has which, and revenue")
+    _account(shown, required=False)
+
+
+def _configure_limit(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    put = _action(actions, "set", "set all limits of a scope; what is not given does not limit", reason=True)
+    _scope(put)
+    put.add_argument("--qty-lots", type=int, default=0, metavar="LOTS", help="largest order")
+    put.add_argument("--notional", metavar="AMOUNT", help="largest value of an order, in the volume asset")
+    put.add_argument("--open-orders", type=int, default=0, metavar="N")
+    put.add_argument("--orders-per-s", type=int, default=0, metavar="N", help="new orders and amends in a second")
+    put.add_argument("--collar", default="0", metavar="SHARE", help="how far from the reference a price may be")
+    _scope(_action(actions, "kill", "cancel all orders of a scope and refuse new ones", reason=True))
+    _scope(_action(actions, "revive", "undo a kill", reason=True))
+    _action(actions, "list", "list all scopes with limits")
+
+
+def _scope(parser: argparse.ArgumentParser, *, user: bool = True) -> None:
+    parser.add_argument("--venue", action="store_true", help="everybody")
+    parser.add_argument("--account", metavar="ACCOUNT", help="number or name")
+    if user:
+        parser.add_argument("--user", metavar="ACCOUNT", help="all accounts of a main account")
+    parser.add_argument("--firm", type=int, metavar="N")
+    parser.add_argument("--instrument", metavar="SYMBOL")
+
+
 def _actions(parser: argparse.ArgumentParser) -> Any:
     return parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
@@ -274,6 +361,9 @@ _CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "deposit": _configure_money,
     "withdraw": _configure_withdraw,
     "adjust": _configure_money,
+    "transfer": _configure_transfer,
+    "fee": _configure_fee,
+    "limit": _configure_limit,
 }
 
 
@@ -341,6 +431,29 @@ def _instrument_create(a: _Arguments) -> _Request:
     return _Request("list_instrument", args)
 
 
+def _fee_set(a: _Arguments) -> _Request:
+    tiers = []
+    for text in a.tier:
+        parts = text.split(":")
+        if len(parts) != 3:
+            raise UsageError(f"--tier {text}: write VOLUME:MAKER:TAKER, such as 1000000:0.02%:0.1%")
+        tiers.append(dict(zip(("min_volume", "maker", "taker"), parts, strict=True)))
+    args = {"schedule": a.schedule, "tiers": tiers, "api_discount": a.api_discount}
+    if a.effective is not None:
+        from persistence.moments import parse_moment
+
+        try:
+            args["effective_ts_ns"] = parse_moment(a.effective).ts_ns
+        except ValueError as error:
+            raise UsageError(f"--effective: {error}") from None
+    return _Request("set_schedule", args)
+
+
+def _scoped(op: str, *fields: str) -> Callable[[_Arguments], _Request]:
+    names = ("venue", "account", "user", "firm", "instrument", *fields)
+    return lambda a: _Request(op, {name: getattr(a, name, None) for name in names})
+
+
 def _plain(op: str, *fields: str) -> Callable[[_Arguments], _Request]:
     return lambda a: _Request(op, {field: getattr(a, field) for field in fields})
 
@@ -376,6 +489,16 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "withdraw settle": _plain("withdraw_settle", "account", "hold_id"),
     "withdraw release": _plain("withdraw_release", "account", "hold_id"),
     "adjust": _plain("adjust", "account", "asset", "amount"),
+    "transfer": _plain("transfer", "account", "to", "asset", "amount"),
+    "account group": _plain("set_groups", "account", "master", "firm", "stp_group"),
+    "fee set": _fee_set,
+    "fee assign": _scoped("assign_fees", "schedule"),
+    "fee rate": _plain("set_volume_rate", "asset", "rate"),
+    "fee list": _plain("fees", "account"),
+    "limit set": _scoped("set_limits", "qty_lots", "notional", "open_orders", "orders_per_s", "collar"),
+    "limit kill": _scoped("kill"),
+    "limit revive": _scoped("revive"),
+    "limit list": _plain("limits"),
 }
 
 
@@ -402,7 +525,7 @@ def _show(op: str, result: Mapping[str, Any]) -> None:
     if show is not None:
         show(result)
         return
-    named = ("account", "name", "symbol", "instrument", "asset", "hold_id")
+    named = ("schedule", "account", "user", "firm", "name", "symbol", "instrument", "asset", "rate", "hold_id")
     words = [f"{key} {result[key]}" for key in named if result.get(key) is not None]
     print(f"{_DONE.get(op, op)} {', '.join(words)}{_durable(result)}")
     if "warning" in result:
@@ -494,6 +617,51 @@ def _show_instruments(result: Mapping[str, Any]) -> None:
     _list(columns, rows, result, "instruments")
 
 
+def _show_kill(result: Mapping[str, Any]) -> None:
+    print(f"killed {_scope_text(result)}; canceled {result['count']} orders{_durable(result)}")
+
+
+def _scope_text(row: Mapping[str, Any]) -> str:
+    words = [f"{name} {row[name]}" for name in ("account", "user", "firm", "instrument") if row.get(name) is not None]
+    return ", ".join(words) or "the venue"
+
+
+def _show_fees(result: Mapping[str, Any]) -> None:
+    from persistence.moments import iso_time
+
+    rows = []
+    for version in result["schedules"]:
+        number = f"{version['schedule']}.{version['version']}"
+        about = [number, version["state"], iso_time(version["effective_ts_ns"])[:19], version["api_discount"]]
+        for tier in version["tiers"]:
+            rows.append([*about, tier["min_volume"], tier["maker"], tier["taker"]])
+            about = ["", "", "", ""]
+    if rows:
+        table(("schedule", "state", "effective", "API discount", "from volume", "maker", "taker"), rows)
+    else:
+        print("no fee schedules; instruments have their own rates")
+    for row in result["assigned"]:
+        print(f"{row['scope']}: {_scope_text(row)} has schedule {row['schedule']}")
+    if result["revenue"]:
+        columns = ("taker_fees", "maker_fees", "rebates", "total")
+        table(("asset", *columns), [[asset, *(row[c] for c in columns)] for asset, row in result["revenue"].items()])
+    if "account" in result:
+        about_account = result["account"]
+        print(
+            f"account {about_account['account']}: 30-day volume {about_account['volume_30d']} {result['volume_asset'] or ''} "
+            f"of master {about_account['master']}, firm {about_account['firm']}, self-trade group {about_account['stp_group']}"
+        )
+
+
+def _show_limits(result: Mapping[str, Any]) -> None:
+    columns = ("qty_lots", "notional", "open_orders", "open_now", "orders_per_s", "collar")
+    rows = [
+        [row["scope"], _scope_text(row), "killed" if row["killed"] else "", *(str(row.get(c, "")) for c in columns)]
+        for row in result["limits"]
+    ]
+    _list(("scope", "of", "state", *columns), rows, result, "limits")
+
+
 def _show_account(result: Mapping[str, Any]) -> None:
     print(f"{_account_text(result)}: {result['state']}")
 
@@ -522,6 +690,10 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "withdraw_settle": _show_money,
     "withdraw_release": _show_money,
     "adjust": _show_money,
+    "transfer": _show_money,
+    "fees": _show_fees,
+    "limits": _show_limits,
+    "kill": _show_kill,
     "book": _show_book,
     "balance": _show_balance,
     "orders": _show_orders,
@@ -540,6 +712,12 @@ _DONE: Final = {
     "list_instrument": "listed",
     "set_fees": "set fees of",
     "set_bands": "set bands of",
+    "set_schedule": "set fee schedule",
+    "assign_fees": "assigned fee schedule",
+    "set_volume_rate": "set volume rate of",
+    "set_groups": "set groups of",
+    "set_limits": "set limits of",
+    "revive": "revived",
     "halt": "halted",
     "resume": "resumed",
 }

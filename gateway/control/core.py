@@ -33,7 +33,7 @@ PENDING_MAX: Final = 1 << 14
 """Commands and queries without an answer yet; the reserved share of them is for urgent commands too."""
 _ORDER_OPS: Final = frozenset({"order", "amend"})
 _DEFAULT: Final = Overload()
-_CANCEL_TYPES: Final = frozenset({e.CANCEL, e.CANCEL_ALL})
+_CANCEL_TYPES: Final = frozenset({e.CANCEL, e.CANCEL_ALL, e.KILL})
 
 
 class Answer(msgspec.Struct, frozen=True):

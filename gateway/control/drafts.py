@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from gateway.control import fees
 from gateway.control import messages as m
 from gateway.control.catalog import (
     Catalog,
@@ -80,6 +81,14 @@ class Drafter:
             "list_asset": self._list_asset,
             "list_instrument": self._list_instrument,
             "set_fees": self._set_fees,
+            "set_schedule": self._of_terms(fees.schedule_group),
+            "assign_fees": self._assign_fees,
+            "set_volume_rate": self._of_terms(fees.volume_rate_group),
+            "set_groups": self._of_terms(fees.groups_group),
+            "set_limits": self._of_terms(fees.limits_group),
+            "kill": self._of_scope(build.kill),
+            "revive": self._of_scope(build.revive),
+            "transfer": self._transfer,
             "set_bands": self._set_bands,
             "halt": self._of_instrument(build.halt),
             "resume": self._of_instrument(build.resume),
@@ -355,6 +364,33 @@ class Drafter:
         _check_fees(maker, taker)
         return Draft(build.set_fees(instrument.index, maker, taker, operator, reason), instrument=instrument)
 
+    def _of_terms(self, maker: Callable[[Catalog, Any, str, str], np.ndarray]) -> Callable[[Any, str, str], Draft]:
+        def make(args: Any, operator: str, reason: str) -> Draft:
+            group = maker(self.catalog, args, operator, reason)
+            return Draft(group, int(group[0]["account"]), extra=_as_asked(args))
+
+        return make
+
+    def _of_scope(self, builder: Callable[..., np.ndarray]) -> Callable[[Any, str, str], Draft]:
+        def make(args: m.OfScope, operator: str, reason: str) -> Draft:
+            scope, at = fees.scope_of(self.catalog, args)
+            group = builder(scope, operator, reason, **at)
+            return Draft(group, int(group[0]["account"]), extra=_as_asked(args))
+
+        return make
+
+    def _assign_fees(self, args: m.AssignFees, operator: str, reason: str) -> Draft:
+        scope, at = fees.scope_of(self.catalog, args, fees=True)
+        group = build.assign_fees(scope, args.schedule, operator, reason, **at)
+        return Draft(group, int(group[0]["account"]), extra=_as_asked(args))
+
+    def _transfer(self, args: m.Transfer, operator: str, reason: str) -> Draft:
+        account = self.catalog.account(args.account)
+        to = self.catalog.account(args.to, "args.to")
+        asset = self.catalog.asset(args.asset)
+        group = build.transfer(account, to, asset.index, parse_amount(asset, args.amount), operator, reason)
+        return Draft(group, account, asset=asset, extra={"to": to})
+
     def _set_bands(self, args: m.SetBands, operator: str, reason: str) -> Draft:
         instrument = self.catalog.instrument(args.instrument)
         reference = args.reference_price
@@ -396,6 +432,14 @@ def _signed(group: np.ndarray, operator: str, reason: str) -> np.ndarray:
     signed[-1:] = build.admin_slot(operator, reason)
     signed["flags"][:-1] |= np.uint32(e.FLAG_MORE)
     return signed
+
+
+def _as_asked(args: m.Args) -> dict[str, Any]:
+    """What a request named, for its reply; accounts are there by number already."""
+    asked: dict[str, Any] = msgspec.to_builtins(args)
+    return {
+        name: value for name, value in asked.items() if value not in (None, False) and name not in ("account", "tiers")
+    }
 
 
 def _check_fees(maker_rate_e8: int, taker_rate_e8: int) -> None:

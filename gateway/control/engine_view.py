@@ -6,7 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from gateway.control.view import AccountRow, AssetRow, Balance, InstrumentRow, Level, OpenOrder
+from gateway.control.view import (
+    AccountRow,
+    AssetRow,
+    Assigned,
+    Balance,
+    FeeTables,
+    FeeVersion,
+    Groups,
+    InstrumentRow,
+    Level,
+    LimitRow,
+    OpenOrder,
+    Volume,
+)
 from persistence.listings import asset_of, instrument_of
 from protocol import board as b
 from protocol import enums as e
@@ -103,6 +116,102 @@ class RiskView:
         bids = [Level(p, q, n) for p, (q, n) in sorted(sides[e.BUY].items(), reverse=True)[:levels]]
         asks = [Level(p, q, n) for p, (q, n) in sorted(sides[e.SELL].items())[:levels]]
         return bids, asks, seq
+
+    def fees(self) -> FeeTables:
+        """Fee schedules, who has which, volume rates, revenue."""
+        state = self._state
+        in_force = {int(row["current"]) for row in state.schedules}
+        planned: set[int] = set()
+        for row in state.schedules:
+            version = int(row["planned"])
+            while version:
+                planned.add(version)
+                version = int(state.fee_versions[version]["next"])
+        versions = []
+        tiers = state.fee_tiers.reshape(-1, e.FEE_TIERS_MAX, s.FEE_WORDS)
+        for rule in range(1, int(state.meta[s.FEE_VERSIONS]) + 1):
+            v = state.fee_versions[rule]
+            rows = tiers[rule, : int(v["tiers"]), [s.FEE_MIN, s.FEE_MAKER, s.FEE_TAKER]].T.tolist()
+            told = "in force" if rule in in_force else "planned" if rule in planned else "past"
+            versions.append(
+                FeeVersion(
+                    rule,
+                    int(v["schedule"]),
+                    int(v["version"]),
+                    int(v["effective_ts_ns"]),
+                    int(v["api_discount_e8"]),
+                    told,
+                    [(least, maker, taker) for least, maker, taker in rows],
+                )
+            )
+        assets = np.flatnonzero(state.assets["status"]).tolist()
+        revenue = {
+            asset: {
+                "taker_fees": int(state.assets[asset]["taker_fee_units"]),
+                "maker_fees": int(state.assets[asset]["maker_fee_units"]),
+                "rebates": int(state.assets[asset]["rebate_units"]),
+                "total": int(state.assets[asset]["fee_units"]),
+            }
+            for asset in assets
+        }
+        rates = {asset: int(state.assets[asset]["volume_rate_e8"]) for asset in assets}
+        return FeeTables(
+            versions, self._assigned(), {a: rate for a, rate in rates.items() if rate}, revenue, self._settled()
+        )
+
+    def _assigned(self) -> list[Assigned]:
+        state = self._state
+        found = []
+        if state.meta[s.VENUE_SCHEDULE]:
+            found.append(Assigned(e.SCOPE_VENUE, 0, 0, 0, int(state.meta[s.VENUE_SCHEDULE])))
+        accounts = state.accounts[: int(state.meta[s.ACCOUNTS_HIGH]) + 1]
+        for scope, schedules in (
+            (e.SCOPE_INSTRUMENT, state.instruments["schedule"]),
+            (e.SCOPE_FIRM, state.firm_schedules),
+            (e.SCOPE_ACCOUNT, accounts["schedule"]),
+        ):
+            for number in np.flatnonzero(schedules).tolist():
+                at = [number if scope == kind else 0 for kind in (e.SCOPE_ACCOUNT, e.SCOPE_INSTRUMENT, e.SCOPE_FIRM)]
+                found.append(Assigned(scope, at[0], at[1], at[2], int(schedules[number])))
+        contracts = state.contracts[state.contracts["schedule"] != 0].tolist()
+        found.extend(Assigned(e.SCOPE_CONTRACT, row[0], row[1], 0, row[2]) for row in contracts)
+        return found
+
+    def groups(self, account: int) -> Groups:
+        """What the account belongs to."""
+        row = self._state.accounts[account]
+        return Groups(int(row["master"]), int(row["firm"]), int(row["stp_group"]))
+
+    def volume(self, master: int) -> Volume:
+        """30-day volume of a master."""
+        row = self._state.accounts[master]
+        return Volume(int(row["volume_units"]), int(row["volume_day"]))
+
+    def limits(self) -> tuple[list[LimitRow], int]:
+        """Scopes that limit anything, and the seq of the list."""
+        state = self._state
+        accounts, firms = len(state.accounts), len(state.firm_schedules)
+        starts = (0, 1, 1 + accounts, 1 + 2 * accounts, 1 + 2 * accounts + firms)
+        found = []
+        for at in np.flatnonzero(state.limits["is_on"]).tolist():
+            scope = max(k for k, start in enumerate(starts) if start <= at)
+            number, row = at - starts[scope], state.limits[at]
+            found.append(
+                LimitRow(
+                    scope=scope,
+                    account=number if scope in (e.SCOPE_ACCOUNT, e.SCOPE_USER) else 0,
+                    instrument=number if scope == e.SCOPE_INSTRUMENT else 0,
+                    firm=number if scope == e.SCOPE_FIRM else 0,
+                    qty_max_lots=int(row["qty_max_lots"]),
+                    notional_max_units=int(row["notional_max_units"]),
+                    open_orders_max=int(row["open_orders_max"]),
+                    orders_per_s=int(row["orders_per_s"]),
+                    collar_e8=int(row["collar_e8"]),
+                    open_orders=int(row["open_orders"]),
+                    killed=bool(row["killed"]),
+                )
+            )
+        return found, self._settled()
 
     def _copy_holds(self, account: int, instrument: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Rows of live orders, copied while nothing was settled; after many tries the last copy, as of the seq read after it."""

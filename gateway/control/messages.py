@@ -133,6 +133,80 @@ class SetFees(Args):
     taker: Text
 
 
+class Tier(Args):
+    """A tier of a fee schedule; ``min_volume`` is an amount of the volume asset, 0 of the first one."""
+
+    maker: Text
+    taker: Text
+    min_volume: Text = "0"
+
+
+class SetSchedule(Args):
+    """Another version of fee schedule number ``schedule``, in force from ``effective_ts_ns`` on (0: at once)."""
+
+    schedule: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
+    tiers: Annotated[list[Tier], Meta(min_length=1, max_length=7)]
+    api_discount: Text = "0"
+    effective_ts_ns: Number = 0
+
+
+class OfScope(Args):
+    """A scope: one of these, for fees also an account in an instrument. A user is named by its main account."""
+
+    venue: bool = False
+    account: int | Text | None = None
+    user: int | Text | None = None
+    firm: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] | None = None
+    instrument: Text | None = None
+
+
+class AssignFees(OfScope, kw_only=True):
+    """Give a scope a fee schedule; 0 takes it away."""
+
+    schedule: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+
+
+class SetVolumeRate(Args):
+    """What one of an asset counts in the volume asset, which is the one with rate 1; 0: nothing."""
+
+    asset: Text
+    rate: Text
+
+
+class SetGroups(Args):
+    """Main account, firm and self-trade group of an account; what is not given stays."""
+
+    account: int | Text
+    master: int | Text | None = None
+    firm: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
+    stp_group: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
+
+
+class Transfer(Args):
+    """Move an amount to another account of the same master."""
+
+    account: int | Text
+    to: int | Text
+    asset: Text
+    amount: Text
+
+
+class SetLimits(OfScope):
+    """All pre-trade limits of a scope; what is 0 or not given does not limit. ``notional`` is an amount of the volume asset."""
+
+    qty_lots: Number = 0
+    notional: Text | None = None
+    open_orders: Number = 0
+    orders_per_s: Number = 0
+    collar: Text = "0"
+
+
+class Fees(Args):
+    """Query: fee schedules, who has which, revenue; with an account its volume too."""
+
+    account: int | Text | None = None
+
+
 class SetBands(Args):
     """New bands and breaker of an instrument, as shares of its reference price, which stays where not given."""
 
@@ -209,6 +283,16 @@ ARGS: Final[dict[str, type[Args]]] = {
     "list_asset": ListAsset,
     "list_instrument": ListInstrument,
     "set_fees": SetFees,
+    "set_schedule": SetSchedule,
+    "assign_fees": AssignFees,
+    "set_volume_rate": SetVolumeRate,
+    "set_groups": SetGroups,
+    "transfer": Transfer,
+    "set_limits": SetLimits,
+    "kill": OfScope,
+    "revive": OfScope,
+    "fees": Fees,
+    "limits": NoArgs,
     "set_bands": SetBands,
     "halt": OfInstrument,
     "resume": OfInstrument,
@@ -229,7 +313,9 @@ ARGS: Final[dict[str, type[Args]]] = {
     "status": NoArgs,
 }
 ORDER_OPS: Final = frozenset({"order", "cancel", "cancel_all", "amend"})
-QUERY_OPS: Final = frozenset({"balance", "account", "accounts", "assets", "instruments", "orders", "book", "status"})
+QUERY_OPS: Final = frozenset(
+    {"balance", "account", "accounts", "assets", "instruments", "orders", "book", "status", "fees", "limits"}
+)
 
 
 class Request(msgspec.Struct, frozen=True):

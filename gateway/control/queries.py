@@ -9,6 +9,7 @@ import numpy as np
 
 from gateway.control import messages as m
 from gateway.control.catalog import Catalog
+from gateway.control.fees import fees_answer, limits_answer
 from gateway.control.messages import Refused
 from gateway.control.view import AccountRow, InstrumentRow, Level
 from protocol import board as lines
@@ -138,6 +139,8 @@ ANSWERS: Final[dict[str, Callable[[Catalog, Any], Answered]]] = {
     "instruments": _instruments,
     "orders": _orders,
     "book": _book,
+    "fees": fees_answer,
+    "limits": limits_answer,
 }
 
 

@@ -20,7 +20,10 @@ ROWS_MAX: Final = 1000
 _AVERAGE_DECIMALS: Final = 12
 
 _ORDER_TYPES: Final = frozenset({e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND, e.CANCEL})
-_MONEY_TYPES: Final = frozenset({e.DEPOSIT, e.WITHDRAW_HOLD, e.WITHDRAW_SETTLE, e.WITHDRAW_RELEASE, e.ADJUST})
+_MONEY_TYPES: Final = frozenset(
+    {e.DEPOSIT, e.WITHDRAW_HOLD, e.WITHDRAW_SETTLE, e.WITHDRAW_RELEASE, e.ADJUST, e.TRANSFER}
+)
+_MANY: Final = frozenset({e.CANCEL_ALL, e.KILL})
 _FIRST_STATES: Final = {
     e.ORDER_STATE_LIVE: "open",
     e.ORDER_STATE_FILLED: "filled",
@@ -73,13 +76,13 @@ class Progress:
                 self.first = outcome.reshape(1).view(OUTCOME_DUPLICATE.slot_dtype)[0]
         elif kind == e.OUT_TRADE and own:
             self._add_fill(outcome)
-        elif kind == e.OUT_CANCELED and self.draft.type == e.CANCEL_ALL:
+        elif kind == e.OUT_CANCELED and self.draft.type in _MANY:
             self._canceled_count += 1
             if len(self._canceled) < ROWS_MAX:
                 self._canceled.append(int(outcome["order_id"]))
         elif kind == e.OUT_PREVENTED and own:
             self._prevented_lots += int(outcome["qty_lots"])
-        elif kind == e.OUT_BALANCE:
+        elif kind == e.OUT_BALANCE and int(outcome["account"]) == self.draft.account:
             self._money = outcome
         if own and self.draft.type in _ORDER_TYPES:
             self._follow(kind, outcome)
@@ -113,7 +116,7 @@ class Progress:
         elif draft.type in _ORDER_TYPES:
             assert draft.instrument is not None
             self._order_result(result, draft.instrument, catalog)
-        elif draft.type == e.CANCEL_ALL:
+        elif draft.type in _MANY:
             result |= {"canceled": self._canceled, "count": self._canceled_count}
         elif draft.type in _MONEY_TYPES:
             self._money_result(result, catalog)
@@ -213,6 +216,9 @@ def _fill(instrument: Instrument, outcome: np.void, catalog: Catalog) -> dict[st
         "value": instrument.quote.amount(int(outcome["value_units"])),
         "fee": "0" if fee_asset is None else fee_asset.amount(int(outcome["fee_units"])),
         "fee_asset": None if fee_asset is None else fee_asset.symbol,
+        "fee_rule": int(outcome["reason"]),
+        "fee_tier": int(outcome["fee_tier"]) & ~e.FEE_TIER_API,
+        "api_discount": bool(int(outcome["fee_tier"]) & e.FEE_TIER_API),
         "contra_order_id": int(outcome["contra_order_id"]),
         "seq": int(outcome["seq"]),
         "index": int(outcome["index"]),

@@ -68,6 +68,69 @@ class Level(NamedTuple):
     orders: int
 
 
+class FeeVersion(NamedTuple):
+    """A version of a fee schedule. ``state`` is "in force", "planned" or "past"; tiers are (least units, maker e8, taker e8)."""
+
+    rule: int
+    schedule: int
+    version: int
+    effective_ts_ns: int
+    api_discount_e8: int
+    state: str
+    tiers: list[tuple[int, int, int]]
+
+
+class Assigned(NamedTuple):
+    """A scope (SCOPE_*) and its fee schedule."""
+
+    scope: int
+    account: int
+    instrument: int
+    firm: int
+    schedule: int
+
+
+class FeeTables(NamedTuple):
+    """Fees as they are set, and what they brought: ``revenue`` in units by asset number and type, ``volume_rates`` in 1e-8."""
+
+    versions: list[FeeVersion]
+    assigned: list[Assigned]
+    volume_rates: dict[int, int]
+    revenue: dict[int, dict[str, int]]
+    seq: int
+
+
+class Groups(NamedTuple):
+    """What an account belongs to; 0 = itself, none, alone."""
+
+    master: int
+    firm: int
+    stp_group: int
+
+
+class Volume(NamedTuple):
+    """30-day volume of a master, in units of the volume asset, as of the day (days since 1970) of its last look."""
+
+    units: int
+    day: int
+
+
+class LimitRow(NamedTuple):
+    """Limits of a scope (SCOPE_*), 0 = none. Of a user the account is the master's."""
+
+    scope: int
+    account: int
+    instrument: int
+    firm: int
+    qty_max_lots: int
+    notional_max_units: int
+    open_orders_max: int
+    orders_per_s: int
+    collar_e8: int
+    open_orders: int
+    killed: bool
+
+
 class EngineView(Protocol):
     """The engine's tables of one epoch, for reading."""
 
@@ -91,3 +154,15 @@ class EngineView(Protocol):
 
     def book(self, instrument: int, levels: int) -> tuple[list[Level], list[Level], int]:
         """Best ``levels`` bids and asks, best first; and the seq that they stand for."""
+
+    def fees(self) -> FeeTables:
+        """Fee schedules, who has which, volume rates, revenue."""
+
+    def groups(self, account: int) -> Groups:
+        """What the account belongs to."""
+
+    def volume(self, master: int) -> Volume:
+        """30-day volume of a master."""
+
+    def limits(self) -> tuple[list[LimitRow], int]:
+        """Scopes that limit anything, and the seq of the list."""

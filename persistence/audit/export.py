@@ -46,13 +46,13 @@ from protocol.records import COMMAND_SCHEMA, EXT_LISTING_SLOT
 from ringbuf.bundle import Bundle
 from risk import state as s
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MANIFEST: Final = "manifest.json"
 CHAIN: Final = "audit.log"
 VERIFIER: Final = "verify_export.py"
 _SOURCES: Final = {"README.md": "EXPORT.md"}
 """Files beside this module that lie in an archive under other names."""
-_LISTED: Final = ("assets.csv", "instruments.csv", "rates.csv")
+_LISTED: Final = ("assets.csv", "instruments.csv", "rates.csv", "rules.csv")
 _STREAMED: Final = ("commands.csv", "orders.csv", "fills.csv", "money.csv", "postings.csv", CHAIN)
 
 
@@ -224,6 +224,7 @@ class _Writer:
         self._open("closing")
         self._files["assets.csv"].add(tables.asset_columns(risk))
         self._files["instruments.csv"].add(tables.instrument_columns(risk))
+        self._files["rules.csv"].add(tables.rule_columns(risk))
         if "balances.csv" not in self._files:
             return
         opening, closing = self._opening, _balances(risk, self._chosen)

@@ -21,7 +21,9 @@ from protocol.records import (
     COMMAND_DTYPE,
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
     EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     OUTCOME_DTYPE,
     SYSTEM_COMMAND,
@@ -31,7 +33,13 @@ from ringbuf.bundle import Bundle
 Record = dict[str, Any]
 """``seq``, ``ts_ns``, ``type``, ``source``, ``source_seq``, ``who``, ``why``, ``what`` (fields by name), ``outcome``."""
 
-_ADMIN_TYPES: Final = (*range(e.DEPOSIT, e.ADJUST + 1), *range(e.SET_FEES, e.SET_TIMER + 1))
+_ADMIN_TYPES: Final = (
+    *range(e.DEPOSIT, e.ADJUST + 1),
+    *range(e.SET_FEES, e.SET_LIMITS + 1),
+    e.KILL,
+    e.REVIVE,
+    e.TRANSFER,
+)
 _ALWAYS: Final = np.zeros(256, dtype=bool)
 _ALWAYS[list(_ADMIN_TYPES)] = True
 
@@ -59,6 +67,18 @@ _MEANINGS: Final[dict[int, dict[str, str]]] = {
     e.WITHDRAW_SETTLE: {"order_id": "hold_id"},
     e.WITHDRAW_RELEASE: {"order_id": "hold_id"},
     e.SET_FEES: {"price_ticks": "maker_rate_e8", "qty_lots": "taker_rate_e8"},
+    e.SET_SCHEDULE: {
+        "qty_lots": "schedule",
+        "price_ticks": "effective_ts_ns",
+        "trigger_price_ticks": "api_discount_e8",
+    },
+    e.ASSIGN_FEES: {"price_ticks": "scope", "qty_lots": "schedule", "trigger_price_ticks": "firm"},
+    e.SET_LIMITS: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
+    e.KILL: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
+    e.REVIVE: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
+    e.SET_VOLUME_RATE: {"asset": "asset", "price_ticks": "volume_rate_e8"},
+    e.SET_GROUPS: {"price_ticks": "master", "qty_lots": "firm", "trigger_price_ticks": "stp_group"},
+    e.TRANSFER: {"asset": "asset", "qty_lots": "amount_units", "sub_account": "to_account"},
     e.SET_TIMER: {"timer": "timer", "price_ticks": "period_ns", "qty_lots": "phase_ns"},
     e.TICK: {"timer": "timer"},
 }
@@ -70,6 +90,8 @@ _EXTENSIONS: Final = {
     e.EXT_IDS: EXT_IDS_SLOT,
     e.EXT_LISTING: EXT_LISTING_SLOT,
     e.EXT_ASSET: EXT_ASSET_SLOT,
+    e.EXT_FEES: EXT_FEES_SLOT,
+    e.EXT_LIMITS: EXT_LIMITS_SLOT,
 }
 _BANDS: Final = ("band_up_e8", "band_down_e8", "breaker_e8", "reference_ticks")
 

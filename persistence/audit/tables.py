@@ -46,7 +46,7 @@ _KINDS: Final = _lookup(p.KINDS, 256)
 _BUCKETS: Final = _lookup(p.BUCKETS, 2)
 _ORDER_TYPES: Final = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT)
 _TYPES_OF_ORDERS: Final = (*_ORDER_TYPES, e.CANCEL, e.CANCEL_ALL, e.AMEND)
-_MONEY: Final = tuple(range(e.DEPOSIT, e.ADJUST + 1))
+_MONEY: Final = (*range(e.DEPOSIT, e.ADJUST + 1), e.TRANSFER)
 
 
 def command_columns(slots: np.ndarray, heads: np.ndarray) -> Columns:
@@ -132,6 +132,8 @@ def fill_columns(outcomes: np.ndarray) -> Columns:
         | {"side": _SIDES[rows["side"]].tolist(), "liquidity": np.where(taker, "TAKER", "MAKER").tolist()}
         | {"type": _TYPES[rows["type"]].tolist()}
         | {name: rows[name].tolist() for name in numbers}
+        | {"fee_rule": rows["reason"].tolist(), "fee_tier": (rows["fee_tier"] & (e.FEE_TIER_API - 1)).tolist()}
+        | {"fee_api": (rows["fee_tier"] >= e.FEE_TIER_API).astype(np.int64).tolist()}
     )
 
 
@@ -231,6 +233,24 @@ def instrument_columns(risk: Bundle) -> Columns:
     symbols = [text_of(symbol) for symbol in rows["symbol"].tolist()]
     names = ("base", "quote", "tick_e8", "lot_atoms", "multiplier")
     return {"instrument": at.tolist(), "symbol": symbols, **{name: rows[name].tolist() for name in names}}
+
+
+def rule_columns(risk: Bundle) -> Columns:
+    """rules.csv: the tiers of all versions of fee schedules; ``rule`` is what fills name."""
+    at = np.arange(1, int(risk.meta[s.FEE_VERSIONS]) + 1)
+    rule = np.repeat(at, risk.fee_versions["tiers"][at])
+    versions = risk.fee_versions[rule]
+    tier = np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(n) for n in risk.fee_versions["tiers"][at])])
+    tiers = risk.fee_tiers.reshape(-1, e.FEE_TIERS_MAX, s.FEE_WORDS)[rule, tier]
+    return (
+        {"rule": rule.tolist(), "tier": tier.tolist()}
+        | {
+            name: versions[name].tolist()
+            for name in ("seq", "schedule", "version", "effective_ts_ns", "api_discount_e8")
+        }
+        | {"min_units": tiers[:, s.FEE_MIN].tolist()}
+        | {"maker_rate_e8": tiers[:, s.FEE_MAKER].tolist(), "taker_rate_e8": tiers[:, s.FEE_TAKER].tolist()}
+    )
 
 
 class Table:

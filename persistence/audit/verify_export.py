@@ -19,11 +19,12 @@ import sys
 from pathlib import Path
 
 E8 = 100_000_000
-MONEY = ("DEPOSIT", "WITHDRAW_HOLD", "WITHDRAW_SETTLE", "WITHDRAW_RELEASE", "ADJUST")
+MONEY = ("DEPOSIT", "WITHDRAW_HOLD", "WITHDRAW_SETTLE", "WITHDRAW_RELEASE", "ADJUST", "TRANSFER")
 ADMIN = (
     *MONEY,
     *("SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT"),
     *("LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER"),
+    *("SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL", "REVIVE"),
 )
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
 EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE")
@@ -35,6 +36,9 @@ RENAMED = {
     "taker_rate_e8": "qty_lots",
 }
 RENAMED.update({"period_ns": "price_ticks", "phase_ns": "qty_lots"})
+RENAMED.update(
+    dict.fromkeys(("effective_ts_ns", "scope", "volume_rate_e8", "master"), "price_ticks"), schedule="qty_lots"
+)
 
 
 class Problem(Exception):
@@ -110,7 +114,7 @@ def check_files(folder, given):
     digest = hashlib.sha256(data).hexdigest()
     need(not given or digest == given.lower(), "manifest.json", f"its SHA-256 is {digest}, not the one given")
     manifest = json.loads(data)
-    same(manifest["format"], 1, "manifest.json", "format")
+    same(manifest["format"], 2, "manifest.json", "format")
     there = {path.name for path in folder.iterdir()} - {"manifest.json"}
     same(sorted(there), sorted(manifest["files"]), str(folder), "the list of files")
     rows = 0
@@ -187,6 +191,7 @@ class Ledger:
             left, right = row["multiplier"] * E8 * 10**base, row["tick_e8"] * row["lot_atoms"] * 10**quote
             same(left, right, row["@"], "multiplier * 1e8 * 10^base scale (by tick, lot and quote scale)")
         self.rates, self.orders, self.holds = {}, {}, {}
+        self.rules = {(row["rule"], row["tier"]): row for row in table(folder, "rules.csv")}
         self.balance, self.closing = {}, {}
         self.clearing, self.removed = {}, 0
         self.counts = {"orders": 0, "fills": 0, "postings": 0, "refusals": 0, "balances": 0}
@@ -391,6 +396,13 @@ class Ledger:
             need(rates, where, "fees that rates.csv does not have")
             for name in ("instrument", "maker_rate_e8", "taker_rate_e8"):
                 same(rates[0][name], what[name], rates[0]["@"], f"{name} (by {where})")
+        if record["type"] == "SET_SCHEDULE":
+            for (_, tier), row in self.rules.items():
+                if row["seq"] == record["seq"]:
+                    same(row["schedule"], what["schedule"], row["@"], f"schedule (by {where})")
+                    same(row["api_discount_e8"], what["api_discount_e8"], row["@"], f"api_discount_e8 (by {where})")
+                    for name, column in (("maker", "maker_rate_e8"), ("taker", "taker_rate_e8")):
+                        same(row[column], what.get(f"{name}_e8_{tier}", 0), row["@"], f"{column} (by {where})")
         if record["type"] in ("LIST_ASSET", "LIST_INSTRUMENT"):
             kind = record["type"][5:].lower()
             row = (self.assets if kind == "asset" else self.instruments).get(what[kind])
@@ -434,7 +446,7 @@ class Ledger:
             same(row["type"], command["type"], where, "type (of the command)")
         if "liquidity" in row:
             need(own == (row["liquidity"] == "TAKER"), where, "liquidity: the taker is the order of the command")
-            legs, left = self.fill(row)
+            legs, left = self.fill(row, pair)
             self.counts["fills"] += 1
         elif "event" in row:
             need(row["event"] in EVENTS, where, "an unknown event")
@@ -526,7 +538,7 @@ class Ledger:
             return left
         return 0
 
-    def fill(self, row):
+    def fill(self, row, pair):
         """One side of a trade; legs and what becomes free behind it."""
         where, order = row["@"], self.find(row)
         instrument = self.instruments[row["instrument"]]
@@ -550,32 +562,46 @@ class Ledger:
         left = self.finish(order)
         account, (paid, received) = row["account"], self.paid_and_got(row)
         same(row["asset"], received, where, "asset")
-        self.check_fee(row)
+        self.check_fee(row, pair)
+        kind = "taker_fee" if row["liquidity"] == "TAKER" else "rebate" if row["fee_units"] < 0 else "maker_fee"
         freed = used - given + left
         return [
             ("trade", account, "locked", paid, -given),
             ("trade", "CLEARING", "free", paid, given),
             ("trade", "CLEARING", "free", received, -got),
             ("trade", account, "free", received, got),
-            ("fee", account, "free", row["fee_asset"], -row["fee_units"]),
-            ("fee", "FEE", "free", row["fee_asset"], row["fee_units"]),
+            (kind, account, "free", row["fee_asset"], -row["fee_units"]),
+            (kind, "FEE", "free", row["fee_asset"], row["fee_units"]),
             ("release", account, "locked", paid, -freed),
             ("release", account, "free", paid, freed),
         ], left
 
-    def check_fee(self, row):
-        """Taker: ceil(received * rate). Maker: likewise, or with a negative rate a rebate of at most the taker's fee."""
+    def rate(self, row):
+        """Rate of a fill by the rule that it names: the instrument's own, or a tier of a version that was in force by then."""
+        taker, rule = row["liquidity"] == "TAKER", row["fee_rule"]
+        if rule == 0:
+            same((row["fee_tier"], row["fee_api"]), (0, 0), row["@"], "tier and discount of the instrument's own rates")
+            return self.rates[row["instrument"]][taker]
+        tier = self.rules.get((rule, row["fee_tier"]))
+        need(tier, row["@"], f"rule {rule} has no tier {row['fee_tier']} in rules.csv")
+        begun = tier["seq"] < row["seq"] and tier["effective_ts_ns"] <= row["ts_ns"]
+        need(begun, row["@"], f"rule {rule} was not in force yet")
+        rate = tier["taker_rate_e8" if taker else "maker_rate_e8"]
+        discount = tier["api_discount_e8"] if row["fee_api"] and rate > 0 else 0
+        return -(-rate * (E8 - discount) // E8)
+
+    def check_fee(self, row, pair):
+        """A charge is ceil(received * rate). A maker's negative rate is a rebate, of at most the taker's fee."""
         instrument = self.instruments[row["instrument"]]
         base, value_units = row["qty_lots"] * instrument["lot_atoms"], row["value_units"]
-        maker_rate, taker_rate = self.rates[row["instrument"]]
-        buy, taker = row["side"] == "BUY", row["liquidity"] == "TAKER"
-        taker_buys = buy if taker else not buy
-        taker_fee = -(-(base if taker_buys else value_units) * taker_rate // E8)
-        fee, asset = taker_fee, instrument["base" if taker_buys else "quote"]
-        if not taker and maker_rate >= 0:
-            fee, asset = -(-(base if buy else value_units) * maker_rate // E8), instrument["base" if buy else "quote"]
-        elif not taker:
-            fee = -min((value_units if buy else base) * -maker_rate // E8, taker_fee)
+        rate, buy, taker = self.rate(row), row["side"] == "BUY", row["liquidity"] == "TAKER"
+        fee, asset = -(-(base if buy else value_units) * rate // E8), instrument["base" if buy else "quote"]
+        need(rate >= 0 or not taker, row["@"], "a taker with a negative rate")
+        if rate < 0:
+            fee, asset = -((value_units if buy else base) * -rate // E8), instrument["quote" if buy else "base"]
+            # An archive of one account does not have the taker's fee, which the rebate may have been cut down to.
+            fee = max(fee, -pair[0]["fee_units"]) if len(pair) == 2 else max(fee, row["fee_units"])
+            need(row["fee_units"] <= 0, row["@"], "a rebate below nothing")
         same(row["fee_units"], fee, row["@"], "fee_units")
         same(row["fee_asset"], asset, row["@"], "fee_asset")
 
@@ -667,7 +693,7 @@ class Ledger:
         self.orders[row["order_id"]] = order
 
     def money(self, row):
-        """A deposit, an adjustment, a step of a withdrawal."""
+        """A deposit, an adjustment, a step of a withdrawal, a side of a transfer."""
         where, kind, account, asset, units = row["@"], row["type"], row["account"], row["asset"], row["amount_units"]
         legs = {
             "DEPOSIT": ((account, "free"), ("EXTERNAL", "free")),
@@ -675,6 +701,7 @@ class Ledger:
             "WITHDRAW_HOLD": ((account, "locked"), (account, "free")),
             "WITHDRAW_SETTLE": ((account, "locked"), ("EXTERNAL", "free")),
             "WITHDRAW_RELEASE": ((account, "free"), (account, "locked")),
+            "TRANSFER": ((account, "free"), ("CLEARING", "free")),
         }
         need(kind in legs, where, "an unknown kind of money command")
         if kind == "WITHDRAW_HOLD":

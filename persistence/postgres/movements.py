@@ -24,6 +24,7 @@ from persistence.postgres.terms import (
     LOCKED,
     RELEASE,
     TRADE,
+    TRANSFER,
     WITHDRAW_HOLD,
     WITHDRAW_RELEASE,
     WITHDRAW_SETTLE,
@@ -365,6 +366,14 @@ def _move_money(state, out):
 
 
 @inner
+def _move_over(state, out, to_out):
+    """A transfer, both sides under the number of the first outcome."""
+    asset = np.int64(out["asset"])
+    for side in (out, to_out):
+        _post(state, out, out["index"], TRANSFER, side["account"], asset, FREE, side["value_units"], out["order_id"])
+
+
+@inner
 def _end_taker(state, out):
     """The last outcome of a command was a trade or prevention: its own order has ended, and what it locks becomes free."""
     if (out["flags"] & e.OUTCOME_LAST) == 0:
@@ -416,7 +425,13 @@ def apply(state):
     while i < count:
         out = outcomes[i]
         kind = out["kind"]
-        if kind == e.OUT_BALANCE:
+        if kind == e.OUT_BALANCE and out["type"] == e.TRANSFER:
+            to_out = outcomes[i + 1]
+            _move_over(state, out, to_out)
+            if not _agrees(state, out, np.int64(out["asset"])) or not _agrees(state, to_out, np.int64(to_out["asset"])):
+                return i
+            i += 1
+        elif kind == e.OUT_BALANCE:
             _move_money(state, out)
             if not _agrees(state, out, np.int64(out["asset"])):
                 return i

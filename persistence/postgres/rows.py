@@ -170,6 +170,7 @@ def _order_events(outcomes: np.ndarray) -> np.ndarray:
     trade = chosen["kind"] == e.OUT_TRADE
     out["liquidity"] = np.where(trade, np.where(chosen["flags"] & e.OUTCOME_TAKER, TAKER, MAKER), 0)
     out["fee_asset"][~trade] = 0
+    out["reason"][trade] = 0
     # The refusal of a repeated client order id tells of the first order in these fields; its id stays, as the other order.
     repeated = (chosen["kind"] == e.OUT_REJECTED) & (chosen["reason"] == r.DUPLICATE_CLIENT_ID)
     for name in ("cum_qty_lots", "leaves_qty_lots", "value_units", "fee_units"):

@@ -21,6 +21,7 @@ WITHDRAW_HOLD: Final = 7
 WITHDRAW_SETTLE: Final = 8
 WITHDRAW_RELEASE: Final = 9
 ADJUST: Final = 10
+TRANSFER: Final = 11
 MOVEMENTS: Final = {
     HOLD: "hold",
     TRADE: "trade",
@@ -32,6 +33,7 @@ MOVEMENTS: Final = {
     WITHDRAW_SETTLE: "withdraw_settle",
     WITHDRAW_RELEASE: "withdraw_release",
     ADJUST: "adjust",
+    TRANSFER: "transfer",
 }
 """Why money moved."""
 

@@ -99,6 +99,7 @@ def _risk_rows(arrays: Arrays) -> dict[str, int]:
     return {
         "balances": accounts * len(arrays["assets"]) * s.BALANCE_WORDS,
         "accounts": accounts,
+        "volumes": accounts * s.VOLUME_RING,
         "holds": holds,
         "hold_ids": holds,
         "finished": min(finished, len(arrays["finished"])),
@@ -114,4 +115,5 @@ def _matcher_rows(arrays: Arrays, accounts_high: int) -> dict[str, int]:
         "leaves": leaves,
         "levels": leaves * m.LEAF_PRICES,
         "accounts": accounts_high + 1,
+        "groups": accounts_high + 1,
     }

@@ -213,8 +213,15 @@ def all_of(home: Path, folder: Path, summary: dict[str, Any], told: list[dict[st
     wrong += content(rebuilt, folder)
     wrong += acknowledged(rebuilt, folder, summary)
     wrong += replies(rebuilt, told)
-    sizes = {"client_ids": limits.client_ids, "client_id_ttl_ms": limits.client_id_ttl_ms}
-    wrong += oracle(rebuilt, Oracle(limits.accounts, limits.assets, limits.instruments, **sizes))
+    model = Oracle(
+        limits.accounts,
+        limits.assets,
+        limits.instruments,
+        client_ids=limits.client_ids,
+        client_id_ttl_ms=limits.client_id_ttl_ms,
+        tables=limits,
+    )
+    wrong += oracle(rebuilt, model)
     wrong += verify(home, rebuilt)
     wrong += snapshots(home)
     wrong += audit_trail(home, rebuilt)

@@ -214,12 +214,29 @@ def check_settled(engine: FusedEngine) -> None:
     assert np.count_nonzero(risk.withdrawals["hold_id"]) == meta[s.WITHDRAWALS_USED]
     activity = np.bincount(holds["account"], minlength=len(risk.accounts))
     assert activity.tolist() == risk.accounts["activity"].tolist()
+    for scope in range(e.SCOPE_INSTRUMENT + 1):
+        _check_open_orders(risk, holds, scope)
     assert (risk.instruments["status"] == risk.instruments_reserve["status"]).all()
     assert (risk.accounts["status"] == risk.accounts["status_reserve"]).all()
     for order_id, hold in zip(holds["order_id"].tolist(), live.tolist(), strict=True):
         assert hold == _indexed(risk.order_index, risk.holds, order_id)
     _check_client_index(risk)
     _check_books(engine, holds, live)
+
+
+def _check_open_orders(risk: Any, holds: np.ndarray, scope: int) -> None:
+    """Where open orders are limited they are counted as they are."""
+    accounts, instruments = holds["account"], holds["instrument"]
+    masters = np.where(risk.accounts["master"][accounts], risk.accounts["master"][accounts], accounts)
+    firms = risk.accounts["firm"][accounts]
+    size = len(risk.accounts)
+    last = 1 + 2 * size + len(risk.firm_schedules) + instruments
+    rows = (0 * accounts, 1 + accounts, 1 + size + masters, 1 + 2 * size + firms, last)
+    counted = np.bincount(rows[scope][firms > 0] if scope == e.SCOPE_FIRM else rows[scope], minlength=len(risk.limits))
+    limited = np.flatnonzero(risk.limits["open_orders_max"])
+    starts = (0, 1, 1 + size, 1 + 2 * size, 1 + 2 * size + len(risk.firm_schedules), len(risk.limits))
+    mine = limited[(limited >= starts[scope]) & (limited < starts[scope + 1])]
+    assert counted[mine].tolist() == risk.limits["open_orders"][mine].tolist()
 
 
 def _indexed(index: np.ndarray, holds: np.ndarray, order_id: int) -> int:

@@ -24,12 +24,13 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.instruments import Asset, Instrument
-from protocol.records import EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME_DUPLICATE, OUTCOME_IDS, command_slots
+from protocol.records import EXT_FEES_SLOT, EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME_DUPLICATE, OUTCOME_IDS, command_slots
 from risk import state as s
 from tests.engine.campaign import variants
 from tests.engine.driver import LIMITS, Run, Schedule, Variant, balance
 from tests.engine.oracle_more import Oracle
 from tests.naive.exchange import E8, Side, Stp, Tif
+from tests.naive.fees import DAY_NS
 
 ACCOUNTS, ASSETS, INSTRUMENTS = 8, 5, 7
 WHO = ("op", "test")
@@ -38,6 +39,8 @@ IDS_KEPT, TTLS_MS = (1, 3, 10, 1 << 12), (0, 4, 40, 400, 10_000)
 """Room for finished client order ids, and how long they are taken; ``COMMAND_NS`` makes time pass."""
 COMMAND_NS = 1_000_000
 """Time from one slot to the next."""
+SLOTS_A_DAY = (0, 0, 90, 31)
+"""After so many slots a day has passed, so that volumes change tiers; 0 = never."""
 GATEWAY = e.SOURCE_FIRST_GATEWAY
 SCALES = {1: 6, 2: 8, 3: 8, 4: 0}
 TABLE = (
@@ -50,21 +53,24 @@ TABLE = (
 """Shares of 1e-8; instrument 4 stays unlisted, 6 is listed on the way."""
 
 
-def numbered(group: np.ndarray, seq: int) -> np.ndarray:
+def numbered(group: np.ndarray, seq: int, slots_a_day: int = 0) -> np.ndarray:
     """A copy of the group as the sequencer stamps it."""
     out = group.copy()
     out["seq"] = np.arange(seq, seq + len(out))
-    out["ts_ns"] = START_TS_NS + COMMAND_NS * seq
+    out["ts_ns"] = START_TS_NS + COMMAND_NS * seq + (DAY_NS * (seq // slots_a_day) if slots_a_day else 0)
     return out
 
 
 class Market:
     """One history in the making: stamped groups and the oracle's outcomes of each."""
 
-    def __init__(self, seed: int, n: int) -> None:
+    def __init__(self, seed: int, n: int, *, access: bool = False) -> None:
+        """With ``access`` also fees in schedules, groups, transfers, limits, kill switches, and days that pass."""
+        self.access = access
         self.name = f"--seed {seed} --n {n}"
         self.random = random.Random(seed)
         self.client_ids, self.client_id_ttl_ms = self.random.choice(IDS_KEPT), self.random.choice(TTLS_MS)
+        self.slots_a_day = self.random.choice(SLOTS_A_DAY) if access else 0
         self.oracle = self.new_oracle()
         self.groups: list[np.ndarray] = []
         self.expected: list[np.ndarray] = []
@@ -78,7 +84,14 @@ class Market:
 
     def new_oracle(self) -> Oracle:
         """An oracle before the first command."""
-        return Oracle(ACCOUNTS, ASSETS, INSTRUMENTS, client_ids=self.client_ids, client_id_ttl_ms=self.client_id_ttl_ms)
+        return Oracle(
+            ACCOUNTS,
+            ASSETS,
+            INSTRUMENTS,
+            client_ids=self.client_ids,
+            client_id_ttl_ms=self.client_id_ttl_ms,
+            tables=sized(self),
+        )
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -93,7 +106,7 @@ class Market:
         self.send(group, e.SOURCE_CONTROL)
 
     def _apply(self, group: np.ndarray) -> None:
-        group = numbered(group, self.next_seq)
+        group = numbered(group, self.next_seq, self.slots_a_day)
         self.next_seq += len(group)
         self.groups.append(group)
         self.expected.append(self.oracle.apply(group))
@@ -164,7 +177,20 @@ class Market:
         )
         weights = (50, 7, 7, 9, 12, 8, 6, 2, 2)
         more = (self.listing, self.status, self.cancel_all, self.odd, self.checkpoint)
-        rng.choices(actions + more, (*weights, 1, 3, 1, 2, 1))[0]()
+        if not self.access:
+            rng.choices(actions + more, (*weights, 1, 3, 1, 2, 1))[0]()
+            return
+        access = (
+            self.schedule,
+            self.assign,
+            self.assign,
+            self.volume_rate,
+            self.membership,
+            self.transfer,
+            self.limits,
+            self.kill,
+        )
+        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 0.3))[0]()
 
     def account(self) -> int:
         return (
@@ -206,6 +232,8 @@ class Market:
     def order(self, group: np.ndarray) -> None:
         """Often with the client's own ids, of which there are so few that many are used again."""
         rng = self.random
+        if self.access and rng.random() < 0.3:
+            group["flags"][0] |= e.FLAG_API
         if rng.random() < 0.5:
             letter = rng.choice("abcd")
             text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
@@ -368,6 +396,120 @@ class Market:
         maker, taker = self.random.choice(((0, 10), (-5, 5), (-6, 5), (0, E8)))
         self.office(build.set_fees(self.instrument(), maker, taker, *WHO))
 
+    def schedule(self) -> None:
+        """Versions for now, for later, for before; good ones mostly."""
+        rng = self.random
+        least = sorted(
+            rng.sample(range(1, 10**8), rng.randrange(3)) + rng.sample(range(10**8, 10**10), rng.randrange(5))
+        )
+        maker, taker = rng.choice(
+            ((0, 0), (100_000, 100_000), (-20_000, 60_000), (50_000, 80_000), (20_000_000, 50_000_000))
+        )
+        tiers = [(0, maker, taker)]
+        for units in least[:6]:
+            cut = rng.choice((100, 90, 75, 40, 40))
+            tiers.append((units, rng.choice((maker * cut // 100, -taker * cut // 300)), -(-taker * cut // 100)))
+        discount = rng.choice((0, 10_000_000, 10_000_000, 99_999_999))
+        if rng.random() < 0.2:
+            at = rng.randrange(len(tiers))
+            tiers[at] = (
+                tiers[at][0] if at == 0 else rng.choice((0, -1, 1 << 62, 5)),
+                *rng.choice(((E8, 1), (1, -1), (-E8, 1))),
+            )
+        if rng.random() < 0.1:
+            discount = rng.choice((-1, E8))
+        now = int(self.groups[-1]["ts_ns"][0])
+        effective = rng.choice((0, 0, 0, -1, now - 1, now + 30 * COMMAND_NS, now + DAY_NS, now + 3 * DAY_NS))
+        number = rng.choice((1, 2, 3, 3, 4, 0, -1, 9))
+        group = build.set_schedule(number, tiers, *WHO, api_discount_e8=discount, effective_ts_ns=effective)
+        if rng.random() < 0.05:
+            spoiled = group.view(EXT_FEES_SLOT.slot_dtype)
+            name, value = rng.choice((("tiers", 0), ("tiers", 8), ("product", 1), ("type", e.EXT_LISTING)))
+            spoiled[name][1] = value
+        self.office(group)
+
+    def assign(self) -> None:
+        rng = self.random
+        scope = rng.choice((0, 1, 1, 3, 4, 4, 5, 5, 5, 2, 6, -1))
+        schedule = rng.choice((1, 2, 3, 3, 4, 0, 9, -1))
+        account, instrument, firm = self.account(), self.instrument(), rng.choice((1, 2, 2, 3, 0, 4, -1))
+        self.office(build.assign_fees(scope, schedule, *WHO, account=account, instrument=instrument, firm=firm))
+
+    def volume_rate(self) -> None:
+        rng = self.random
+        asset = rng.choice((1, 1, 2, 4, 5, 0))
+        self.office(build.set_volume_rate(asset, rng.choice((0, E8, E8, 3 * E8, 7, 1 << 61, -1, 1 << 62)), *WHO))
+
+    def membership(self) -> None:
+        """Often behind a cancel-all, because open orders forbid it."""
+        rng = self.random
+        account = self.account()
+        if rng.random() < 0.7:
+            self.send(build.cancel_all(account=account))
+        master, firm, stp = (
+            rng.choice((0, 1, 2, 2, 3, account, 6, 99, -1)),
+            rng.choice((0, 1, 2, 3, 3, 4, -1)),
+            rng.choice((0, 1, 1, 1, 2, -1)),
+        )
+        self.office(build.set_groups(account, master, firm, stp, *WHO))
+
+    def transfer(self) -> None:
+        rng = self.random
+        account, asset = self.account(), rng.choice((1, 1, 2, 3, 9))
+        free = self.oracle.free.get((account, asset), 0)
+        masters = [
+            n for n in range(1, ACCOUNTS + 1) if self.oracle._group(n).master == self.oracle._group(account).master
+        ]
+        to = rng.choice(masters) if masters and rng.random() < 0.8 else self.account()
+        amount = rng.choice((free, free // 2, free + 1, 1, 0, 1 << 62))
+        self.office(build.transfer(account, to, asset, amount, *WHO))
+        if rng.random() < 0.3:  # what came is needed at once
+            self.send(
+                build.limit(account=to, instrument=1, side=self.side(), price_ticks=400, qty_lots=max(1, amount // 400))
+            )
+
+    def scope(self) -> tuple[int, dict[str, Any]]:
+        rng = self.random
+        kind = rng.choice((0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, -1))
+        given = {
+            e.SCOPE_ACCOUNT: "account",
+            e.SCOPE_USER: "account",
+            e.SCOPE_FIRM: "firm",
+            e.SCOPE_INSTRUMENT: "instrument",
+        }
+        name = given.get(kind, "account")
+        number = {
+            "account": self.account,
+            "firm": lambda: rng.choice((1, 2, 3, 3, 0, 4)),
+            "instrument": self.instrument,
+        }
+        return kind, {name: number[name]()}
+
+    def limits(self) -> None:
+        """Mostly one of them, tight enough to be met; taken away again after a while."""
+        rng = self.random
+        kind, at = self.scope()
+        names = ("qty_max_lots", "notional_max_units", "open_orders_max", "orders_per_s", "collar_e8")
+        values = (
+            (10, 1_000, 30_000, -1),
+            (10_000, 10**7, 10**9, 1 << 62),
+            (1, 2, 3, 5, 1 << 31),
+            (1, 3, 10, -1),
+            (100_000, 1_000_000, E8, E8 + 1),
+        )
+        chosen: dict[str, Any] = {
+            name: rng.choice(options) for name, options in zip(names, values, strict=True) if rng.random() < 0.3
+        }
+        self.office(build.set_limits(kind, *WHO, **{**at, **chosen}))
+        self.follow.append(lambda: self.office(build.set_limits(kind, *WHO, **at)))
+
+    def kill(self) -> None:
+        kind, at = self.scope()
+        if self.random.random() < 0.1:
+            at["instrument"] = 1
+        self.office(build.kill(kind, *WHO, **at))
+        self.follow.append(lambda: self.office(build.revive(kind, *WHO, **at)))
+
     def accounts(self) -> None:
         rng = self.random
         account = rng.choice((6, 6, 7, 8, 9, 0, 3))
@@ -402,7 +544,7 @@ class Market:
     def odd(self) -> None:
         rng = self.random
         group = command_slots(1)
-        group["type"] = rng.choice((0, 7, 15, 21, 43, 47, 50, 64, 65, 96, 105, 127, 255))
+        group["type"] = rng.choice((0, 7, 15, 21, 43, 52, 53, 64, 65, 96, 105, 127, 255))
         group["account"], group["instrument"], group["qty_lots"] = self.account(), self.instrument(), 1
         if rng.random() < 0.5:
             group = build.limit(
@@ -482,7 +624,7 @@ def sized(market: Market) -> Limits:
     """Tables of exactly the oracle's size."""
     return msgspec.structs.replace(
         LIMITS, accounts=ACCOUNTS, assets=ASSETS, instruments=INSTRUMENTS, client_ids=market.client_ids,
-        client_id_ttl_ms=market.client_id_ttl_ms,
+        client_id_ttl_ms=market.client_id_ttl_ms, firms=3, fee_schedules=4, fee_versions=30, fee_contracts=4,
     )  # fmt: skip
 
 
@@ -499,6 +641,9 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
     for asset in range(1, ASSETS + 1):
         row = risk.assets[asset]
         assert (oracle.fee[asset], oracle.net_deposits[asset]) == (row["fee_units"], row["net_deposits_units"])
+        by_type = [oracle.revenue.get((kind, asset), 0) for kind in ("taker", "maker", "rebate")]
+        assert by_type == [row[f"{name}_units"] for name in ("taker_fee", "maker_fee", "rebate")]
+        assert by_type[0] + by_type[1] - by_type[2] == row["fee_units"]
     for number, market in oracle.markets.items():
         row, bands = risk.instruments[number], oracle.bands[number]
         assert (bands.reference_e8, bands.last_ticks) == (row["reference_e8"], row["last_price_ticks"])
@@ -535,7 +680,7 @@ def compare_client_ids(oracle: Oracle, risk: Any) -> None:
 
 def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
     """A seed in every variant; AssertionError names the variant and how to run it again."""
-    market = Market(seed, n)
+    market = Market(seed, n, access=True)
     expected = np.concatenate(market.expected)
     hashes: list[dict[str, int]] | None = None
     waits: dict[str, int] = {}
@@ -580,6 +725,7 @@ class LiveSchedule(Schedule):
         super().__init__(run.engine, seed)
         self.order: list[np.ndarray] = []
         self.sent = 0
+        self.slots_a_day = 0
         self.base: list[np.ndarray] = []
         self.next_base = 0
         self.actions.append(self._outbox)
@@ -588,7 +734,7 @@ class LiveSchedule(Schedule):
         return self.next_base < len(self.base) or self.sent < self.engine.risk.meta[s.OUTBOX_PUSHED]
 
     def _enter(self, group: np.ndarray) -> bool:
-        group = numbered(group, self.engine.last_seq + 1)
+        group = numbered(group, self.engine.last_seq + 1, self.slots_a_day)
         if self.engine._put(group) == 0:
             return False
         self.order.append(group)
@@ -617,13 +763,14 @@ def run_live(seed: int, n: int) -> dict[str, Any]:
 
     The order that comes out is replayed by the oracle and by every variant, and all agree with the live run.
     """
-    market = Market(seed, n)
+    market = Market(seed, n, access=True)
     base = [group for group in market.groups if group["source"][0] != e.SOURCE_RISK]
     variant = Variant("live", 3, schedule=seed)
     outcomes = Outcomes()
     live = Run(variant, sized(market), outcomes)
     schedule = LiveSchedule(live, seed)
     schedule.base = base
+    schedule.slots_a_day = market.slots_a_day
     schedule.feed(np.zeros(0, dtype=OUTCOME_DTYPE).view(command_slots(0).dtype), outcomes)
     live.settled()
     oracle = market.new_oracle()

@@ -14,9 +14,12 @@ import numpy as np
 
 from protocol import enums as e
 from protocol import reasons as r
+from protocol.instance import Limits
 from protocol.records import (
     EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
     EXT_IDS_SLOT,
+    EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     OUTCOME_DTYPE,
     OUTCOME_DUPLICATE,
@@ -24,6 +27,7 @@ from protocol.records import (
     SYSTEM_COMMAND,
     command_slots,
 )
+from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
@@ -35,6 +39,8 @@ from tests.naive.exchange import (
     Side,
     Verdict,
 )
+from tests.naive.fees import FeeBook, Rate, Tier, Version, is_schedule
+from tests.naive.limits import LimitBook
 
 SAMPLES = 30
 TIMER_PERIOD_MIN_NS = 1_000_000
@@ -69,13 +75,20 @@ class Bands:
             return None
         return ceil(Fraction(self.reference_e8 * (E8 - share_e8), E8 * self.tick_e8))
 
+    def is_beyond(self, side: int, price: int, collar: int) -> bool:
+        """Whether a price is further away than a collar allows."""
+        bound = self.highest(collar) if side == Side.BUY else self.lowest(collar)
+        return bound is not None and (price > bound if side == Side.BUY else price < bound)
+
     def forbids(self, side: int, price: int) -> bool:
         bound = self.highest(self.up_e8) if side == Side.BUY else self.lowest(self.down_e8)
         return bound is not None and (price > bound if side == Side.BUY else price < bound)
 
-    def protected(self, side: int, price: int) -> int:
+    def protected(self, side: int, price: int, collar: int) -> int:
         """Effective price of a market order with protection price ``price``, 0 = none; 0 where nothing protects it."""
-        bound = self.highest(self.up_e8) if side == Side.BUY else self.lowest(self.down_e8)
+        shares = [share for share in (self.up_e8 if side == Side.BUY else self.down_e8, collar) if share]
+        share = min(shares, default=0)
+        bound = self.highest(share) if side == Side.BUY else self.lowest(share)
         if bound is None:
             return price
         if side == Side.SELL:
@@ -84,8 +97,8 @@ class Bands:
             bound = min(bound, self.price_max_ticks)
         return max(1, bound if price == 0 else min(price, bound))
 
-    def tick(self) -> None:
-        if (self.on or self.breaker_e8) and self.last_ticks:
+    def tick(self, *, always: bool = False) -> None:
+        if (always or self.on or self.breaker_e8) and self.last_ticks:
             self.samples = [*self.samples, self.last_ticks * self.tick_e8][-SAMPLES:]
             self.reference_e8 = sum(self.samples) // len(self.samples)
 
@@ -103,11 +116,26 @@ class Halt(NamedTuple):
     cause_index: int
 
 
+class Groups(NamedTuple):
+    """What an account belongs to: the account whose volume counts, its firm (0 = none), its self-trade group (0 = alone)."""
+
+    master: int
+    firm: int = 0
+    stp: int = 0
+
+
 class Oracle(NaiveExchange):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
-        self, accounts: int, assets: int, instruments: int, *, client_ids: int = 1 << 18, client_id_ttl_ms: int = 10_000
+        self,
+        accounts: int,
+        assets: int,
+        instruments: int,
+        *,
+        client_ids: int = 1 << 18,
+        client_id_ttl_ms: int = 10_000,
+        tables: Limits | None = None,
     ) -> None:
         super().__init__([f"asset {n}" for n in range(1, assets + 1)], [], accounts)
         self.asset_names = {}
@@ -126,6 +154,14 @@ class Oracle(NaiveExchange):
         self.codes: dict[int, int] = {}
         self.client_ids = ClientIds(client_ids, client_id_ttl_ms)
         self.state_if_gone = 0
+        self.tables = tables or Limits()
+        self.fees = FeeBook()
+        self.groups: dict[int, Groups] = {}
+        self.volume_rates: dict[int, int] = {}
+        self.api: set[int] = set()
+        self.rules: list[Rate] = []
+        self.revenue: dict[tuple[str, int], int] = {}
+        self.limit_book = LimitBook()
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -142,6 +178,15 @@ class Oracle(NaiveExchange):
         )
         handler(group)
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
+        by_matcher = {
+            r.ACCEPTED,
+            *(r.UNKNOWN_ORDER, r.QUANTITY_TOO_LOW, r.NO_CHANGE, r.POST_ONLY_WOULD_TAKE, r.FOK_UNFILLED),
+        }
+        first = self.outcomes[0]
+        code = int(first["reason"]) if first["kind"] == e.OUT_REJECTED else r.ACCEPTED
+        if kind in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND} and code in by_matcher:
+            scopes = self._scopes_of(int(self.head["account"]), int(self.head["instrument"]))
+            self.limit_book.count(int(self.head["ts_ns"]), scopes)
         return np.array(self.outcomes, dtype=OUTCOME_DTYPE)
 
     def _is_duplicate(self) -> bool:
@@ -205,7 +250,10 @@ class Oracle(NaiveExchange):
 
     def _effective(self, instrument: int, side: int, price: int) -> int:
         bands = self.bands.get(instrument)
-        return price if bands is None or price < 0 or not bands.on else bands.protected(side, price)
+        collar = self._collar(instrument)
+        if bands is None or price < 0 or not (bands.on or collar):
+            return price
+        return bands.protected(side, price, collar)
 
     def _on_cancel(self, _group: np.ndarray) -> None:
         h = self.head
@@ -232,8 +280,10 @@ class Oracle(NaiveExchange):
         """The price band is looked at as soon as it is known which order it is."""
         refusal = self._entry_refusal(account, instrument, price, total, self._order_out_of_range)
         order = self._find_order(order_id, account, instrument)
-        if not refusal and order is not None and self.bands[instrument].forbids(order.side, price):
-            return self._verdict(r.PRICE_BAND)
+        if not refusal and order is not None:
+            refusal = self._band_code(instrument, order.side, price)
+            if refusal:
+                return self._verdict(refusal)
         keeps = order is not None and price == order.price and total < order.total
         verdict = super().amend(order_id, account, instrument, price, total)
         if verdict.code == r.ACCEPTED and keeps:
@@ -282,9 +332,234 @@ class Oracle(NaiveExchange):
             account = int(self.head["account"])
             self._emit(e.OUT_BALANCE, value_units=amount, **self._balances(account, asset, asset))
 
-    def _on_set_fees(self, _group: np.ndarray) -> None:
+    def _on_transfer(self, _group: np.ndarray) -> None:
+        account, to, asset, amount = (int(self.head[name]) for name in ("account", "sub_account", "asset", "qty_lots"))
+        code = self._transfer_code(account, to, asset, amount)
+        self._verdict(code)
+        if code == r.ACCEPTED:
+            self.free[account, asset] -= amount
+            self.free[to, asset] += amount
+            self._emit(e.OUT_BALANCE, value_units=-amount, **self._balances(account, asset, asset))
+            self._emit(e.OUT_BALANCE, account=to, value_units=amount, **self._balances(to, asset, asset))
+
+    def _transfer_code(self, account: int, to: int, asset: int, amount: int) -> int:
+        for one in (account, to):
+            if not self._account_known(one):
+                return r.ACCOUNT_CLOSED if self.status.get(one) == e.ACCOUNT_CLOSED else r.UNKNOWN_ACCOUNT
+        if asset not in self.asset_names:
+            return r.UNKNOWN_ASSET
+        if account == to:
+            return r.BAD_FIELD
+        if self._group(account).master != self._group(to).master:
+            return r.OTHER_MASTER
+        refusal = self._transfer_refusal(account, asset, amount)
+        if refusal:
+            return int(refusal)
+        if account in self.frozen:
+            return r.ACCOUNT_FROZEN
+        return r.INSUFFICIENT_FUNDS if self.free[account, asset] < amount else r.ACCEPTED
+
+    def _group(self, account: int) -> Groups:
+        return self.groups.get(account, Groups(account))
+
+    def _on_set_groups(self, _group: np.ndarray) -> None:
         h = self.head
-        self._admin(self.set_fees(int(h["instrument"]), int(h["price_ticks"]), int(h["qty_lots"])))
+        account = int(h["account"])
+        groups = Groups(int(h["price_ticks"]) or account, int(h["qty_lots"]), int(h["trigger_price_ticks"]))
+        if not self._account_known(account):
+            self._verdict(r.UNKNOWN_ACCOUNT)
+        elif not self._groups_are_sound(account, groups):
+            self._verdict(r.BAD_GROUP)
+        elif any(order.account == account for order in self.orders.values()):
+            self._verdict(r.ACCOUNT_HAS_ORDERS)
+        else:
+            self.groups[account] = groups
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _groups_are_sound(self, account: int, groups: Groups) -> bool:
+        master = groups.master
+        if not 0 <= groups.firm <= self.tables.firms or not 0 <= groups.stp < 1 << 31:
+            return False
+        has_subs = any(g.master == account and sub != account for sub, g in self.groups.items())
+        return master == account or (
+            self._account_known(master) and self._group(master).master == master and not has_subs
+        )
+
+    def _same_owner(self, one: int, other: int) -> bool:
+        return one == other or (self._group(one).stp != 0 and self._group(one).stp == self._group(other).stp)
+
+    def _on_set_volume_rate(self, _group: np.ndarray) -> None:
+        asset, rate = int(self.head["asset"]), int(self.head["price_ticks"])
+        if asset not in self.asset_names:
+            self._verdict(r.UNKNOWN_ASSET)
+        elif not 0 <= rate < AMOUNT_LIMIT:
+            self._verdict(r.BAD_FIELD)
+        else:
+            self.volume_rates[asset] = rate
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _scope(self, last: int) -> tuple[int, tuple[str | int, ...]]:
+        """Reason why the command's scope is none, 0 where it is one; and the scope."""
+        h = self.head
+        kind, account, instrument, firm = (
+            int(h[n]) for n in ("price_ticks", "account", "instrument", "trigger_price_ticks")
+        )
+        names: dict[int, tuple[str | int, ...]] = {
+            e.SCOPE_VENUE: ("venue",),
+            e.SCOPE_ACCOUNT: ("account", account),
+            e.SCOPE_USER: ("user", account),
+            e.SCOPE_FIRM: ("firm", firm),
+            e.SCOPE_INSTRUMENT: ("instrument", instrument),
+            e.SCOPE_CONTRACT: ("contract", account, instrument),
+        }
+        if not 0 <= kind <= last:
+            return r.BAD_FIELD, ()
+        if kind in {e.SCOPE_ACCOUNT, e.SCOPE_USER, e.SCOPE_CONTRACT} and not self._account_known(account):
+            return r.UNKNOWN_ACCOUNT, ()
+        if kind == e.SCOPE_USER and self._group(account).master != account:
+            return r.BAD_GROUP, ()
+        if kind in {e.SCOPE_INSTRUMENT, e.SCOPE_CONTRACT} and instrument not in self.markets:
+            return r.UNKNOWN_INSTRUMENT, ()
+        if kind == e.SCOPE_FIRM and not 1 <= firm <= self.tables.firms:
+            return r.BAD_GROUP, ()
+        return r.ACCEPTED, names[kind]
+
+    def _scopes_of(self, account: int, instrument: int) -> tuple[tuple[str | int, ...], ...]:
+        groups = self._group(account)
+        return self.limit_book.scopes(account, groups.master, groups.firm, instrument)
+
+    def _on_set_limits(self, group: np.ndarray) -> None:
+        ext = _second(group, EXT_LIMITS_SLOT.slot_dtype)
+        if ext is None:
+            self._verdict(r.UNSUPPORTED)
+            return
+        code, scope = self._scope(e.SCOPE_INSTRUMENT)
+        names = ("qty_max_lots", "notional_max_units", "open_orders_max", "orders_per_s", "collar_e8")
+        values = [int(ext[name]) for name in names]
+        bounds = (AMOUNT_LIMIT, AMOUNT_LIMIT, 1 << 31, 1 << 31, E8 + 1)
+        if code:
+            self._verdict(code)
+        elif ext["type"] != e.EXT_LIMITS or any(not 0 <= v < b for v, b in zip(values, bounds, strict=True)):
+            self._verdict(r.BAD_LIMIT)
+        else:
+            self.limit_book.set(scope, *values)
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_kill(self, _group: np.ndarray) -> None:
+        scope = self._kill_scope()
+        if not scope:
+            return
+        self.limit_book.killed.add(scope)
+        mine = [o for o in self.orders.values() if scope in self._scopes_of(o.account, o.instrument)]
+        for order in sorted(mine, key=lambda order: (order.instrument, order.id)):
+            self._cancel(order)
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_DONE, qty_lots=len(mine))
+
+    def _on_revive(self, _group: np.ndarray) -> None:
+        scope = self._kill_scope()
+        if scope:
+            self.limit_book.killed.discard(scope)
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _kill_scope(self) -> tuple[str | int, ...]:
+        """The scope, or nothing and the refusal is said."""
+        code, scope = self._scope(e.SCOPE_INSTRUMENT)
+        if not code and scope[0] != "instrument" and self.head["instrument"] != 0:
+            code = r.BAD_FIELD
+        if code:
+            self._verdict(code)
+            return ()
+        return scope
+
+    def _collar(self, instrument: int) -> int:
+        return self.limit_book.collar(self._scopes_of(int(self.head["account"]), instrument))
+
+    def _limit_code(self, account: int, instrument: int, lots: int, value: int) -> int:
+        scopes = self._scopes_of(account, instrument)
+        rate = self.volume_rates.get(self.markets[instrument].spec.quote, 0)
+        open_orders: dict[tuple[str | int, ...], int] = {}
+        for order in self.orders.values() if self.head["type"] != e.AMEND else ():
+            for scope in self._scopes_of(order.account, order.instrument):
+                open_orders[scope] = open_orders.get(scope, 0) + 1
+        units = ceil(Fraction(value * rate, E8)) if rate else None
+        name = self.limit_book.exceeded(scopes, lots, units, open_orders, int(self.head["ts_ns"]))
+        return int(getattr(r, name)) if name else r.ACCEPTED
+
+    def _on_set_schedule(self, group: np.ndarray) -> None:
+        h, ext = self.head, _second(group, EXT_FEES_SLOT.slot_dtype)
+        schedule, discount, ts_ns = int(h["qty_lots"]), int(h["trigger_price_ticks"]), int(h["ts_ns"])
+        if ext is None:
+            self._verdict(r.UNSUPPORTED)
+            return
+        if not 1 <= schedule <= self.tables.fee_schedules:
+            self._verdict(r.UNKNOWN_SCHEDULE)
+            return
+        tiers = [
+            Tier(int(ext[f"min_units_{k}"]) if k else 0, int(ext[f"maker_e8_{k}"]), int(ext[f"taker_e8_{k}"]))
+            for k in range(min(7, int(ext["tiers"])))
+        ]
+        sound = ext["type"] == e.EXT_FEES and ext["product"] == e.PRODUCT_SPOT and ext["tiers"] <= 7
+        if not sound or not is_schedule(tiers, discount):
+            self._verdict(r.BAD_SCHEDULE)
+        elif len(self.fees.versions) == self.tables.fee_versions:
+            self._verdict(r.FEE_TABLE_FULL)
+        else:
+            version = Version(schedule, max(int(h["price_ticks"]), ts_ns), discount, tuple(tiers))
+            self.fees.versions.append(version)
+            self._if_sound(self.fees.versions.pop)
+
+    def _if_sound(self, undo: Callable[[], object]) -> None:
+        """The end of a command that has changed fees; ``undo`` takes the change back."""
+        if self.fees.is_sound(int(self.head["ts_ns"])):
+            self._admin(self._verdict(r.ACCEPTED))
+        else:
+            undo()
+            self._verdict(r.FEES_NET_NEGATIVE)
+
+    def _on_assign_fees(self, _group: np.ndarray) -> None:
+        h, fees = self.head, self.fees
+        instrument = int(h["instrument"])
+        schedule = int(h["qty_lots"])
+        scope = int(h["price_ticks"])
+        code, key = (r.BAD_FIELD, ()) if scope == e.SCOPE_USER else self._scope(e.SCOPE_CONTRACT)
+        if code:
+            self._verdict(code)
+        elif schedule != 0 and schedule not in {v.schedule for v in fees.versions}:
+            self._verdict(r.UNKNOWN_SCHEDULE)
+        elif scope == e.SCOPE_CONTRACT and key not in fees.assigned and self._contracts_are_full():
+            self._verdict(r.FEE_TABLE_FULL)
+        else:
+            before = dict(fees.assigned), set(fees.follows_venue)
+            fees.assigned[key] = schedule
+            if scope == e.SCOPE_INSTRUMENT:
+                fees.follows_venue.add(instrument)
+
+            def undo() -> None:
+                fees.assigned, fees.follows_venue = before
+
+            self._if_sound(undo)
+
+    def _contracts_are_full(self) -> bool:
+        return sum(key[0] == "contract" for key in self.fees.assigned) >= table_capacity(self.tables.fee_contracts) // 2
+
+    def _on_set_fees(self, _group: np.ndarray) -> None:
+        instrument, maker, taker = (int(self.head[name]) for name in ("instrument", "price_ticks", "qty_lots"))
+        fees = self.fees
+        if instrument not in self.markets:
+            self._verdict(r.UNKNOWN_INSTRUMENT)
+        elif not (0 <= taker < E8 and maker < E8 and maker + taker >= 0):
+            self._verdict(r.BAD_FEE)
+        else:
+            before = dict(fees.own), dict(fees.assigned), set(fees.follows_venue)
+            fees.own[instrument] = (maker, taker)
+            fees.assigned.pop(("instrument", instrument), None)
+            fees.follows_venue.discard(instrument)
+
+            def undo() -> None:
+                fees.own, fees.assigned, fees.follows_venue = before
+
+            self._if_sound(undo)
 
     def _on_freeze(self, _group: np.ndarray) -> None:
         self._admin(self.freeze(int(self.head["account"])))
@@ -343,6 +618,13 @@ class Oracle(NaiveExchange):
 
     def _on_list_instrument(self, group: np.ndarray) -> None:
         code, spec, bands = self._listing(int(self.head["instrument"]), _second(group, EXT_LISTING_SLOT.slot_dtype))
+        if spec is not None:
+            instrument, followers = int(self.head["instrument"]), set(self.fees.follows_venue)
+            self.fees.list_instrument(instrument, spec.maker_rate_e8, spec.taker_rate_e8)
+            if not self.fees.is_sound(int(self.head["ts_ns"])):
+                del self.fees.own[instrument]
+                self.fees.follows_venue = followers
+                code, spec = r.FEES_NET_NEGATIVE, None
         verdict = self._verdict(code)
         if spec is not None and bands is not None:
             self.markets[int(self.head["instrument"])] = Market(spec, spec.k, spec.maker_rate_e8, spec.taker_rate_e8)
@@ -420,7 +702,7 @@ class Oracle(NaiveExchange):
 
     def _on_tick(self, _group: np.ndarray) -> None:
         for bands in self.bands.values():
-            bands.tick()
+            bands.tick(always=self.limit_book.has_collars())
         self._admin(self._verdict(r.ACCEPTED))
 
     def _on_checkpoint(self, _group: np.ndarray) -> None:
@@ -449,7 +731,7 @@ class Oracle(NaiveExchange):
         if known and entering:
             if h["side"] > e.SELL or h["stp"] > e.STP_DECREMENT or (kind == e.LIMIT and h["tif"] > e.POST_ONLY):
                 return r.BAD_FIELD
-            if kind != e.LIMIT and price == 0 and self.bands[instrument].on:
+            if kind != e.LIMIT and price == 0 and (self.bands[instrument].on or self._collar(instrument)):
                 return r.NO_REFERENCE_PRICE
 
         def beyond(market: Market, price: int, qty: int) -> bool:
@@ -458,10 +740,19 @@ class Oracle(NaiveExchange):
             too_many = limited and 0 < bands.qty_max_lots < qty
             return out_of_range(market, price, qty) or too_many or (limited and 0 < bands.price_max_ticks < price)
 
-        code = super()._entry_refusal(account, instrument, price, qty, beyond)
-        if code == r.ACCEPTED and kind == e.LIMIT and self.bands[instrument].forbids(int(h["side"]), price):
-            return r.PRICE_BAND
+        code: int = super()._entry_refusal(account, instrument, price, qty, beyond)
+        if code == r.ACCEPTED:
+            by_amount = kind == e.MARKET_AMOUNT
+            value = qty if by_amount else price * qty * self.markets[instrument].k
+            code = self._limit_code(account, instrument, 0 if by_amount else qty, value)
+        if code == r.ACCEPTED and kind == e.LIMIT:
+            code = self._band_code(instrument, int(h["side"]), price)
         return code
+
+    def _band_code(self, instrument: int, side: int, price: int) -> int:
+        if self.bands[instrument].forbids(side, price):
+            return r.PRICE_BAND
+        return r.PRICE_COLLAR if self.bands[instrument].is_beyond(side, price, self._collar(instrument)) else r.ACCEPTED
 
     def _verdict(self, code: int, x: int = 0, y: int = 0) -> Verdict:
         if code == r.UNKNOWN_ACCOUNT and self.status.get(int(self.head["account"])) == e.ACCOUNT_CLOSED:
@@ -477,6 +768,8 @@ class Oracle(NaiveExchange):
 
     def _take_then_rest_or_drop(self, taker: Order, *, may_rest: bool) -> Verdict:
         amends = self.head["type"] == e.AMEND
+        if not amends and int(self.head["flags"]) & e.FLAG_API:
+            self.api.add(taker.id)
         self._own(e.OUT_REPLACED if amends else e.OUT_NEW, taker, 0, self._total(taker), self._left(taker))
         if self.ids is not None and not amends:
             self._emit_ids()
@@ -500,16 +793,40 @@ class Oracle(NaiveExchange):
             self._ended(taker, self.state_if_gone, r.BY_STP if self.state_if_gone == e.ORDER_STATE_EXPIRED else 0)
         return self._verdict(r.ACCEPTED)
 
+    def _rates(self, taker: Order, maker: Order) -> tuple[int, int]:
+        ts_ns = int(self.head["ts_ns"])
+        self.rules = [
+            self.fees.rate(
+                order.account,
+                self._group(order.account).master,
+                self._group(order.account).firm,
+                order.instrument,
+                ts_ns,
+                taker=order is taker,
+                api=order.id in self.api,
+            )
+            for order in (taker, maker)
+        ]
+        return self.rules[0].rate, self.rules[1].rate
+
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
         self.charges = []
         super()._fill(taker, maker, lots)
+        quote = self.markets[taker.instrument].spec.quote
+        value = maker.price * lots * self.markets[taker.instrument].k
+        for order in (taker, maker):
+            units = min(value * self.volume_rates.get(quote, 0) // E8, AMOUNT_LIMIT - 1)
+            self.fees.add_volume(self._group(order.account).master, int(self.head["ts_ns"]), units)
+        for kind, (wallet, fee) in zip(("taker", "maker"), self.charges, strict=True):
+            key = ("rebate" if fee < 0 else kind, wallet[1])
+            self.revenue[key] = self.revenue.get(key, 0) + abs(fee)
         market, bands = self.markets[taker.instrument], self.bands[taker.instrument]
         bands.last_ticks = maker.price
         if bands.breaks(maker.price) and not bands.breaker_pending:
             bands.breaker_pending = True
             self.outbox.append(Halt(taker.instrument, int(self.head["seq"]), len(self.outcomes)))
-        for order, other, (wallet, fee), flags in zip(
-            (taker, maker), (maker, taker), self.charges, (e.OUTCOME_TAKER, 0), strict=True
+        for order, other, (wallet, fee), rule, flags in zip(
+            (taker, maker), (maker, taker), self.charges, self.rules, (e.OUTCOME_TAKER, 0), strict=True
         ):
             self._order_outcome(
                 e.OUT_TRADE,
@@ -521,6 +838,8 @@ class Oracle(NaiveExchange):
                 value_units=maker.price * lots * market.k,
                 fee_units=fee,
                 fee_asset=wallet[1],
+                reason=rule.rule,
+                fee_tier=rule.tier,
                 contra_order_id=other.id,
                 price_ticks=maker.price,
             )
@@ -552,12 +871,14 @@ class Oracle(NaiveExchange):
     def _cancel(self, order: Order) -> None:
         left = order.left
         super()._cancel(order)
-        self._own(e.OUT_CANCELED, order, r.BY_USER if self.head["type"] == e.CANCEL else r.BY_CANCEL_ALL, left, 0)
+        reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL}
+        reason = reasons.get(int(self.head["type"]), r.BY_CANCEL_ALL)
+        self._own(e.OUT_CANCELED, order, reason, left, 0)
         kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))
         if is_own(kind, account, source, order.account):
             self.client_ids.free(order.id)
         else:
-            self._ended(order, e.ORDER_STATE_CANCELED, r.BY_CANCEL_ALL)
+            self._ended(order, e.ORDER_STATE_CANCELED, reason)
 
     # -------------------------------------------------------------------------------------------------------- outcomes
 

@@ -10,7 +10,18 @@ import numpy as np
 from gateway.control.core import ControlCore
 from gateway.control.messages import ARGS, Reply, Request
 from gateway.control.names import NameBook
-from gateway.control.view import AccountRow, AssetRow, Balance, InstrumentRow, Level, OpenOrder
+from gateway.control.view import (
+    AccountRow,
+    AssetRow,
+    Balance,
+    FeeTables,
+    Groups,
+    InstrumentRow,
+    Level,
+    LimitRow,
+    OpenOrder,
+    Volume,
+)
 from gateway.outcomes import OutcomeFollower
 from protocol import board as lines
 from protocol import enums as e
@@ -58,6 +69,18 @@ class FakeView:
     def book(self, instrument: int, levels: int) -> tuple[list[Level], list[Level], int]:
         assert instrument == BTCUSDT.index
         return [Level(9_999, 5, 1)][:levels], [Level(10_001, 7, 2)][:levels], self.seq
+
+    def fees(self) -> FeeTables:
+        return FeeTables([], [], {1: 100_000_000}, {}, self.seq)
+
+    def groups(self, account: int) -> Groups:
+        return Groups(0, account % 2, 0)
+
+    def volume(self, master: int) -> Volume:
+        return Volume(master, 0)
+
+    def limits(self) -> tuple[list[LimitRow], int]:
+        return [], self.seq
 
 
 def running_board(epoch: int = 1) -> np.ndarray:

@@ -517,6 +517,15 @@ class NaiveExchange:
             return None
         return order
 
+    def _same_owner(self, one: int, other: int) -> bool:
+        """Whether self-trade prevention counts two accounts as one."""
+        return one == other
+
+    def _rates(self, taker: Order, maker: Order) -> tuple[int, int]:  # noqa: ARG002 - others differ by order
+        """Rates (taker, maker) in 1e-8 of a fill."""
+        market = self.markets[taker.instrument]
+        return market.taker_rate_e8, market.maker_rate_e8
+
     def _would_take(self, order: Order) -> bool:
         """Whether the order crosses the best opposite price, whosever order stands there."""
         best = self.markets[order.instrument].best_price(1 - order.side)
@@ -528,7 +537,7 @@ class NaiveExchange:
         for maker in self.markets[order.instrument].by_priority(1 - order.side):
             if not order.crosses(maker.price):
                 break
-            if maker.account == order.account:
+            if self._same_owner(maker.account, order.account):
                 if order.stp == Stp.EXPIRE_MAKER:
                     continue
                 if order.stp != Stp.NONE:
@@ -605,7 +614,7 @@ class NaiveExchange:
             if room == 0:
                 return False
             lots = min(room, maker.left)
-            if maker.account == taker.account and taker.stp != Stp.NONE:
+            if self._same_owner(maker.account, taker.account) and taker.stp != Stp.NONE:
                 if taker.stp == Stp.EXPIRE_TAKER:
                     return True
                 if taker.stp == Stp.DECREMENT:
@@ -661,14 +670,15 @@ class NaiveExchange:
             self.free[self._received_in(order)] += base if order.side == Side.BUY else value
 
         taker_received = base if taker.side == Side.BUY else value
-        taker_fee = cdiv(taker_received * market.taker_rate_e8, E8)
+        taker_rate_e8, maker_rate_e8 = self._rates(taker, maker)
+        taker_fee = cdiv(taker_received * taker_rate_e8, E8)
         taker_fee_wallet = self._received_in(taker)
         self._charge(taker_fee_wallet, taker_fee)
-        if market.maker_rate_e8 >= 0:
+        if maker_rate_e8 >= 0:
             maker_received = base if maker.side == Side.BUY else value
-            self._charge(self._received_in(maker), cdiv(maker_received * market.maker_rate_e8, E8))
+            self._charge(self._received_in(maker), cdiv(maker_received * maker_rate_e8, E8))
         else:
-            rebate = min(taker_received * -market.maker_rate_e8 // E8, taker_fee)
+            rebate = min(taker_received * -maker_rate_e8 // E8, taker_fee)
             self._charge((maker.account, taker_fee_wallet[1]), -rebate)
 
         self.trades += 1

@@ -99,7 +99,7 @@ def test_recorded_history_is_booked_to_the_unit(profile: str) -> None:
     rows = check_parts(engine, history.parts)
     assert len(rows) > 1_000
     if profile == "tight":
-        assert set(p.KINDS) - {e.ADJUST} == set(rows["kind"].tolist())
+        assert set(p.KINDS) - {e.ADJUST, e.TRANSFER} == set(rows["kind"].tolist())
 
 
 def test_postings_go_on_from_the_middle_of_a_history() -> None:

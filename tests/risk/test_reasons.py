@@ -105,11 +105,46 @@ CASES: list[Case] = [
     ("WITHDRAW_HOLD without money", lambda: money(e.WITHDRAW_HOLD), r.INSUFFICIENT_FUNDS),
     ("ADJUST below zero", lambda: money(e.ADJUST, qty_lots=-1), r.INSUFFICIENT_FUNDS),
     *[(f"type {kind}", lambda kind=kind: head(kind, account=1, instrument=1), r.UNSUPPORTED)
-      for kind in (0, 7, 15, 21, 31, 43, 47, 50, 63, 64, 67, 96, 112, 127, 255)],
+      for kind in (0, 7, 15, 21, 31, 43, 47, 52, 63, 64, 67, 96, 112, 127, 255)],
     *[(f"type {kind} as a group", lambda kind=kind: np.concatenate([head(kind, flags=e.FLAG_MORE), build.admin_slot(*WHO)]), r.UNSUPPORTED)
-      for kind in (0, 43, 96, 255)],
+      for kind in (0, 52, 96, 255)],
     *[(f"{e.COMMAND_NAMES[kind]} {field} {value}", lambda kind=kind, f=field, v=value: order(kind, **{f: v}), r.BAD_FIELD)
       for kind in TRADING for field, value in (("side", 2), ("side", 255), ("stp", 5), ("stp", 255))],
+    *[(f"schedule {what}", lambda number=number, tiers=tiers, discount=discount: build.set_schedule(
+        number, tiers, *WHO, api_discount_e8=discount), reason)
+      for what, number, tiers, discount, reason in (
+          ("number 0", 0, [(0, 0, 0)], 0, r.UNKNOWN_SCHEDULE),
+          ("number beyond the table", 1025, [(0, 0, 0)], 0, r.UNKNOWN_SCHEDULE),
+          ("taker below 0", 1, [(0, 0, -1)], 0, r.BAD_SCHEDULE),
+          ("taker of 100 %", 1, [(0, 0, E8)], 0, r.BAD_SCHEDULE),
+          ("rebate of 100 %", 1, [(0, -E8, 5)], 0, r.BAD_SCHEDULE),
+          ("discount of 100 %", 1, [(0, 0, 5)], E8, r.BAD_SCHEDULE),
+          ("volume that does not rise", 1, [(0, 0, 5), (0, 0, 5)], 0, r.BAD_SCHEDULE),
+          ("taker more than 60 % off", 1, [(0, 0, 10), (1, 0, 3)], 0, r.BAD_SCHEDULE),
+          ("maker more than 60 % off", 1, [(0, 10, 10), (1, 3, 10)], 0, r.BAD_SCHEDULE))],
+    *[(f"assignment of {what}", lambda scope=scope, at=at: build.assign_fees(scope, 1, *WHO, **at), reason)
+      for what, scope, at, reason in (
+          ("a schedule that is not there", e.SCOPE_VENUE, {}, r.UNKNOWN_SCHEDULE),
+          ("a user", e.SCOPE_USER, {"account": 1}, r.BAD_FIELD), ("scope 6", 6, {}, r.BAD_FIELD), ("scope -1", -1, {}, r.BAD_FIELD),
+          ("account 5", e.SCOPE_ACCOUNT, {"account": 5}, r.UNKNOWN_ACCOUNT), ("firm 0", e.SCOPE_FIRM, {}, r.BAD_GROUP),
+          ("instrument 2", e.SCOPE_INSTRUMENT, {"instrument": 2}, r.UNKNOWN_INSTRUMENT),
+          ("account 1 in instrument 2", e.SCOPE_CONTRACT, {"account": 1, "instrument": 2}, r.UNKNOWN_INSTRUMENT))],
+    ("volume rate below 0", lambda: build.set_volume_rate(1, -1, *WHO), r.BAD_FIELD),
+    ("volume rate of asset 4", lambda: build.set_volume_rate(4, 1, *WHO), r.UNKNOWN_ASSET),
+    *[(f"groups {groups}", lambda g=groups: build.set_groups(1, g[0], g[1], g[2], *WHO), r.BAD_GROUP)
+      for groups in ((5, 0, 0), (-1, 0, 0), (0, 1025, 0), (0, -1, 0), (0, 0, -1), (0, 0, 1 << 31))],
+    *[(f"limits {fields}", lambda fields=fields: build.set_limits(e.SCOPE_VENUE, *WHO, **fields), r.BAD_LIMIT)
+      for fields in ({"qty_max_lots": -1}, {"notional_max_units": 1 << 62}, {"open_orders_max": 1 << 31}, {"orders_per_s": -1},
+                     {"collar_e8": E8 + 1})],
+    *[(f"{what} of {scope}", lambda builder=builder, scope=scope, at=at: builder(scope, *WHO, **at), reason)
+      for what, builder in (("limits", build.set_limits), ("kill", build.kill), ("revive", build.revive))
+      for scope, at, reason in (
+          (e.SCOPE_CONTRACT, {"account": 1, "instrument": 1}, r.BAD_FIELD), (e.SCOPE_USER, {"account": 5}, r.UNKNOWN_ACCOUNT),
+          (e.SCOPE_FIRM, {"firm": 1025}, r.BAD_GROUP), (e.SCOPE_INSTRUMENT, {"instrument": 3}, r.UNKNOWN_INSTRUMENT))],
+    ("kill of an account and instrument", lambda: build.kill(e.SCOPE_ACCOUNT, *WHO, account=1, instrument=1), r.BAD_FIELD),
+    ("TRANSFER to another master", lambda: build.transfer(1, 2, 1, 5, *WHO), r.OTHER_MASTER),
+    ("TRANSFER to itself", lambda: build.transfer(1, 1, 1, 5, *WHO), r.BAD_FIELD),
+    ("TRANSFER to nobody", lambda: build.transfer(1, 5, 1, 5, *WHO), r.UNKNOWN_ACCOUNT),
     ("LIMIT tif 4", lambda: order(tif=4), r.BAD_FIELD),
     ("SET_TIMER too fast", lambda: build.set_timer(1, 999_999, 0, *WHO), r.BAD_FIELD),
     ("SET_TIMER backwards", lambda: build.set_timer(1, -1, 0, *WHO), r.BAD_FIELD),
@@ -316,7 +351,10 @@ def test_tables_name_every_reason_that_risk_gives() -> None:
         for path in RISK.glob("*.py")
         for name in re.findall(r"\br\.([A-Z][A-Z_]+)\b", path.read_text(encoding="utf-8"))
     }
-    text = "".join(Path(__file__).with_name(name).read_text() for name in ("test_reasons.py", "test_client_ids.py"))
+    text = "".join(
+        Path(__file__).with_name(name).read_text()
+        for name in ("test_reasons.py", "test_client_ids.py", "test_fees.py", "test_limits.py")
+    )
     tested = set(re.findall(r"\br\.([A-Z][A-Z_]+)\b", text)) - {"NAME"}
     assert set() == given - tested - {"BY_STP"}
 

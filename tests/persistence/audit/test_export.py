@@ -171,7 +171,12 @@ ONLY_THE_MANIFEST = {
     "orders.csv": {"index", "reason"},
     "assets.csv": {"symbol"},
     "instruments.csv": {"symbol", "base", "quote", "instrument"},
+    "fills.csv": {"fee_rule", "fee_tier", "fee_api"},
     "rates.csv": {"seq", "instrument", "maker_rate_e8", "taker_rate_e8"},
+    "rules.csv": {
+        *("rule", "tier", "seq", "schedule", "version", "effective_ts_ns", "api_discount_e8"),
+        *("min_units", "maker_rate_e8", "taker_rate_e8"),
+    },
     "postings.csv": {"leg"},
 }
 """Columns of which some values follow from nothing else: what the README says of an export of everything."""
