@@ -170,6 +170,7 @@ def test_approved_operator_gets_a_temporary_password_whatever_was_proposed() -> 
     office.ask(
         sven, "operator_create", {"name": "eve", "roles": ["treasury"], "password": PASSWORD, "temporary": False}
     )
+    assert PASSWORD not in repr(office.ask(paul, "proposals"))
     assert 0 == office.code(paul, "approve", {"proposal": 1})
     user = office.cache.directory.user("eve")
     assert user is not None
