@@ -18,7 +18,7 @@ class Role(NamedTuple):
 
 _READ: Final = frozenset(
     {
-        *("balance", "account", "accounts", "assets", "instruments", "orders", "book", "status"),
+        *("balance", "account", "accounts", "assets", "instruments", "orders", "book", "status", "fees", "limits"),
         *("user_list", "user_show", "key_list", "key_show", "firm_list", "role_list", "proposals", "access_events"),
     }
 )
@@ -34,11 +34,20 @@ ROLES: Final[dict[str, Role]] = {
     ),
     "accounts": Role(
         "registers users and firms, opens accounts",
-        _READ | {"create_account", "name_account", "user_create", "firm_create", "firm_assign", "account_attach"},
+        _READ
+        | {
+            "create_account",
+            "name_account",
+            "user_create",
+            "firm_create",
+            "firm_assign",
+            "account_attach",
+            "set_groups",
+        },
     ),
     "treasury": Role(
         "books deposits, withdrawals and corrections",
-        _READ | {"deposit", "withdraw_hold", "withdraw_settle", "withdraw_release", "adjust"},
+        _READ | {"deposit", "withdraw_hold", "withdraw_settle", "withdraw_release", "adjust", "transfer"},
     ),
     "markets": Role(
         "lists, halts and resumes instruments, sets bands, fees and timers",
@@ -47,6 +56,9 @@ ROLES: Final[dict[str, Role]] = {
             "list_asset",
             "list_instrument",
             "set_fees",
+            "set_schedule",
+            "assign_fees",
+            "set_volume_rate",
             "set_bands",
             "halt",
             "resume",
@@ -56,8 +68,10 @@ ROLES: Final[dict[str, Role]] = {
         },
     ),
     "risk": Role(
-        "stops who must be stopped: freezes, cancels, restricts",
-        _READ | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "restrict", "lift"},
+        "stops who must be stopped: freezes, cancels, restricts, limits, kills",
+        _READ
+        | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "restrict", "lift"}
+        | {"set_limits", "kill", "revive"},
     ),
     "dealing": Role("trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all"}),
     "security": Role(
@@ -73,10 +87,16 @@ FOUR_EYES: Final[dict[str, str]] = {
     "withdraw_settle": "says that money has left",
     "withdraw_release": "gives held money back",
     "adjust": "changes a balance",
+    "transfer": "moves money between accounts",
     "order": "spends a client's money",
     "amend": "spends a client's money",
     "set_fees": "changes what clients pay",
+    "set_schedule": "changes what clients pay",
+    "assign_fees": "changes what a client pays",
+    "set_volume_rate": "changes what clients pay",
+    "set_groups": "changes whose volume counts for whom",
     "list_instrument": "sets what clients pay",
+    "name_account": "changes whom a name means",
     "account_attach": "makes somebody the owner of an account and what is in it",
     "key_create": "lets somebody act for a client",
     "user_password": "lets somebody sign in for a client",
@@ -86,7 +106,10 @@ FOUR_EYES: Final[dict[str, str]] = {
 }
 """Operations that a second operator must approve, and why."""
 
-TAKES_OVER: Final = frozenset(FOUR_EYES) - {"set_fees", "list_instrument"}
+_PRICES: Final = frozenset(
+    {"set_fees", "set_schedule", "assign_fees", "set_volume_rate", "set_groups", "list_instrument"}
+)
+TAKES_OVER: Final = FOUR_EYES.keys() - _PRICES
 """Those that move a client's money, or let whoever does them move it."""
 
 assert all(FOUR_EYES.keys() & role.ops == set() or "approve" not in role.ops for role in ROLES.values())

@@ -209,7 +209,11 @@ class Desk:
     # --- two people ---------------------------------------------------------------------------------------------------
 
     async def _propose(self, seat: Seat, request: Request) -> Reply:
-        args = msgspec.json.encode(request.args).decode()
+        given = request.args
+        if isinstance(given, a.OperatorCreate):
+            # Operators choose no passwords for others, and a proposal is read by many.
+            given = msgspec.structs.replace(given, password=None)
+        args = msgspec.json.encode(given).decode()
         try:
             change = await self._known.act(
                 lambda d: proposals.propose(d, request.op, args, seat.name, request.reason, self._now_ns),

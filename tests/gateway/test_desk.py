@@ -164,6 +164,20 @@ def test_approved_change_of_roles_is_made() -> None:
     assert ("sven+paul", "roles set", "why") in office.cache.log
 
 
+def test_approved_operator_gets_a_temporary_password_whatever_was_proposed() -> None:
+    office = Office()
+    sven, paul = office.operator("sven", "security"), office.operator("paul", "approver")
+    office.ask(
+        sven, "operator_create", {"name": "eve", "roles": ["treasury"], "password": PASSWORD, "temporary": False}
+    )
+    assert PASSWORD not in repr(office.ask(paul, "proposals"))
+    assert 0 == office.code(paul, "approve", {"proposal": 1})
+    user = office.cache.directory.user("eve")
+    assert user is not None
+    assert user.temporary
+    assert not HASHER.check(user, PASSWORD).ok
+
+
 def test_rights_that_are_taken_away_are_gone_on_open_connections() -> None:
     office = Office()
     seat = office.operator("mara", "markets")
