@@ -149,6 +149,7 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "symbol",
             "status",
             "breaker_pending",
+            "follows_venue",
             "base",
             "quote",
             "tick_e8",
@@ -166,13 +167,12 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "sample_next",
             "sample_count",
             "seq",
-            "follows_venue",
             "schedule",
             "lowest_maker_e8",
             "lowest_taker_e8",
         ],
-        "formats": ["S16", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", "<i8", "u1", "<i4", "<i8", "<i8"],
-        "offsets": [0, 16, 17, 20, 24, *range(32, 128, 8), 128, 132, 136, 18, 144, 152, 160],
+        "formats": ["S16", "u1", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", "<i8", "<i4", "<i8", "<i8"],
+        "offsets": [0, 16, 17, 18, 20, 24, *range(32, 128, 8), 128, 132, 136, 144, 152, 160],
         "itemsize": 256,
     }
 )

@@ -175,3 +175,9 @@ def test_posting_below_zero_stops_the_engine(free: int, locked: int) -> None:
     assert s.FAULT_NONE == state.meta[s.FAULT]
     post(state, 1, 1, free, locked, 2)
     assert s.FAULT_NEGATIVE_BALANCE == state.meta[s.FAULT]
+
+
+def test_every_table_can_lie_in_a_file() -> None:
+    """A file's header describes its rows, for which fields must stand in the order of their offsets."""
+    for name, dtype, _ in s.state_spec(Limits(), 256):
+        assert dtype.descr, name
