@@ -79,7 +79,7 @@ def cut(groups: list[np.ndarray], places: list[float]) -> list[np.ndarray]:
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.lists(st.floats(0, 1), max_size=6))
 def test_random_market_is_booked_to_the_unit_however_it_is_cut(seed: int, places: list[float]) -> None:
-    market = Market(seed, 400)
+    market = Market(seed, 400, access=seed % 2 == 1)
     engine = FusedEngine(Engine(limits=sized(market), rings=ROOMY))
     kinds = set(check_parts(engine, cut(market.groups, places))["kind"].tolist())
     assert {p.HOLD, p.RELEASE, p.TRADE, e.DEPOSIT} <= kinds

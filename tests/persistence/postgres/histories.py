@@ -54,7 +54,7 @@ class History(NamedTuple):
 
 
 def history(seed: int, n: int) -> History:
-    market = Market(seed, n)
+    market = Market(seed, n, access=seed % 2 == 1)
     slots = np.concatenate(market.groups)
     turn_ns = month_bounds_ns(month_of(int(slots["ts_ns"][0])))[1]
     shift_ns = turn_ns - int(slots["ts_ns"][len(slots) // 2])
