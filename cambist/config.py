@@ -73,6 +73,10 @@ class TablesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     withdrawal_holds: Positive = Limits().withdrawal_holds
     outbox: Positive = Limits().outbox
     timers: Positive = Limits().timers
+    firms: Positive = Limits().firms
+    fee_schedules: Positive = Limits().fee_schedules
+    fee_versions: Annotated[int, Meta(ge=1, le=65_535)] = Limits().fee_versions
+    fee_contracts: Positive = Limits().fee_contracts
     client_ids: Positive = Limits().client_ids
     client_id_ttl_ms: Annotated[int, Meta(ge=0, le=CLIENT_ID_TTL_MAX_MS)] = Limits().client_id_ttl_ms
 
