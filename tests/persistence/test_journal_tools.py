@@ -16,6 +16,7 @@ from persistence.journal.layout import BLOCK_BYTES
 from protocol import build
 from protocol import enums as e
 from protocol.release import RELEASE
+from protocol.versions import RULES_VERSION, SCHEMA_VERSION
 from tests.persistence.past_home import PastHome, answer, make_home
 
 pytestmark = pytest.mark.timeout(600)
@@ -41,7 +42,8 @@ def test_list_names_each_segment_with_its_range_times_and_versions(
         slots = home.slots[segment["first_seq"] - 1 : segment["last_seq"]]
         assert seq == segment["first_seq"]
         assert (int(slots["ts_ns"][0]), int(slots["ts_ns"][-1])) == (segment["first_ts_ns"], segment["last_ts_ns"])
-        assert (1, 1, RELEASE, 1) == tuple(segment[n] for n in ("schema_version", "rules_version", "release", "epoch"))
+        written = tuple(segment[n] for n in ("schema_version", "rules_version", "release", "epoch"))
+        assert (SCHEMA_VERSION, RULES_VERSION, RELEASE, 1) == written
         assert not segment["compressed"]
         seq = segment["last_seq"] + 1
     assert len(home.slots) == segments[-1]["last_seq"]

@@ -24,6 +24,7 @@ from protocol import enums as e
 from protocol import versions
 from protocol.instance import Engine
 from protocol.records import COMMAND_SCHEMA
+from protocol.release import RELEASE
 from tests.persistence.past_home import PastHome, answer, make_home, write_journal
 
 pytestmark = pytest.mark.timeout(600)
@@ -73,8 +74,8 @@ def test_newer_rules_go_on_from_the_converted_snapshot(
 
     former = versions.RULES_VERSION
     monkeypatch.setattr(versions, "RULES_VERSION", former + 1)
-    monkeypatch.setattr(versions, "RELEASE", "0.2.0")
-    written = f"cambist 0.1.0 (rules {former}, schema {versions.SCHEMA_VERSION})"
+    monkeypatch.setattr(versions, "RELEASE", "99.0.0")
+    written = f"cambist {RELEASE} (rules {former}, schema {versions.SCHEMA_VERSION})"
     store = DirectoryStore(home.journal)
     with pytest.raises(JournalMismatch, match=re.escape(f"seq 1 to {count + 1} were written by {written}")):
         check_executable(store, 1, count + 1)
