@@ -5,11 +5,12 @@
     offset 0      skippable frame, 40 bytes
                     0  0x184D2A5C u32      4  32 u32             8  magic 8s
                    16  segment bytes i64  24  CRC32C of the segment u32
-                   28  bytes of the head frame u32              32  zeros u32        36  CRC32C of bytes 8..35 u32
+                   28  bytes of the head frame u32              32  CRC32C of both frames u32              36  CRC32C of bytes 8..35 u32
     offset 40     head frame: the segment's header block
     behind it     tail frame: everything else; both frames have zstd's own content checksum
 
-The head has a frame of its own, because a journal's lineage is read from headers alone.
+The head has a frame of its own, because a journal's lineage is read from headers alone. The checksum of the frames finds the few bits
+that zstd does not look at; files from before it was kept have 0 there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Prefix(NamedTuple):
     size_bytes: int
     crc: int
     head_bytes: int
+    frames_crc: int
 
 
 def pack(segment: Buffer) -> bytes:
@@ -54,11 +56,11 @@ def pack(segment: Buffer) -> bytes:
     view = memoryview(segment)
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True)
     head, tail = compressor.compress(view[:BLOCK_BYTES]), compressor.compress(view[BLOCK_BYTES:])
-    prefix = bytearray(
-        _PREFIX.pack(_SKIPPABLE, _PREFIX.size - 8, MAGIC, len(view), crc32c.crc32c(view), len(head), 0, 0)
-    )
+    frames = head + tail
+    sums = crc32c.crc32c(view), len(head), crc32c.crc32c(frames)
+    prefix = bytearray(_PREFIX.pack(_SKIPPABLE, _PREFIX.size - 8, MAGIC, len(view), *sums, 0))
     struct.pack_into("<I", prefix, _CRC_AT, crc32c.crc32c(bytes(prefix[8:_CRC_AT])))
-    return bytes(prefix) + head + tail
+    return bytes(prefix) + frames
 
 
 def read_prefix(path: Path) -> Prefix:
@@ -88,17 +90,19 @@ def unpack(path: Path) -> bytes:
     segment = head + tail
     if crc32c.crc32c(segment) != prefix.crc:
         raise Damaged("a compressed file whose content has another checksum than it states", segment)
+    if prefix.frames_crc not in (0, crc32c.crc32c(data[_PREFIX.size :])):
+        raise Damaged("a compressed file whose frames have another checksum than it states", segment)
     return segment
 
 
 def _parse(data: bytes) -> Prefix:
     if len(data) < _PREFIX.size:
         raise Damaged(f"a compressed file of {len(data)} bytes, shorter than its first frame", b"")
-    magic, length, ours, size_bytes, crc, head_bytes, zeros, own = _PREFIX.unpack(data)
-    sound = (magic, length, ours, zeros) == (_SKIPPABLE, _PREFIX.size - 8, MAGIC, 0)
+    magic, length, ours, size_bytes, crc, head_bytes, frames_crc, own = _PREFIX.unpack(data)
+    sound = (magic, length, ours) == (_SKIPPABLE, _PREFIX.size - 8, MAGIC)
     if not sound or own != crc32c.crc32c(data[8:_CRC_AT]):
         raise Damaged("a compressed file whose first frame is damaged", b"")
-    return Prefix(size_bytes, crc, head_bytes)
+    return Prefix(size_bytes, crc, head_bytes, frames_crc)
 
 
 def _decompressed(frame: bytes, size_bytes: int) -> bytes:
