@@ -397,7 +397,7 @@ class Market:
         self.office(build.set_fees(self.instrument(), maker, taker, *WHO))
 
     def schedule(self) -> None:
-        """Versions for now, for later, for before; good ones mostly."""
+        """Versions that are in force at once, planned, or dated back; mostly sound ones."""
         rng = self.random
         least = sorted(
             rng.sample(range(1, 10**8), rng.randrange(3)) + rng.sample(range(10**8, 10**10), rng.randrange(5))
