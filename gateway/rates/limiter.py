@@ -18,7 +18,7 @@ from gateway.rates import rules as r
 from gateway.rates import table as t
 from gateway.rates.kernels import ALLOWED, BANNED, REFUSED, add, take
 from gateway.rates.rules import KIND_SHIFT, KINDS, SLOTS, RateLimits, Rule, listed, rules
-from gateway.rates.subjects import NOBODY, Subject, address_text
+from gateway.rates.subjects import NOBODY, Subject
 from gateway.rates.table import COUNTS, ORIGIN_S, OUT, RETRY_MS, ROW_WORDS, RULE, SAID, UNTIL_MS, Table, packed
 from ringbuf.atomics import exchange
 
@@ -27,7 +27,6 @@ __all__ = ["ALLOWED", "BANNED", "REFUSED", "Ban", "Limiter", "Verdict"]
 _ACCOUNT: Final = r.ACCOUNT << KIND_SHIFT
 _LOGON: Final = r.LOGON << KIND_SHIFT
 _NONE: Final = -1
-_LISTED_MAX: Final = 1000
 
 
 class Verdict(msgspec.Struct, gc=False):
@@ -175,29 +174,17 @@ class Limiter:
             was |= exchange(self._words, row * ROW_WORDS + t.BAN, 0) >> t.LEVEL_BITS > now_s
         return was
 
-    def shown(self) -> dict[str, Any]:
-        """Rules, bans and how full the table is, as data. Keys, whose names are not kept here, are for the caller to name."""
-        words = self._rows()
-        bans = self.banned()
+    def status(self) -> dict[str, Any]:
+        """The rules and how full the table is, as data; ``shared`` names kinds of subjects that found no place in it."""
+        rows = self._rows()
         return {
             "rules": listed(self.settings),
             "ban_after": self.settings.ban_after,
             "ban_first_s": self.settings.ban_first_s,
             "ban_max_s": self.settings.ban_max_s,
-            "rows": len(words),
-            "rows_used": int(np.count_nonzero(words[:, 0])),
+            "rows": len(rows),
+            "rows_used": int(np.count_nonzero(rows[:, 0])),
             "shared": self._shared(),
-            "count": len(bans),
-            "banned": [
-                {
-                    "of": KINDS[ban.kind],
-                    "who": address_text(ban.subject) if ban.kind == r.IP else str(ban.subject.label or ""),
-                    "identity": ban.subject.identity,
-                    "until_ns": ban.until_ms * 1_000_000,
-                    "level": ban.level,
-                }
-                for ban in bans[:_LISTED_MAX]
-            ],
         }
 
     def _shared(self) -> list[str]:
@@ -226,3 +213,12 @@ class Limiter:
     def _add(self, identity: int, label: int, amount: int) -> None:
         now_ms = 0 if self._clock_ns is None else self._clock_ns() // 1_000_000
         add(self._words, self._packed, now_ms, identity, label, amount)
+
+
+def warm() -> None:
+    """Compile or load the kernels."""
+    settings = RateLimits(rows=64)
+    limiter = Limiter(t.private(settings), settings)
+    limiter.count_order(1)
+    limiter.give_back(1, 1)
+    limiter.unban(Subject(_ACCOUNT | 1))

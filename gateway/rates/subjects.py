@@ -73,8 +73,10 @@ def of_peer(peer: str) -> Subject:
 
 
 def address_text(subject: Subject) -> str:
-    """Address or network of a subject of kind IP; "" where the label is another's."""
+    """Address or network of a subject of kind IP; "" for another kind, and where the label is another's."""
     value = subject.identity & _VALUE
+    if subject.identity >> KIND_SHIFT != IP:
+        return ""
     if not value & _V6:
         return str(ipaddress.IPv4Address(value)) if value >> 32 == 0 else ""
     network = (subject.label & ((1 << 64) - 1)) << _NETWORK_BITS

@@ -60,7 +60,7 @@ def test_processes_that_count_at_once_lose_nothing(tmp_path: Path) -> None:
     assert WORKERS == found.sum()
     counts = [limiter.count_order(account, 0).counts[:2] for account in ACCOUNTS]
     assert [[WORKERS * 20_000 // len(ACCOUNTS)] * 2] * len(ACCOUNTS) == counts
-    assert len(ACCOUNTS) + 1 == limiter.shown()["rows_used"]
+    assert len(ACCOUNTS) + 1 == limiter.status()["rows_used"]
 
 
 def test_processes_together_are_allowed_as_much_as_the_limit_and_not_one_more(tmp_path: Path) -> None:
