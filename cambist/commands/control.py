@@ -49,7 +49,12 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         (
             "cambist instrument create BTCUSDT --base BTC --quote USDT --tick 0.01 --lot 0.00001 --reason listing",
             'cambist instrument halt BTCUSDT --reason "news"',
+            'cambist instrument state BTCUSDT post-only --reason "first orders"',
         ),
+    ),
+    "venue": (
+        "put the venue into maintenance, in which cancels still work, and back",
+        ('cambist venue maintenance --reason "new disks"', 'cambist venue open --reason "done"'),
     ),
     "deposit": ("credit a deposit", ('cambist deposit 1000 USDT --account alice --reason "wire 4711"',)),
     "withdraw": (
@@ -230,6 +235,9 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--qty-max", metavar="QTY")
     for action, text in (("halt", "halt trading"), ("resume", "go on trading")):
         _action(actions, action, text, reason=True).add_argument("instrument", metavar="SYMBOL")
+    state = _action(actions, "state", "set the state of the market", reason=True)
+    state.add_argument("instrument", metavar="SYMBOL")
+    state.add_argument("state", choices=("open", "halted", "post-only", "cancel-only", "closed", "delisted"))
     fees = _action(actions, "fees", "set the fees", reason=True)
     fees.add_argument("instrument", metavar="SYMBOL")
     fees.add_argument("--maker", required=True, metavar="SHARE", help="negative = rebate")
@@ -241,6 +249,12 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     bands.add_argument("--breaker", default="0", metavar="SHARE")
     bands.add_argument("--reference", metavar="PRICE")
     _action(actions, "list", "list all instruments")
+
+
+def _configure_venue(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    _action(actions, "maintenance", "refuse orders and amends; cancels still work", reason=True)
+    _action(actions, "open", "end the maintenance", reason=True)
 
 
 def _configure_money(parser: argparse.ArgumentParser) -> None:
@@ -358,6 +372,7 @@ _CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "account": _configure_account,
     "asset": _configure_asset,
     "instrument": _configure_instrument,
+    "venue": _configure_venue,
     "deposit": _configure_money,
     "withdraw": _configure_withdraw,
     "adjust": _configure_money,
@@ -478,6 +493,9 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "instrument create": _instrument_create,
     "instrument halt": _plain("halt", "instrument"),
     "instrument resume": _plain("resume", "instrument"),
+    "instrument state": _plain("set_state", "instrument", "state"),
+    "venue maintenance": lambda _: _Request("set_state", {"state": "maintenance"}),
+    "venue open": lambda _: _Request("set_state", {"state": "open"}),
     "instrument fees": _plain("set_fees", "instrument", "maker", "taker"),
     "instrument bands": lambda a: _Request(
         "set_bands",
@@ -615,10 +633,18 @@ def _show_instruments(result: Mapping[str, Any]) -> None:
     columns = ("symbol", "state", "base", "quote", "tick_size", "lot_size", "last_price")
     rows = [[str(row[column] or "") for column in columns] for row in result["instruments"]]
     _list(columns, rows, result, "instruments")
+    if result["venue"] != "open":
+        print(f"the venue is in {result['venue']}: orders and amends are refused, cancels work")
 
 
 def _show_kill(result: Mapping[str, Any]) -> None:
     print(f"killed {_scope_text(result)}; canceled {result['count']} orders{_durable(result)}")
+
+
+def _show_state(result: Mapping[str, Any]) -> None:
+    what = result.get("instrument") or "the venue"
+    canceled = f"; canceled {result['count']} orders" if result.get("count") else ""
+    print(f"{what} is {result['market']}{canceled}{_durable(result)}")
 
 
 def _scope_text(row: Mapping[str, Any]) -> str:
@@ -694,6 +720,7 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "fees": _show_fees,
     "limits": _show_limits,
     "kill": _show_kill,
+    "set_state": _show_state,
     "book": _show_book,
     "balance": _show_balance,
     "orders": _show_orders,

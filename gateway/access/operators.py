@@ -50,7 +50,7 @@ ROLES: Final[dict[str, Role]] = {
         _READ | {"deposit", "withdraw_hold", "withdraw_settle", "withdraw_release", "adjust", "transfer"},
     ),
     "markets": Role(
-        "lists, halts and resumes instruments, sets bands, fees and timers",
+        "lists instruments, sets their market states, bands, fees and timers",
         _READ
         | {
             "list_asset",
@@ -62,6 +62,7 @@ ROLES: Final[dict[str, Role]] = {
             "set_bands",
             "halt",
             "resume",
+            "set_state",
             "set_timer",
             "tick",
             "cancel_all",
@@ -70,7 +71,7 @@ ROLES: Final[dict[str, Role]] = {
     "risk": Role(
         "stops who must be stopped: freezes, cancels, restricts, limits, kills",
         _READ
-        | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "restrict", "lift"}
+        | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "set_state", "restrict", "lift"}
         | {"set_limits", "kill", "revive"},
     ),
     "dealing": Role("trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all"}),
