@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -76,16 +77,21 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
     "limit": (
-        "set and show pre-trade limits, pull and release kill switches",
+        "set and show pre-trade limits, pull and release kill switches; rate limits and who is banned by them",
         (
             "cambist limit set --account alice --open-orders 200 --orders-per-s 50 --collar 5% --reason desk",
             'cambist limit kill --firm 3 --reason "their request"',
             'cambist limit revive --firm 3 --reason "back"',
             "cambist limit list",
+            "cambist limit rates",
+            'cambist limit unban --ip 203.0.113.7 --reason "ticket 12"',
         ),
     ),
     "adjust": ("correct a balance, signed", ('cambist adjust -5 USDT --account alice --reason "double credit"',)),
 }
+
+
+_NS: Final = 1_000_000_000
 
 
 class _Request(NamedTuple):
@@ -316,6 +322,12 @@ def _configure_limit(parser: argparse.ArgumentParser) -> None:
     _scope(_action(actions, "kill", "cancel all orders of a scope and refuse new ones", reason=True))
     _scope(_action(actions, "revive", "undo a kill", reason=True))
     _action(actions, "list", "list all scopes with limits")
+    _action(actions, "rates", "show how often somebody may call gateways, and who is banned")
+    unban = _action(actions, "unban", "end a ban of one who called too often", reason=True)
+    whom = unban.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--ip", metavar="ADDRESS", help="an address of IPv6 stands for its /64")
+    whom.add_argument("--key", metavar="KEY")
+    whom.add_argument("--account", metavar="ACCOUNT", help="number or name")
 
 
 def _scope(parser: argparse.ArgumentParser, *, user: bool = True) -> None:
@@ -517,6 +529,8 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "limit kill": _scoped("kill"),
     "limit revive": _scoped("revive"),
     "limit list": _plain("limits"),
+    "limit rates": _plain("rate_limits"),
+    "limit unban": _plain("unban", "ip", "key", "account"),
 }
 
 
@@ -688,6 +702,32 @@ def _show_limits(result: Mapping[str, Any]) -> None:
     _list(("scope", "of", "state", *columns), rows, result, "limits")
 
 
+def _show_rate_limits(result: Mapping[str, Any]) -> None:
+    columns = ("counter", "of", "window_s", "limit")
+    table(columns, [[str(row[column]) for column in columns] for row in result["rules"]])
+    print(
+        f"{result['ban_after']} refusals in a minute ban an address, key or account for {result['ban_first_s']} s, "
+        f"twice as long each time, at most {result['ban_max_s']} s"
+    )
+    print(f"{result['rows_used']} of {result['rows']} rows have been used")
+    if result["shared"]:
+        print(f"THE TABLE IS FULL: for some there is no row, and they share one: {', '.join(result['shared'])}")
+    rows = [
+        [
+            row["of"],
+            row["who"],
+            f"{datetime.fromtimestamp(row['until_ns'] // _NS, UTC):%Y-%m-%d %H:%M:%S}",
+            str(row["level"]),
+        ]
+        for row in result["banned"]
+    ]
+    _list(("banned", "who", "until", "level"), rows, result, "bans")
+
+
+def _show_unban(result: Mapping[str, Any]) -> None:
+    print(f"{result['who']} is banned no more" if result["was_banned"] else f"{result['who']} was not banned")
+
+
 def _show_account(result: Mapping[str, Any]) -> None:
     print(f"{_account_text(result)}: {result['state']}")
 
@@ -719,6 +759,8 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "transfer": _show_money,
     "fees": _show_fees,
     "limits": _show_limits,
+    "rate_limits": _show_rate_limits,
+    "unban": _show_unban,
     "kill": _show_kill,
     "set_state": _show_state,
     "book": _show_book,
