@@ -68,7 +68,7 @@ class Office:
         self.cache = MemoryCache()
         catalog = Catalog(FakeView(), Limits(accounts=1000), NameBook())
         self.desk = Desk(cast("AccessCache", self.cache), catalog, HASHER, home, owner_acts=owner_acts)
-        self.desk.executes_by(self._execute)
+        self.desk.executes_by(self._execute, lambda _account: True)
         self.executed: list[Request] = []
 
     async def _execute(self, request: Request) -> Reply:
