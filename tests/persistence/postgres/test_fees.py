@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 
 from persistence.postgres import reads, schema, terms
-from persistence.postgres.fees import limits_start, revenue_of
+from persistence.postgres.fees import fee_rows, limits_start, revenue_of
 from persistence.postgres.movements import TRADE_DTYPE
+from protocol import build
 from protocol import enums as e
 from protocol.instance import Engine
+from protocol.records import COMMAND_DTYPE
 from risk import state as s
 from tests.engine.driver import ROOMY
 from tests.engine.operators import Market, sized
 from tests.persistence.postgres.conftest import Postgres
 from tests.persistence.postgres.histories import Followed, History, contents
 from tests.persistence.postgres.test_writer import Heard, follow
+from tests.risk.desk import WHO
+from tests.risk.test_fees import FeeDesk
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -201,3 +205,17 @@ def test_database_of_before_gets_its_revenue_from_its_trades(written: Written, p
     before, after = asyncio.run(scenario())
     assert before == after
     assert before
+
+
+def test_own_rates_take_the_schedule_of_an_instrument_away() -> None:
+    desk = FeeDesk()
+    desk.schedule(1, (0, 0, 100_000))
+    desk.assign(e.SCOPE_INSTRUMENT, 1, instrument=1)
+    heads = np.zeros(2, dtype=COMMAND_DTYPE)
+    heads["type"], heads["seq"], heads["instrument"] = (e.ASSIGN_FEES, e.SET_FEES), (8, 9), 1
+    heads["price_ticks"][0] = e.SCOPE_INSTRUMENT
+    none = np.zeros(0, dtype=TRADE_DTYPE)
+    assert [(e.SCOPE_INSTRUMENT, 0, 1, 0, 1, 8)] == fee_rows(desk.engine, heads[:1], none).fee_assignments
+    desk.do(build.set_fees(1, 0, 200_000, *WHO))
+    assert [(e.SCOPE_INSTRUMENT, 0, 1, 0, 0, 9)] == fee_rows(desk.engine, heads, none).fee_assignments
+    assert [(e.SCOPE_INSTRUMENT, 0, 1, 0, 0, 9)] == fee_rows(desk.engine, heads[1:], none).fee_assignments
