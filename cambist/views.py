@@ -123,6 +123,7 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             lanes=_lanes(home, view),
             postgres=_postgres(home, table, view),
         )
+        answer["access"] = asked(socket_path, "status").get("access", {}) if answer["postgres"] else {}
         answer["alarms"] = _alarms(view, answer)
     answer["memory_bytes"] = sum(row["memory_bytes"] for row in answer["processes"])
     answer["cpu_percent"] = round(sum(row["cpu_percent"] for row in answer["processes"]), 2)
@@ -140,12 +141,20 @@ def _alarms(view: BoardView, answer: Mapping[str, Any]) -> dict[str, int]:
     away = database.get("writer") in {"failed", "refused"}
     if database.get("lag", 0) and (away or database["lag_ms"] >= _LAG_ALARM_MS):
         alarms["postgres_behind"] = database["lag"]
+    different = answer["access"].get("groups", {}).get("different", 0)
+    if different:
+        alarms["groups_differ"] = different
     return alarms
 
 
 def instruments(socket_path: Path) -> list[dict[str, Any]]:
     """Instruments with their state, as the control gateway gives them; empty while it does not answer."""
-    request = json.dumps({"id": 1, "op": "instruments", "args": {}}).encode() + b"\n"
+    return list(asked(socket_path, "instruments").get("instruments", ()))
+
+
+def asked(socket_path: Path, op: str) -> dict[str, Any]:
+    """Result of a query to the control gateway; empty while it does not answer."""
+    request = json.dumps({"id": 1, "op": op, "args": {}}).encode() + b"\n"
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_TIMEOUT_S)
         connection.connect(str(socket_path))
@@ -153,8 +162,8 @@ def instruments(socket_path: Path) -> list[dict[str, Any]]:
         with connection.makefile("rb") as file:
             reply = json.loads(file.readline(_ANSWER_BYTES_MAX))
         if reply.get("ok"):
-            return list(reply["result"]["instruments"])
-    return []
+            return dict(reply["result"])
+    return {}
 
 
 def _snapshots(view: BoardView) -> dict[str, Any]:

@@ -50,7 +50,12 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         (
             "cambist instrument create BTCUSDT --base BTC --quote USDT --tick 0.01 --lot 0.00001 --reason listing",
             'cambist instrument halt BTCUSDT --reason "news"',
+            'cambist instrument state BTCUSDT post-only --reason "first orders"',
         ),
+    ),
+    "venue": (
+        "put the venue into maintenance, in which cancels still work, and back",
+        ('cambist venue maintenance --reason "new disks"', 'cambist venue open --reason "done"'),
     ),
     "deposit": ("credit a deposit", ('cambist deposit 1000 USDT --account alice --reason "wire 4711"',)),
     "withdraw": (
@@ -201,7 +206,10 @@ def _configure_account(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--firm", type=int, metavar="N", help="firm, 0 = none")
     group.add_argument(
-        "--stp-group", type=int, metavar="N", help="accounts of one group do not trade with one another; 0 = alone"
+        "--stp-group",
+        type=_stp_group,
+        metavar="N",
+        help="accounts of one group do not trade with one another; 0 = alone, user = all accounts of the same user (default)",
     )
     _action(actions, "show", "show one account").add_argument("account", metavar="ACCOUNT", help="number or name")
     _action(actions, "list", "list all accounts")
@@ -236,6 +244,9 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--qty-max", metavar="QTY")
     for action, text in (("halt", "halt trading"), ("resume", "go on trading")):
         _action(actions, action, text, reason=True).add_argument("instrument", metavar="SYMBOL")
+    state = _action(actions, "state", "set the state of the market", reason=True)
+    state.add_argument("instrument", metavar="SYMBOL")
+    state.add_argument("state", choices=("open", "halted", "post-only", "cancel-only", "closed", "delisted"))
     fees = _action(actions, "fees", "set the fees", reason=True)
     fees.add_argument("instrument", metavar="SYMBOL")
     fees.add_argument("--maker", required=True, metavar="SHARE", help="negative = rebate")
@@ -247,6 +258,12 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     bands.add_argument("--breaker", default="0", metavar="SHARE")
     bands.add_argument("--reference", metavar="PRICE")
     _action(actions, "list", "list all instruments")
+
+
+def _configure_venue(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    _action(actions, "maintenance", "refuse orders and amends; cancels still work", reason=True)
+    _action(actions, "open", "end the maintenance", reason=True)
 
 
 def _configure_money(parser: argparse.ArgumentParser) -> None:
@@ -329,6 +346,11 @@ def _actions(parser: argparse.ArgumentParser) -> Any:
     return parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
 
+def _stp_group(text: str) -> int | str:
+    """A number, or "user"."""
+    return text if text == "user" else int(text)
+
+
 def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
     parser = add_action(actions, name, text)
     _common(parser)
@@ -370,6 +392,7 @@ _CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "account": _configure_account,
     "asset": _configure_asset,
     "instrument": _configure_instrument,
+    "venue": _configure_venue,
     "deposit": _configure_money,
     "withdraw": _configure_withdraw,
     "adjust": _configure_money,
@@ -490,6 +513,9 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "instrument create": _instrument_create,
     "instrument halt": _plain("halt", "instrument"),
     "instrument resume": _plain("resume", "instrument"),
+    "instrument state": _plain("set_state", "instrument", "state"),
+    "venue maintenance": lambda _: _Request("set_state", {"state": "maintenance"}),
+    "venue open": lambda _: _Request("set_state", {"state": "open"}),
     "instrument fees": _plain("set_fees", "instrument", "maker", "taker"),
     "instrument bands": lambda a: _Request(
         "set_bands",
@@ -629,10 +655,18 @@ def _show_instruments(result: Mapping[str, Any]) -> None:
     columns = ("symbol", "state", "base", "quote", "tick_size", "lot_size", "last_price")
     rows = [[str(row[column] or "") for column in columns] for row in result["instruments"]]
     _list(columns, rows, result, "instruments")
+    if result["venue"] != "open":
+        print(f"the venue is in {result['venue']}: orders and amends are refused, cancels work")
 
 
 def _show_kill(result: Mapping[str, Any]) -> None:
     print(f"killed {_scope_text(result)}; canceled {result['count']} orders{_durable(result)}")
+
+
+def _show_state(result: Mapping[str, Any]) -> None:
+    what = result.get("instrument") or "the venue"
+    canceled = f"; canceled {result['count']} orders" if result.get("count") else ""
+    print(f"{what} is {result['market']}{canceled}{_durable(result)}")
 
 
 def _scope_text(row: Mapping[str, Any]) -> str:
@@ -663,7 +697,7 @@ def _show_fees(result: Mapping[str, Any]) -> None:
         about_account = result["account"]
         print(
             f"account {about_account['account']}: 30-day volume {about_account['volume_30d']} {result['volume_asset'] or ''} "
-            f"of master {about_account['master']}, firm {about_account['firm']}, self-trade group {about_account['stp_group']}"
+            f"of master {about_account['master']}, firm {about_account['firm']}, self-trade group: {about_account['stp_words']}"
         )
 
 
@@ -736,6 +770,7 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "rate_limits": _show_rate_limits,
     "unban": _show_unban,
     "kill": _show_kill,
+    "set_state": _show_state,
     "book": _show_book,
     "balance": _show_balance,
     "orders": _show_orders,

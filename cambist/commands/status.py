@@ -82,6 +82,8 @@ def _lines(state: dict[str, Any]) -> list[str]:
         lines += ["", _client_ids(state["client_ids"])]
     if state["postgres"]:
         lines += ["", _postgres(state["postgres"])]
+    if state["access"]:
+        lines += ["", *_access(state["access"])]
     if state["instruments"]:
         lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
     return lines
@@ -107,6 +109,20 @@ def _postgres(database: dict[str, Any]) -> str:
         f"{database['commits']} commits; {database['dsn']}"
     )
     return f"{line}\n          {database['why']}" if database["why"] else line
+
+
+def _access(access: dict[str, Any]) -> list[str]:
+    """How far users are known, and whose groups the engine has otherwise."""
+    groups = access["groups"]
+    line = f"users: {access['users']}, keys: {access['keys']}, as of event {access['version']}"
+    if access["why"]:
+        line += f" ({access['why']})"
+    if not groups["checked"]:
+        return [f"{line}; groups of accounts are being compared"]
+    if not groups["different"]:
+        return [f"{line}; groups of accounts follow"]
+    rows = [f"          account {row['account']}: {row['why']}" for row in groups["accounts"]]
+    return [f"{line}; GROUPS OF {groups['different']} ACCOUNT(S) DO NOT FOLLOW YET:", *rows]
 
 
 def _client_ids(ids: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ ROLES: Final[dict[str, Role]] = {
         _READ | {"deposit", "withdraw_hold", "withdraw_settle", "withdraw_release", "adjust", "transfer"},
     ),
     "markets": Role(
-        "lists, halts and resumes instruments, sets bands, fees and timers",
+        "lists instruments, sets their market states, bands, fees and timers",
         _READ
         | {
             "list_asset",
@@ -64,6 +64,7 @@ ROLES: Final[dict[str, Role]] = {
             "set_bands",
             "halt",
             "resume",
+            "set_state",
             "set_timer",
             "tick",
             "cancel_all",
@@ -72,7 +73,7 @@ ROLES: Final[dict[str, Role]] = {
     "risk": Role(
         "stops who must be stopped: freezes, cancels, restricts, limits, kills",
         _READ
-        | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "restrict", "lift"}
+        | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "set_state", "restrict", "lift"}
         | {"set_limits", "kill", "revive", "unban"},
     ),
     "dealing": Role("trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all"}),
@@ -99,6 +100,7 @@ FOUR_EYES: Final[dict[str, str]] = {
     "set_groups": "changes whose volume counts for whom",
     "list_instrument": "sets what clients pay",
     "name_account": "changes whom a name means",
+    "firm_assign": "changes what a user pays and where it stops",
     "account_attach": "makes somebody the owner of an account and what is in it",
     "key_create": "lets somebody act for a client",
     "user_password": "lets somebody sign in for a client",
@@ -109,7 +111,7 @@ FOUR_EYES: Final[dict[str, str]] = {
 """Operations that a second operator must approve, and why."""
 
 _PRICES: Final = frozenset(
-    {"set_fees", "set_schedule", "assign_fees", "set_volume_rate", "set_groups", "list_instrument"}
+    {"set_fees", "set_schedule", "assign_fees", "set_volume_rate", "set_groups", "list_instrument", "firm_assign"}
 )
 TAKES_OVER: Final = FOUR_EYES.keys() - _PRICES
 """Those that move a client's money, or let whoever does them move it."""

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.access import codes
+from gateway.access.groups import STP_OPERATOR_MAX
 from protocol import reasons
 
 OUTCOME_UNKNOWN: Final = -1
@@ -174,12 +175,15 @@ class SetVolumeRate(Args):
 
 
 class SetGroups(Args):
-    """Main account, firm and self-trade group of an account; what is not given stays."""
+    """Main account, firm and self-trade group of an account; what is not given stays.
+
+    ``stp_group`` 0: alone; "user": with all accounts of its main account, as where nobody chooses.
+    """
 
     account: int | Text
     master: int | Text | None = None
     firm: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
-    stp_group: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
+    stp_group: Annotated[int, Meta(ge=0, le=STP_OPERATOR_MAX)] | Literal["user"] | None = None
 
 
 class Transfer(Args):
@@ -221,6 +225,13 @@ class OfInstrument(Args):
     """Operations on one instrument."""
 
     instrument: Text
+
+
+class SetState(Args):
+    """State of an instrument's market, or without one of the venue (``open``, ``maintenance``)."""
+
+    state: Literal["open", "halted", "post-only", "cancel-only", "closed", "delisted", "maintenance"]
+    instrument: Text | None = None
 
 
 class Money(Args):
@@ -296,6 +307,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "set_bands": SetBands,
     "halt": OfInstrument,
     "resume": OfInstrument,
+    "set_state": SetState,
     "deposit": Money,
     "withdraw_hold": Money,
     "withdraw_settle": OfHold,
