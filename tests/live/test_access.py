@@ -62,6 +62,12 @@ def test_two_operators_move_money_that_one_cannot_and_no_file_has_a_secret(tmp_p
         assert 1 == as_operator(passwords["olga"], *approve, "--operator", "olga").status
         assert 0 == as_operator(passwords["paul"], *approve, "--operator", "paul").status
         assert "100" == ok("balance", "alice")["result"]["balances"]["USDT"]["free"]
+        limits = ok("limit", "rates")["result"]
+        assert ([], 10) == (limits["banned"], len(limits["rules"]))
+        ended = ok("limit", "unban", "--ip", "203.0.113.7", "--reason", "ticket 12")["result"]
+        assert {"who": "ip 203.0.113.7", "was_banned": False} == ended
+        (event,) = ok("user", "events", "--subject", "ip 203.0.113.7")["events"]
+        assert ("ban ended", "ticket 12") == (event["action"], event["reason"])
         shown = json.dumps(ok("user", "show", "alice")) + json.dumps(ok("user", "events"))
     secrets = [alice["password"], key["secret"], *passwords.values()]
     assert [] == [secret for secret in secrets if secret in shown]

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.rates import subjects
 from gateway.rates.limiter import ALLOWED, BANNED, REFUSED, Verdict
-from gateway.rates.rules import DAY_S, RateLimits, Window
+from gateway.rates.rules import COUNT_MAX, DAY_S, RateLimits, Window
 from gateway.rates.subjects import NOBODY, of_address, of_key, of_name, of_peer, of_session
 from gateway.rates.table import PROBES
 from tests.rates.naive import Naive, Said
@@ -191,6 +192,25 @@ def test_default_bans_grow_from_two_minutes_to_three_days() -> None:
     assert ([120, 240, 480], [122_880, 245_760, 259_200, 259_200]) == (lasted[:3], lasted[10:])
 
 
+def test_refusals_before_a_ban_are_done_with_when_it_is_over() -> None:
+    world = Clocked(msgspec.structs.replace(SMALL, ban_first_s=1))
+    assert 1 == banned_s(world)
+    world.now_ms += 1_000
+    codes = [world.limiter.check_request(ALICE, weight=21).code for _ in range(4)]
+    assert [REFUSED] * 3 + [BANNED] == codes
+
+
+def test_weight_that_is_charged_without_end_stays_at_the_largest_count() -> None:
+    world = Clocked()
+    for _ in range(3):
+        world.limiter.charge(ALICE, NOBODY, COUNT_MAX)
+    verdict = world.limiter.check_request(ALICE, weight=0)
+    used = {rule.counter.name: count for rule, count in world.limiter.used(verdict, ALICE)}
+    assert (REFUSED, COUNT_MAX) == (verdict.code, used["ip_weight"])
+    world.now_ms += 60_000
+    assert ALLOWED == world.limiter.check_request(ALICE).code
+
+
 def test_ban_refuses_everything_of_the_address_and_nothing_of_others() -> None:
     world = Clocked()
     banned_s(world)
@@ -358,6 +378,36 @@ def test_row_that_is_given_away_brings_neither_counts_nor_bans_of_the_former_sub
     assert [] == world.limiter.banned()
 
 
+def test_row_that_is_given_away_forgets_how_often_the_former_subject_was_banned() -> None:
+    settings = RateLimits(rows=64, ip_weight=(Window(1, 1),), ip_requests=(), ip_connections=(), ban_after=1)
+    world = Clocked(settings)
+    for n in range(400):
+        world.limiter.check_request(of_address(f"198.51.{n >> 8}.{n & 255}"), weight=2)
+    assert {1} == {ban.level for ban in world.limiter.banned()}
+    world.now_ms += 200_000
+    lasts_s = [world.limiter.check_request(of_address(f"203.0.113.{n}"), weight=2).retry_s for n in range(20)]
+    assert [120] * 20 == lasts_s
+
+
+def test_row_that_another_process_takes_a_moment_before_is_its_own() -> None:
+    program = (
+        "from tests.rates.support import Clocked\n"
+        "from gateway.rates import kernels\n"
+        "world, real, others = Clocked(), kernels.compare_exchange, []\n"
+        "def late(words, at, expected, value):\n"
+        "    if at % 8 == 0 and not others:\n"
+        "        others.append(at)\n"
+        "        words[at] = 3 << 60 | 99\n"
+        "    return real(words, at, expected, value)\n"
+        "kernels.compare_exchange = late\n"
+        "assert [0] * 5 + [1] == world.orders(7, 6)\n"
+        "assert 1 == len(others)\n"
+        "row = world.limiter._words[others[0]:][:8].tolist()\n"
+        "assert [3 << 60 | 99] + [0] * 7 == row, row\n"
+    )
+    in_plain_python(program)
+
+
 def test_rows_with_something_in_force_are_given_to_nobody() -> None:
     world = Clocked()
     banned_s(world)
@@ -389,6 +439,11 @@ def test_all_is_the_same_in_plain_python() -> None:
         "t.test_clock_that_is_set_back_by_years_keeps_nobody_out()\n"
         "t.test_request_that_is_refused_by_key_counts_neither_there_nor_by_address()\n"
     )
+    in_plain_python(program)
+
+
+def in_plain_python(program: str) -> None:
+    """Run a program without the compiler."""
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     environment.pop("NUMBA_CACHE_DIR")
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
