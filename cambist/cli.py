@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from cambist import __version__
 from cambist.commands import OPTION_NAMES, Call, FailedError, UsageError
+from cambist.commands.connection import is_elsewhere
 from cambist.config import FILE_NAME, Config, ConfigError, Override, load
 from cambist.home import DEFAULT_HOME, Home, HomeError
 from cambist.launch import LaunchError
@@ -26,6 +27,7 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 _INTERRUPTED: Final = 130
+_UMASK: Final = 0o077
 
 
 class _Command(NamedTuple):
@@ -145,6 +147,8 @@ PROVIDERS: Final = ("cambist.commands.control", "cambist.commands.access")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``cambist`` with ``argv`` (default: the process's) and give the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Whatever a command or a process of the exchange writes is for its owner alone.
+    former = os.umask(_UMASK)
     try:
         return _run(arguments)
     except (UsageError, ConfigError) as error:
@@ -158,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    finally:
+        os.umask(former)
 
 
 def _say(error: Exception, status: int) -> int:
@@ -254,6 +260,9 @@ def _configuration(parsed: argparse.Namespace, overrides: dict[str, Override]) -
     if parsed.config is not None:
         config = load(parsed.config, overrides, required=True)
         text = text or config.home
+    elif is_elsewhere(parsed):
+        # What lies in the default home is another exchange's, and perhaps another user's.
+        config = Config()
     else:
         config = load(Path(text or DEFAULT_HOME) / FILE_NAME, overrides, required=False)
     return config, Path(text) if text else None

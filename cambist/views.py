@@ -21,6 +21,7 @@ from protocol import enums, readers
 
 _ANSWER_TIMEOUT_S: Final = 2.0
 _ANSWER_BYTES_MAX: Final = 16 << 20
+_ASKED: Final = ("status", "instruments")
 _HEARTBEAT_NS: Final = 2
 _SLEEPS: Final = 6
 _SAVED_WAKES: Final = 4
@@ -83,7 +84,7 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
     home : Home
         Its home.
     socket_path : Path
-        Control socket, asked for the instruments.
+        Control socket, asked for instruments, users and listeners.
     sample_s : float
         How long the processors' use is measured.
     """
@@ -123,16 +124,19 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             lanes=_lanes(home, view),
             postgres=_postgres(home, table, view),
         )
+        told = _asked(socket_path)
+        answer["instruments"] = told.get("instruments", {}).get("instruments", [])
+        answer["access"] = told.get("status", {}).get("access", {})
+        answer["listeners"] = told.get("status", {}).get("listeners", [])
         answer["alarms"] = _alarms(view, answer)
     answer["memory_bytes"] = sum(row["memory_bytes"] for row in answer["processes"])
     answer["cpu_percent"] = round(sum(row["cpu_percent"] for row in answer["processes"]), 2)
     answer["shared_bytes"] = _folder_bytes(home.shared)
-    answer["instruments"] = instruments(socket_path)
     return answer
 
 
 def _alarms(view: BoardView, answer: Mapping[str, Any]) -> dict[str, int]:
-    """What an operator has to look at, with a number: a flag, how often it failed, or how many commands it is behind."""
+    """What an operator has to look at, with a number: a flag, how often it failed, how many, or how many commands or ms behind."""
     alarms = {name: view[word] for name, word in _ALARMS.items() if view[word]}
     if answer["audit"] == "damaged":
         alarms["audit_damaged"] = 1
@@ -140,21 +144,30 @@ def _alarms(view: BoardView, answer: Mapping[str, Any]) -> dict[str, int]:
     away = database.get("writer") in {"failed", "refused"}
     if database.get("lag", 0) and (away or database["lag_ms"] >= _LAG_ALARM_MS):
         alarms["postgres_behind"] = database["lag"]
+    behind_ms = answer["access"].get("behind_ms", 0)
+    if behind_ms >= _LAG_ALARM_MS:
+        alarms["access_behind"] = behind_ms
+    for name, key in (("tls_certificate", "certificate_problem"), ("not_listening", "problem")):
+        found = sum(1 for listener in answer["listeners"] if listener[key])
+        if found:
+            alarms[name] = found
     return alarms
 
 
-def instruments(socket_path: Path) -> list[dict[str, Any]]:
-    """Instruments with their state, as the control gateway gives them; empty while it does not answer."""
-    request = json.dumps({"id": 1, "op": "instruments", "args": {}}).encode() + b"\n"
+def _asked(socket_path: Path) -> dict[str, dict[str, Any]]:
+    """What the control gateway says of itself and of the instruments, by operation; empty while it does not answer."""
+    results: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_TIMEOUT_S)
         connection.connect(str(socket_path))
-        connection.sendall(request)
+        for op in _ASKED:
+            connection.sendall(json.dumps({"id": op, "op": op, "args": {}}).encode() + b"\n")
         with connection.makefile("rb") as file:
-            reply = json.loads(file.readline(_ANSWER_BYTES_MAX))
-        if reply.get("ok"):
-            return list(reply["result"]["instruments"])
-    return []
+            for _ in _ASKED:
+                reply = json.loads(file.readline(_ANSWER_BYTES_MAX))
+                if reply.get("ok"):
+                    results[reply["id"]] = reply["result"]
+    return results
 
 
 def _snapshots(view: BoardView) -> dict[str, Any]:

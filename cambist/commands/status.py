@@ -82,6 +82,9 @@ def _lines(state: dict[str, Any]) -> list[str]:
         lines += ["", _client_ids(state["client_ids"])]
     if state["postgres"]:
         lines += ["", _postgres(state["postgres"])]
+    if state["access"]:
+        lines += ["", _access(state["access"])]
+    lines += [_listener(listener) for listener in state["listeners"]]
     if state["instruments"]:
         lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
     return lines
@@ -107,6 +110,27 @@ def _postgres(database: dict[str, Any]) -> str:
         f"{database['commits']} commits; {database['dsn']}"
     )
     return f"{line}\n          {database['why']}" if database["why"] else line
+
+
+def _access(access: dict[str, Any]) -> str:
+    """How old what the gateway knows of users is, and why it is not newer."""
+    if access["loaded"]:
+        known = f"{access['users']} users and {access['keys']} keys, as of {access['age_ms']} ms ago"
+    else:
+        known = f"not known yet, for {access['behind_ms']} ms"
+    return f"users: {known}" + (f"; {access['why']}" if access["why"] else "")
+
+
+def _listener(listener: dict[str, Any]) -> str:
+    """Where a gateway listens on TCP, until when its certificate is good, and what is wrong."""
+    secure = f"TLS, certificate good until {listener['not_after']}" if listener["not_after"] else "TLS"
+    doing = "listens" if listener["listens"] else "does not listen"
+    line = (
+        f"{listener['name']}: {doing} on {listener['address']}, {secure if listener['tls'] else 'plain text'}, "
+        f"{listener['connections']} connections, {listener['strangers']} not signed in, {listener['refused']} refused"
+    )
+    problems = [listener[key] for key in ("problem", "certificate_problem") if listener[key]]
+    return "\n".join([line, *(f"          {problem}" for problem in problems)])
 
 
 def _client_ids(ids: dict[str, Any]) -> str:

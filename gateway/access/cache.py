@@ -60,7 +60,8 @@ class AccessCache:
         self._connection: Any = None
         self._lock = asyncio.Lock()
         self._noticed = asyncio.Event()
-        self._confirmed_s = 0.0
+        self._confirmed_s = time.monotonic()
+        """When the directory was last known to be the present; at first, when there was none yet."""
         self._seen_s = 0.0
         self._on_login: list[OnLogin] = []
         self._on_change: list[Callable[[list[Record]], None]] = []
@@ -76,7 +77,11 @@ class AccessCache:
 
     def age_s(self) -> float:
         """How long ago the directory was last known to be the present; infinite before it ever was."""
-        return time.monotonic() - self._confirmed_s if self.loaded.is_set() else float("inf")
+        return self.behind_s() if self.loaded.is_set() else float("inf")
+
+    def behind_s(self) -> float:
+        """For how long the present has not been known, before the first time too."""
+        return time.monotonic() - self._confirmed_s
 
     def status(self) -> dict[str, Any]:
         """What the cache says of itself."""
@@ -84,6 +89,7 @@ class AccessCache:
             "loaded": self.loaded.is_set(),
             "version": self.directory.version,
             "age_ms": round(self.age_s() * 1000) if self.loaded.is_set() else None,
+            "behind_ms": round(self.behind_s() * 1000),
             "users": len(self.directory.users),
             "keys": len(self.directory.keys),
             "why": self.why,

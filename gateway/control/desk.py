@@ -3,7 +3,7 @@
 Whoever reaches the socket is the home's owner by the rules of the system, and may act without signing in, as whoever a request's
 ``operator`` says: that is how an exchange begins. The name of a registered operator is not for the taking: a connection must have
 signed in as it, and can then do what its roles allow, no more; what needs four eyes becomes a proposal. With ``owner_acts`` off the
-owner, too, must sign in as soon as there are operators who can do everything else between them.
+owner, too, must sign in as soon as there are operators who can do everything else between them. Over TCP nobody is the owner.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Seat(msgspec.Struct):
 
     name: str = ""
     principal: Principal = Principal()
+    address: str = ""
+    """Of a peer on TCP, who is nobody before signing in; empty on the control socket."""
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -128,6 +130,8 @@ class Desk:
         op = request.op
         if op == "sign_in":
             return self._answered(request, self._sign_in(seat, request.args))
+        if seat.address and not seat.name:
+            raise Refused(codes.SIGN_IN_NEEDED, "on TCP everybody signs in first")
         if seat.name and request.operator not in {"", seat.name}:
             raise Refused(
                 codes.SIGN_IN_NEEDED, f"this connection is {seat.name}'s, the request names {request.operator}"
@@ -196,7 +200,7 @@ class Desk:
 
         def decide(directory: Directory) -> Change:
             return login.sign_in(
-                *(directory, args.name, check, Second(args.code), Origin("local", "control socket"), token_hash(token)),
+                *(directory, args.name, check, Second(args.code), _origin(seat), token_hash(token)),
                 *(_LIFETIME, cache.seal, self._now_ns, OPERATOR),
             )
 
@@ -428,6 +432,10 @@ def _is_complete(directory: Directory) -> bool:
     """Whether operators can do without the owner: one gives roles, and another one approves."""
     able = {role: {u.user_id for u in directory.users.values() if role in u.roles} for role in ("security", "approver")}
     return len(able["security"] | able["approver"]) >= 2 and all(able.values())
+
+
+def _origin(seat: Seat) -> Origin:
+    return Origin(seat.address, "control gateway") if seat.address else Origin("local", "control socket")
 
 
 def _state(row: Record) -> dict[str, Any]:

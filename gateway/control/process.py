@@ -20,6 +20,7 @@ from gateway.control.desk import Desk
 from gateway.control.engine_view import attach_view
 from gateway.control.names import FILE_NAME, NameBook
 from gateway.control.server import SOCKET_NAME, ControlServer, EpochRings
+from gateway.listening.settings import Listening
 from gateway.outcomes import OutcomeFollower
 from gateway.watch import OutcomeWatch
 from persistence.postgres.database import dsn_of
@@ -45,7 +46,7 @@ def main(context: Context) -> int:
     """Serve the control socket until told to stop; 0 on an orderly end.
 
     ``options``: ``socket`` where it is not in the home; ``postgres``, the DSN of the database of users, "" for the embedded one,
-    missing where there is none; ``owner_acts`` "false" where the home's owner must sign in.
+    missing where there is none; ``owner_acts`` "false" where the home's owner must sign in; ``listening``, a ``Listening`` in JSON.
     """
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
@@ -66,10 +67,13 @@ def main(context: Context) -> int:
     configured = context.options.get("postgres")
     cache = None if configured is None else AccessCache(lambda: dsn_of(home, configured), Seal(key_file(home)))
     owner_acts = context.options.get("owner_acts") != "false"
+    listening = msgspec.json.decode(context.options.get("listening", "{}"), type=Listening)
     desk = Desk(cache, core.catalog, Passwords(), home, owner_acts=owner_acts)
 
     def server() -> ControlServer:
-        return ControlServer(core, board, context.line, attach, path, desk, wait_durable=wait_durable)
+        return ControlServer(
+            *(core, board, context.line, attach, path, desk), listening=listening, home=home, wait_durable=wait_durable
+        )
 
     try:
         uvloop.run(_serve(server, cache))

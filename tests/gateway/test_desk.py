@@ -44,6 +44,9 @@ class MemoryCache:
         self.log: list[tuple[str, str, str]] = []
         self._callbacks: list[Callable[[Any], None]] = []
 
+    def status(self) -> dict[str, Any]:
+        return {}
+
     def clock_ns(self) -> int:
         return self.now_ns
 
@@ -114,6 +117,24 @@ def test_name_of_a_registered_operator_is_not_for_the_taking() -> None:
     assert codes.SIGN_IN_NEEDED == office.code(Seat(), "halt", {"instrument": "BTCUSDT"}, "olga")
     assert codes.SIGN_IN_NEEDED == office.code(seat, "orders", operator="paul")
     assert codes.BAD_CREDENTIALS == office.code(Seat(), "sign_in", {"name": "olga", "password": "wrong"}, "olga")
+
+
+def test_over_tcp_nobody_is_the_owner_and_signing_in_is_all_that_may_be_asked() -> None:
+    office = Office()
+    office.operator("olga", "auditor")
+    remote = Seat(address="203.0.113.5")
+    assert {codes.SIGN_IN_NEEDED} == {office.code(remote, op) for op in ("orders", "status", "user_list", "role_list")}
+    assert codes.SIGN_IN_NEEDED == office.code(remote, "adjust", ADJUST, "owner")
+    made = {"name": "mallory", "roles": ["security"]}
+    assert codes.SIGN_IN_NEEDED == office.code(remote, "operator_create", made, "owner")
+    assert codes.SIGN_IN_NEEDED == office.code(remote, "own_password", {"password": PASSWORD, "new": "x"}, "olga")
+    assert codes.BAD_CREDENTIALS == office.code(remote, "sign_in", {"name": "olga", "password": "wrong"}, "olga")
+    assert codes.SIGN_IN_NEEDED == office.code(remote, "orders", operator="olga")
+    assert 0 == office.code(remote, "sign_in", {"name": "olga", "password": PASSWORD}, "olga")
+    assert {"engine": True} == office.ask(remote, "orders").result
+    assert codes.ROLE_MISSING == office.code(remote, "adjust", ADJUST)
+    session = list(office.cache.directory.sessions.values())[-1]
+    assert ("203.0.113.5", "control gateway") == (session.address, session.device)
 
 
 def test_operator_does_what_its_roles_allow_and_no_more() -> None:
