@@ -115,8 +115,8 @@ class AccessCache:
     async def act(self, decide: Callable[[Directory], Change], *, actor: str, reason: str = "") -> Change:
         """Decide and write a change; in force here when this returns, everywhere within a second.
 
-        Raises Denied: for what ``decide`` says, or UNAVAILABLE while the database is away. After an UNAVAILABLE in the middle of
-        writing the change may have been made.
+        Raises Denied: for what ``decide`` says, UNAVAILABLE while the database is away, CHANGE_UNKNOWN where it went away in the
+        middle of writing.
         """
         async with self._lock:
             connection = self._connection
@@ -130,7 +130,7 @@ class AccessCache:
             except (*UNREACHABLE, BehindError) as error:
                 # Whether it was written will be seen by who connects anew.
                 connection.terminate()
-                raise Denied(codes.UNAVAILABLE) from error
+                raise Denied(codes.CHANGE_UNKNOWN) from error
             self._confirmed_s = time.monotonic()
         self._tell(rows)
         if change.denied is not None:

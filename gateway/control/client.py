@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
+from gateway.access.codes import STARTING
 from gateway.control.messages import OUTCOME_UNKNOWN, QUERY_OPS, Reply
 from gateway.listening.settings import Address
 
@@ -106,8 +107,22 @@ class ControlClient:
     def request(self, op: str, args: dict[str, Any] | None = None, reason: str = "") -> Reply:
         """Send one request and wait for its reply; a refusal is a reply too.
 
+        What an exchange cannot do yet, because it has just started and its users are still being read, is asked again until the time
+        for an answer has passed.
+
         Raises ControlError when the connection ends or no answer comes in time: then a command may have been executed.
         """
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            reply = self._ask(op, args, reason)
+            if reply.error is None or reply.error.code != STARTING:
+                return reply
+            pause_s = reply.error.retry_ms / 1000
+            if time.monotonic() + pause_s > deadline:
+                return reply
+            time.sleep(pause_s)
+
+    def _ask(self, op: str, args: dict[str, Any] | None, reason: str) -> Reply:
         number = self._next_id
         self._next_id += 1
         message = {"id": number, "op": op, "args": args or {}, "operator": self.operator, "reason": reason}

@@ -38,7 +38,9 @@ from protocol.enums import ACCOUNT_NONE
 FILE_NAME: Final = "operators.json"
 """Names that are registered, so that they are not for the taking while the database is away at a start."""
 ISSUER: Final = "Cambist"
+STARTING_RETRY_MS: Final = 200
 _READS: Final = QUERY_OPS | ACCESS_QUERIES
+_OF_USERS: Final = ACCESS_ARGS.keys() | ACCESS_QUERIES | {"sign_in"}
 _LIFETIME: Final = Lifetime(idle_ns=12 * 3600 * 1_000_000_000)
 _NAMES: Final = msgspec.json.Decoder(list[str])
 
@@ -128,6 +130,8 @@ class Desk:
     def judge(self, seat: Seat, request: Request) -> Later | None:
         """None: the request may go to the engine. Otherwise what answers it. Raises Refused."""
         op = request.op
+        if op in _OF_USERS and self._cache is not None and not self._cache.loaded.is_set():
+            raise Refused(codes.STARTING, self._cache.why, retry_ms=STARTING_RETRY_MS)
         if op == "sign_in":
             return self._answered(request, self._sign_in(seat, request.args))
         if seat.address and not seat.name:
@@ -181,7 +185,7 @@ class Desk:
         if self._owner_acts or request.op in _READS or self._cache is None:
             return
         if not self._cache.loaded.is_set():
-            raise Refused(codes.UNAVAILABLE, "who the operators are is not known yet")
+            raise Refused(codes.STARTING, self._cache.why, retry_ms=STARTING_RETRY_MS)
         if _is_complete(self._cache.directory):
             raise Refused(codes.SIGN_IN_NEEDED, "control.owner_acts = false: sign in as an operator")
 

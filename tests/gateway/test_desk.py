@@ -41,6 +41,7 @@ class MemoryCache:
         self.now_ns = NOW_NS
         self.loaded = asyncio.Event()
         self.loaded.set()
+        self.why = "not connected yet"
         self.log: list[tuple[str, str, str]] = []
         self._callbacks: list[Callable[[Any], None]] = []
 
@@ -109,6 +110,30 @@ def test_owner_acts_without_signing_in_and_commands_go_on_to_the_engine() -> Non
     office = Office()
     assert {"engine": True} == office.ask(Seat(), "adjust", ADJUST).result
     assert {"engine": True} == office.ask(Seat(), "orders").result
+
+
+@pytest.mark.parametrize(
+    ("op", "args"), [("user_list", {}), ("user_create", {"name": "bob"}), ("sign_in", {"name": "o", "password": "p"})]
+)
+def test_until_users_have_been_read_what_is_about_them_is_for_later_and_nothing_else_waits(
+    op: str, args: dict[str, Any]
+) -> None:
+    office = Office()
+    office.cache.loaded.clear()
+    error = office.ask(Seat(), op, args).error
+    assert error is not None
+    assert (codes.STARTING, "not connected yet", True) == (error.code, error.detail, error.retry_ms > 0)
+    assert {"engine": True} == office.ask(Seat(), "adjust", ADJUST).result
+    office.cache.loaded.set()
+    assert codes.STARTING != office.code(Seat(), op, args)
+
+
+def test_owner_who_must_sign_in_where_there_are_operators_waits_until_it_is_known_whether_there_are() -> None:
+    office = Office(owner_acts=False)
+    office.cache.loaded.clear()
+    assert codes.STARTING == office.code(Seat(), "adjust", ADJUST)
+    office.cache.loaded.set()
+    assert 0 == office.code(Seat(), "adjust", ADJUST)
 
 
 def test_name_of_a_registered_operator_is_not_for_the_taking() -> None:
