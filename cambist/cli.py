@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 _INTERRUPTED: Final = 130
 _UMASK: Final = 0o077
+_NOT_TOLD: Final = ("postgres.dsn", "postgres")
+_PASSWORD: Final = re.compile(r"://[^/@]*:[^/@]+@|password\s*=", re.IGNORECASE)
 
 
 class _Command(NamedTuple):
@@ -239,6 +242,10 @@ def _overrides(parsed: argparse.Namespace) -> dict[str, Override]:
         key, separator, text = setting.partition("=")
         if not separator or not key:
             raise UsageError(f"--set {setting}: must be KEY=VALUE, such as --set engine.shards=3")
+        if key in _NOT_TOLD and _PASSWORD.search(text):
+            raise UsageError(
+                f"--set {key}: everybody on this machine sees the password in the list of processes; write it into {FILE_NAME}"
+            )
         overrides[key] = Override(_toml_value(text), f"--set {key}")
     for key, value in vars(parsed).items():
         if "." in key:

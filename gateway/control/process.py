@@ -65,7 +65,11 @@ def main(context: Context) -> int:
     path = Path(context.options.get("socket") or Path(context.home) / "run" / SOCKET_NAME)
     home = Path(context.home)
     configured = context.options.get("postgres")
-    cache = None if configured is None else AccessCache(lambda: dsn_of(home, configured), Seal(key_file(home)))
+    cache = (
+        None
+        if configured is None
+        else AccessCache(lambda: dsn_of(home, configured), Seal(key_file(home)), journal=context.journal_dir)
+    )
     owner_acts = context.options.get("owner_acts") != "false"
     listening = msgspec.json.decode(context.options.get("listening", "{}"), type=Listening)
     desk = Desk(cache, core.catalog, Passwords(), home, owner_acts=owner_acts)

@@ -36,7 +36,7 @@ from ringbuf import Ring, RingError, advance, heartbeat, load_acquire
 SOCKET_NAME: Final = "control.sock"
 CONNECTIONS_MAX: Final = 64
 """On the Unix socket, and as many on TCP."""
-STRANGER_REQUESTS_MAX: Final = 16
+STRANGER_REQUESTS_MAX: Final = 64
 """What may be asked on TCP before somebody has signed in."""
 _IDLE_S: Final = 0.1
 _HELD_S: Final = 0.001

@@ -94,10 +94,10 @@ class Door:
         uvloop.run(run())
 
 
-def trusting(authority: Authority, *own: Path) -> ssl.SSLContext:
+def trusting(authority: Authority, own: tuple[Path, Path] | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authority.ca)
-    if own:
-        context.load_cert_chain(*own)
+    if own is not None:
+        context.load_cert_chain(own[0], own[1])
     return context
 
 
@@ -211,12 +211,12 @@ def test_only_who_has_a_certificate_of_the_authority_is_let_in(
     certificate, key = authority.sign("server")
     tls = Tls(str(certificate), str(key), str(clients.ca))
     with Door(Listening("127.0.0.1:0", tls), tmp_path) as running:
-        with connected(running, trusting(authority, *clients.sign("olga"))) as connection:
+        with connected(running, trusting(authority, clients.sign("olga"))) as connection:
             assert b"hello" == said(connection, b"hello")
         others = [authority.sign("stranger"), clients.sign("former", begins_days=-9, ends_days=-1)]
         assert is_refused(running, trusting(authority))
         for own in others:
-            assert is_refused(running, trusting(authority, *own))
+            assert is_refused(running, trusting(authority, own))
 
 
 def test_renewal_under_load_drops_nobody_and_new_connections_get_the_new_certificate(
