@@ -86,6 +86,7 @@ def table(home: Home, config: Config) -> Table:
         options = {"socket": socket, "profile": config.profile, "owner_acts": str(config.control.owner_acts).lower()}
         if config.control.listen:
             options["listening"] = msgspec.json.encode(config.control.listening).decode()
+        options["rate_limits"] = msgspec.json.encode(config.rate_limits).decode()
         if config.postgres.enabled:
             options["postgres"] = config.postgres.dsn
         others.append(Process("control", "gateway.control.process", GATEWAY, board.LINE_CONTROL, 0, options, socket))

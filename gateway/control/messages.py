@@ -223,6 +223,13 @@ class OfInstrument(Args):
     instrument: Text
 
 
+class SetState(Args):
+    """State of an instrument's market, or without one of the venue (``open``, ``maintenance``)."""
+
+    state: Literal["open", "halted", "post-only", "cancel-only", "closed", "delisted", "maintenance"]
+    instrument: Text | None = None
+
+
 class Money(Args):
     """Deposit, withdrawal hold or adjustment of an amount."""
 
@@ -296,6 +303,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "set_bands": SetBands,
     "halt": OfInstrument,
     "resume": OfInstrument,
+    "set_state": SetState,
     "deposit": Money,
     "withdraw_hold": Money,
     "withdraw_settle": OfHold,

@@ -106,7 +106,9 @@ class ControlServer:
         self._wait_durable = wait_durable
         self._door: Listener | None = None
         if listening is not None and listening.listen:
-            self._door = Listener("control", listening, home, lambda arrival: _Peer(self, arrival), CONNECTIONS_MAX)
+            self._door = Listener(
+                *("control", listening, home, lambda arrival: _Peer(self, arrival), CONNECTIONS_MAX), admits=desk.admits
+            )
         self._peers: dict[int, _Peer] = {}
         self._next_peer = 1
         self._approved: dict[int, asyncio.Future[Reply]] = {}

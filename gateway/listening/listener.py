@@ -106,6 +106,8 @@ class Listener:
         Strangers included.
     alpn : sequence of str
         Protocols to agree on in TLS.
+    admits : callable
+        Whether one more connection of an address may be.
     """
 
     def __init__(
@@ -116,11 +118,13 @@ class Listener:
         protocol: Callable[[Arrival], asyncio.BaseProtocol],
         connections_max: int,
         alpn: Sequence[str] = (),
+        admits: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._name = name
         self._wanted = address_of(settings.listen)
         self._protocol = protocol
         self._connections_max = connections_max
+        self._admits = admits
         self._certificates = Certificates(settings.tls, base, alpn) if settings.tls.certificate else None
         self._socket: socket.socket | None = None
         self._why = ""
@@ -230,6 +234,9 @@ class Listener:
 
     def _arrived(self, connection: socket.socket, address: str) -> Arrival | None:
         """A new connection, where there is room or somebody else makes it; None where not."""
+        if not self._admits(address):
+            self._refused += 1
+            return None
         strangers = [arrival for arrival in self._arrivals if not arrival.is_known]
         if len(self._arrivals) >= self._connections_max or len(strangers) >= STRANGERS_MAX:
             self._refused += 1

@@ -268,7 +268,7 @@ _INSTRUMENT_FIELDS: Final = (
 
 
 def _instruments(engine: FusedEngine, admin: np.ndarray) -> list[tuple[Any, ...]]:
-    kinds = (e.LIST_INSTRUMENT, e.SET_FEES, e.SET_BANDS, e.HALT, e.RESUME)
+    kinds = (e.LIST_INSTRUMENT, e.SET_FEES, e.SET_BANDS, e.HALT, e.RESUME, e.SET_STATE)
     changed = admin[np.isin(admin["type"], kinds)]
     rows = engine.risk.instruments
     return [

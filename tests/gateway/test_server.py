@@ -23,6 +23,9 @@ from gateway.control.desk import Desk
 from gateway.control.names import NameBook
 from gateway.control.server import ControlServer, EpochRings, ServerError, listen
 from gateway.listening.settings import Listening
+from gateway.rates import table
+from gateway.rates.limiter import Limiter
+from gateway.rates.rules import RateLimits
 from gateway.watch import OutcomeWatch
 from protocol import board as lines
 from protocol import enums as e
@@ -111,7 +114,8 @@ class Service:
 
         async def run() -> None:
             path = self.home / "run" / "control.sock"
-            desk = Desk(self.cache, self.core.catalog, Passwords(CHEAP))
+            limiter = Limiter(table.private(RateLimits()), RateLimits())
+            desk = Desk(self.cache, self.core.catalog, Passwords(CHEAP), limiter)
             given = (self.core, self.board, lines.LINE_CONTROL, attach, path, desk)
             self._server = ControlServer(*given, listening=self.listening, home=self.home)
             self._started.set()
