@@ -21,7 +21,6 @@ from protocol import enums, readers
 
 _ANSWER_TIMEOUT_S: Final = 2.0
 _ANSWER_BYTES_MAX: Final = 16 << 20
-_ASKED: Final = ("status", "instruments")
 _HEARTBEAT_NS: Final = 2
 _SLEEPS: Final = 6
 _SAVED_WAKES: Final = 4
@@ -124,14 +123,13 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             lanes=_lanes(home, view),
             postgres=_postgres(home, table, view),
         )
-        told = _asked(socket_path)
-        answer["instruments"] = told.get("instruments", {}).get("instruments", [])
-        answer["access"] = told.get("status", {}).get("access", {})
-        answer["listeners"] = told.get("status", {}).get("listeners", [])
+        told = asked(socket_path, "status")
+        answer["access"], answer["listeners"] = told.get("access", {}), told.get("listeners", [])
         answer["alarms"] = _alarms(view, answer)
     answer["memory_bytes"] = sum(row["memory_bytes"] for row in answer["processes"])
     answer["cpu_percent"] = round(sum(row["cpu_percent"] for row in answer["processes"]), 2)
     answer["shared_bytes"] = _folder_bytes(home.shared)
+    answer["instruments"] = instruments(socket_path)
     return answer
 
 
@@ -144,6 +142,9 @@ def _alarms(view: BoardView, answer: Mapping[str, Any]) -> dict[str, int]:
     away = database.get("writer") in {"failed", "refused"}
     if database.get("lag", 0) and (away or database["lag_ms"] >= _LAG_ALARM_MS):
         alarms["postgres_behind"] = database["lag"]
+    different = answer["access"].get("groups", {}).get("different", 0)
+    if different:
+        alarms["groups_differ"] = different
     behind_ms = answer["access"].get("behind_ms", 0)
     if behind_ms >= _LAG_ALARM_MS:
         alarms["access_behind"] = behind_ms
@@ -154,20 +155,23 @@ def _alarms(view: BoardView, answer: Mapping[str, Any]) -> dict[str, int]:
     return alarms
 
 
-def _asked(socket_path: Path) -> dict[str, dict[str, Any]]:
-    """What the control gateway says of itself and of the instruments, by operation; empty while it does not answer."""
-    results: dict[str, dict[str, Any]] = {}
+def instruments(socket_path: Path) -> list[dict[str, Any]]:
+    """Instruments with their state, as the control gateway gives them; empty while it does not answer."""
+    return list(asked(socket_path, "instruments").get("instruments", ()))
+
+
+def asked(socket_path: Path, op: str) -> dict[str, Any]:
+    """Result of a query to the control gateway; empty while it does not answer."""
+    request = json.dumps({"id": 1, "op": op, "args": {}}).encode() + b"\n"
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_TIMEOUT_S)
         connection.connect(str(socket_path))
-        for op in _ASKED:
-            connection.sendall(json.dumps({"id": op, "op": op, "args": {}}).encode() + b"\n")
+        connection.sendall(request)
         with connection.makefile("rb") as file:
-            for _ in _ASKED:
-                reply = json.loads(file.readline(_ANSWER_BYTES_MAX))
-                if reply.get("ok"):
-                    results[reply["id"]] = reply["result"]
-    return results
+            reply = json.loads(file.readline(_ANSWER_BYTES_MAX))
+        if reply.get("ok"):
+            return dict(reply["result"])
+    return {}
 
 
 def _snapshots(view: BoardView) -> dict[str, Any]:

@@ -202,7 +202,10 @@ def _configure_account(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--firm", type=int, metavar="N", help="firm, 0 = none")
     group.add_argument(
-        "--stp-group", type=int, metavar="N", help="accounts of one group do not trade with one another; 0 = alone"
+        "--stp-group",
+        type=_stp_group,
+        metavar="N",
+        help="accounts of one group do not trade with one another; 0 = alone, user = all accounts of the same user (default)",
     )
     _action(actions, "show", "show one account").add_argument("account", metavar="ACCOUNT", help="number or name")
     _action(actions, "list", "list all accounts")
@@ -337,6 +340,11 @@ def _scope(parser: argparse.ArgumentParser, *, user: bool = True) -> None:
 
 def _actions(parser: argparse.ArgumentParser) -> Any:
     return parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+
+def _stp_group(text: str) -> int | str:
+    """A number, or "user"."""
+    return text if text == "user" else int(text)
 
 
 def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
@@ -682,7 +690,7 @@ def _show_fees(result: Mapping[str, Any]) -> None:
         about_account = result["account"]
         print(
             f"account {about_account['account']}: 30-day volume {about_account['volume_30d']} {result['volume_asset'] or ''} "
-            f"of master {about_account['master']}, firm {about_account['firm']}, self-trade group {about_account['stp_group']}"
+            f"of master {about_account['master']}, firm {about_account['firm']}, self-trade group: {about_account['stp_words']}"
         )
 
 

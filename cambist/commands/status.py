@@ -83,8 +83,9 @@ def _lines(state: dict[str, Any]) -> list[str]:
     if state["postgres"]:
         lines += ["", _postgres(state["postgres"])]
     if state["access"]:
-        lines += ["", _access(state["access"])]
-    lines += [_listener(listener) for listener in state["listeners"]]
+        lines += ["", *_access(state["access"])]
+    if state["listeners"]:
+        lines += ["", *(_listener(listener) for listener in state["listeners"])]
     if state["instruments"]:
         lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
     return lines
@@ -112,13 +113,19 @@ def _postgres(database: dict[str, Any]) -> str:
     return f"{line}\n          {database['why']}" if database["why"] else line
 
 
-def _access(access: dict[str, Any]) -> str:
-    """How old what the gateway knows of users is, and why it is not newer."""
-    if access["loaded"]:
-        known = f"{access['users']} users and {access['keys']} keys, as of {access['age_ms']} ms ago"
-    else:
-        known = f"not known yet, for {access['behind_ms']} ms"
-    return f"users: {known}" + (f"; {access['why']}" if access["why"] else "")
+def _access(access: dict[str, Any]) -> list[str]:
+    """How far users are known, how old that is, and whose groups the engine has otherwise."""
+    groups = access["groups"]
+    line = f"users: {access['users']}, keys: {access['keys']}, as of event {access['version']}"
+    line += f" and {access['age_ms']} ms ago" if access["loaded"] else f", not read for {access['behind_ms']} ms"
+    if access["why"]:
+        line += f" ({access['why']})"
+    if not groups["checked"]:
+        return [f"{line}; groups of accounts are being compared"]
+    if not groups["different"]:
+        return [f"{line}; groups of accounts follow"]
+    rows = [f"          account {row['account']}: {row['why']}" for row in groups["accounts"]]
+    return [f"{line}; GROUPS OF {groups['different']} ACCOUNT(S) DO NOT FOLLOW YET:", *rows]
 
 
 def _listener(listener: dict[str, Any]) -> str:

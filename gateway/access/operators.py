@@ -100,6 +100,7 @@ FOUR_EYES: Final[dict[str, str]] = {
     "set_groups": "changes whose volume counts for whom",
     "list_instrument": "sets what clients pay",
     "name_account": "changes whom a name means",
+    "firm_assign": "changes what a user pays and where it stops",
     "account_attach": "makes somebody the owner of an account and what is in it",
     "key_create": "lets somebody act for a client",
     "user_password": "lets somebody sign in for a client",
@@ -110,7 +111,7 @@ FOUR_EYES: Final[dict[str, str]] = {
 """Operations that a second operator must approve, and why."""
 
 _PRICES: Final = frozenset(
-    {"set_fees", "set_schedule", "assign_fees", "set_volume_rate", "set_groups", "list_instrument"}
+    {"set_fees", "set_schedule", "assign_fees", "set_volume_rate", "set_groups", "list_instrument", "firm_assign"}
 )
 TAKES_OVER: Final = FOUR_EYES.keys() - _PRICES
 """Those that move a client's money, or let whoever does them move it."""

@@ -18,7 +18,7 @@ import msgspec
 from gateway.access import changes, codes, keys, login, proposals, recovery, totp
 from gateway.access.authentication import token_hash
 from gateway.access.cache import AccessCache
-from gateway.access.changes import Change
+from gateway.access.changes import IDENTITY, Change
 from gateway.access.codes import Denied
 from gateway.access.directory import Directory
 from gateway.access.login import Lifetime, Origin, Second
@@ -30,7 +30,8 @@ from gateway.control import access_args as a
 from gateway.control import desk_reads, rate_desk
 from gateway.control.access_args import ACCESS_ARGS, ACCESS_QUERIES
 from gateway.control.catalog import Catalog
-from gateway.control.messages import ARGS, QUERY_OPS, Refused, Reply, Request, refusal
+from gateway.control.groups import GroupKeeper
+from gateway.control.messages import ARGS, QUERY_OPS, Refused, Reply, Request, SetGroups, refusal
 from gateway.control.names import write_whole
 from gateway.rates.limiter import Limiter
 from protocol.build import OPERATOR_BYTES
@@ -101,6 +102,7 @@ class Desk:
         self._file = None if home is None else home / FILE_NAME
         self._owner_acts = owner_acts
         self._execute: Callable[[Request], Later] | None = None
+        self._groups = None if cache is None else GroupKeeper(cache, catalog)
         self._enrolling: dict[int, bytes] = {}
         self._reserved = frozenset[str]()
         if self._file is not None and self._file.exists():
@@ -129,9 +131,16 @@ class Desk:
             "unban": self._unban,
         }
 
-    def executes_by(self, execute: Callable[[Request], Later]) -> None:
-        """Have approved commands sent to the engine by ``execute``, which gives their replies."""
+    def executes_by(self, execute: Callable[[Request], Later], groups_are_final: Callable[[int], bool]) -> None:
+        """Have commands sent to the engine by ``execute``, which gives their replies: approved ones, and groups of accounts."""
         self._execute = execute
+        if self._groups is not None:
+            self._groups.executes_by(execute, groups_are_final)
+
+    async def keep_groups(self) -> None:
+        """Keep the engine's groups of accounts as the users are, until cancelled."""
+        if self._groups is not None:
+            await self._groups.run()
 
     def judge(self, seat: Seat, request: Request) -> Later | None:
         """None: the request may go to the engine. Otherwise what answers it. Raises Refused."""
@@ -146,6 +155,8 @@ class Desk:
             raise Refused(
                 codes.SIGN_IN_NEEDED, f"this connection is {seat.name}'s, the request names {request.operator}"
             )
+        if self._groups is not None and isinstance(request.args, SetGroups):
+            self._groups.refuse_foreign(request.args)
         if seat.name:
             verdict = may(self._directory, seat.principal, op, 0, self._now_ns)
             if verdict.code == codes.APPROVAL_NEEDED:
@@ -169,7 +180,9 @@ class Desk:
 
     def status(self) -> dict[str, Any]:
         """How far the users are known."""
-        return {} if self._cache is None else {"access": self._cache.status()}
+        if self._cache is None or self._groups is None:
+            return {}
+        return {"access": self._cache.status() | {"groups": self._groups.status()}}
 
     # --- who ----------------------------------------------------------------------------------------------------------
 
@@ -189,7 +202,7 @@ class Desk:
 
     def _is_registered(self, name: str) -> bool:
         user = None if self._cache is None else self._cache.directory.user(name)
-        return name in self._reserved or (user is not None and user.kind == OPERATOR)
+        return name == IDENTITY or name in self._reserved or (user is not None and user.kind == OPERATOR)
 
     def _check_owner(self, request: Request) -> None:
         if self._is_registered(request.operator) or request.op in OWN:
@@ -352,19 +365,22 @@ class Desk:
         if self._catalog.view.account(account).status == ACCOUNT_NONE:
             raise Denied(codes.UNKNOWN_NAME, f"account {account} was not created")
         await self._act(actor, lambda d: changes.attach_account(d, args.user, account, args.label))
-        return shown(self._directory.accounts[account])
+        return shown(self._directory.accounts[account]) | await self._settled(actor, [account])
 
     async def _session_revoke(self, actor: Actor, args: a.SessionRevoke) -> dict[str, Any]:
         await self._act(actor, lambda d: changes.revoke_sessions(d, args.user, self._now_ns, args.session))
         return {"user": args.user, "session": args.session}
 
     async def _firm_create(self, actor: Actor, args: a.FirmCreate) -> dict[str, Any]:
-        await self._act(actor, lambda d: changes.create_firm(d, args.name, self._now_ns))
+        most = self._catalog.limits.firms
+        await self._act(actor, lambda d: changes.create_firm(d, args.name, self._now_ns, most))
         return shown(changes.the_firm(self._directory, args.name))
 
     async def _firm_assign(self, actor: Actor, args: a.FirmAssign) -> dict[str, Any]:
         await self._act(actor, lambda d: changes.assign_firm(d, args.user, args.firm))
-        return {"user": args.user, "firm": args.firm}
+        user = changes.the_user(self._directory, args.user)
+        accounts = [row.account for row in self._directory.accounts_of(user.user_id)]
+        return {"user": args.user, "firm": args.firm} | await self._settled(actor, accounts)
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
@@ -446,6 +462,11 @@ class Desk:
 
     async def _act(self, actor: Actor, decide: Callable[[Directory], Change]) -> Change:
         return await self._known.act(decide, actor=actor.name, reason=actor.reason)
+
+    async def _settled(self, actor: Actor, accounts: list[int]) -> dict[str, Any]:
+        """Have the engine's groups follow; what cannot be now, is later."""
+        assert self._groups is not None
+        return {"groups": await self._groups.settle(accounts, actor.name, actor.reason)}
 
     async def _password(self, actor: Actor, given: str | None) -> tuple[str | None, str]:
         """A password to show, or None where the owner chose it, and its hash. Operators never choose for others."""

@@ -98,7 +98,7 @@ class ControlServer:
     ) -> None:
         self._core = core
         self._desk = desk
-        desk.executes_by(self._execute)
+        desk.executes_by(self._execute, core.groups_are_final)
         self._board = board
         self._line = line
         self._attach = attach
@@ -129,6 +129,7 @@ class ControlServer:
         listener = listen(self._path)
         self._watch.start()
         server = await loop.create_unix_server(lambda: _Peer(self), sock=listener)
+        keeping = asyncio.ensure_future(self._desk.keep_groups())
         try:
             while not self._stopping and load_acquire(self._board, lines.STOP) < STOP_GATEWAYS:
                 await self._turn()
@@ -141,6 +142,7 @@ class ControlServer:
             while self._core.commands_waiting and loop.time() < end_s:
                 await self._turn()
         finally:
+            keeping.cancel()
             server.close()
             self._leave()
             if self._door is not None:

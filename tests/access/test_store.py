@@ -111,7 +111,7 @@ def test_another_gateway_reads_back_exactly_what_was_written(postgres: Postgres)
 
     async def scenario() -> None:
         async with cache_of(dsn) as one, cache_of(dsn) as two:
-            await do(one, *user("ann", 1, 11), key("ann", "k"), lambda d: changes.create_firm(d, "firm", NOW_NS))
+            await do(one, *user("ann", 1, 11), key("ann", "k"), lambda d: changes.create_firm(d, "firm", NOW_NS, 9))
             await do(one, lambda d: changes.restrict(d, "firm", 1, ["trade", "api"], "why", NOW_NS))
             await do(one, lambda d: changes.set_recovery(d, "ann", recovery.new_codes()))
             await signed_in(one, "ann", b"hash")

@@ -79,7 +79,7 @@ class Office:
         catalog = Catalog(FakeView(), Limits(accounts=1000), NameBook())
         self.limiter = Limiter(table.private(RATES), RATES, lambda: self.cache.now_ns)
         self.desk = Desk(cast("AccessCache", self.cache), catalog, HASHER, self.limiter, home, owner_acts=owner_acts)
-        self.desk.executes_by(self._execute)
+        self.desk.executes_by(self._execute, lambda _account: True)
         self.executed: list[Request] = []
 
     async def _execute(self, request: Request) -> Reply:
