@@ -1,17 +1,16 @@
-"""What a person does by hand with a running exchange, over the control socket: orders, accounts, listings, money."""
+"""What a person does by hand with a running exchange, through the control gateway: orders, accounts, listings, money."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cambist.commands import Call, FailedError, UsageError, operator
+from cambist.commands import Call, FailedError, UsageError, connection, operator
 from cambist.commands import action as add_action
 from cambist.commands.tables import table
-from gateway.control.client import TIMEOUT_S, ControlClient, ControlError, RefusedError
+from gateway.control.client import ControlError, RefusedError
 
 COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "order": (
@@ -113,11 +112,8 @@ def run(name: str, call: Call) -> int:
     action = getattr(arguments, "action", "")
     request = _REQUESTS[f"{name} {action}".strip()](arguments)
     args = {key: value for key, value in request.args.items() if value is not None}
-    socket_path = Path(call.config.control.socket) if call.config.control.socket else None
     try:
-        with ControlClient(
-            call.home.path, operator=arguments.operator, socket_path=socket_path, timeout_s=arguments.timeout
-        ) as client:
+        with connection.client(call) as client:
             reply = operator.send(client, request.op, args, getattr(arguments, "reason", "") or "")
     except ControlError as error:
         raise FailedError(str(error)) from None
@@ -361,10 +357,7 @@ def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argp
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the reply as JSON")
-    parser.add_argument("--operator", default="", metavar="NAME", help="who acts (default: the login name)")
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help=f"wait for an answer (default {TIMEOUT_S:g})"
-    )
+    connection.options(parser)
 
 
 def _reason(parser: argparse.ArgumentParser) -> None:

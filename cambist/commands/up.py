@@ -58,6 +58,7 @@ def _supervise(call: Call, reporter: Reporter) -> int:
     configure_kernel_cache()
     from cambist.processes import table
     from cambist.supervisor import Supervisor
+    from gateway.listening.listener import ListeningError, check_listening
     from ringbuf.errors import RingError
 
     on_ready = on_second = None
@@ -67,6 +68,8 @@ def _supervise(call: Call, reporter: Reporter) -> int:
         screen = Screen(call.home, call.config, reporter.line)
         on_ready, on_second = screen.ready, screen.second
     try:
+        if call.home.holder() is None:
+            check_listening("control", call.config.control.listening, call.home.path)
         supervisor = Supervisor(
             call.home,
             call.config,
@@ -78,6 +81,6 @@ def _supervise(call: Call, reporter: Reporter) -> int:
         )
         with forgiving_output():
             return supervisor.run()
-    except (HomeError, RingError) as error:
+    except (HomeError, ListeningError, RingError) as error:
         reporter.failed(str(error))
         return 1
