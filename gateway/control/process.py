@@ -22,7 +22,7 @@ from gateway.control.names import FILE_NAME, NameBook
 from gateway.control.server import SOCKET_NAME, ControlServer, EpochRings
 from gateway.outcomes import OutcomeFollower
 from gateway.watch import OutcomeWatch
-from persistence.postgres.database import dsn_of
+from persistence.postgres.users import dsn_of_users
 from protocol import board as lines
 from protocol.enums import SOURCE_CONTROL
 from protocol.instance import Context
@@ -64,7 +64,7 @@ def main(context: Context) -> int:
     path = Path(context.options.get("socket") or Path(context.home) / "run" / SOCKET_NAME)
     home = Path(context.home)
     configured = context.options.get("postgres")
-    cache = None if configured is None else AccessCache(lambda: dsn_of(home, configured), Seal(key_file(home)))
+    cache = None if configured is None else AccessCache(lambda: dsn_of_users(home, configured), Seal(key_file(home)))
     owner_acts = context.options.get("owner_acts") != "false"
     desk = Desk(cache, core.catalog, Passwords(), home, owner_acts=owner_acts)
 

@@ -36,6 +36,7 @@ from persistence.postgres.ledger import Ledger, LedgerFault
 from persistence.postgres.rows import Batch, batch_of
 from persistence.postgres.schema import SchemaError, make_partitions, migrate, month_of
 from persistence.postgres.store import PREPARE, SESSION, Position, read_position, take, write
+from persistence.postgres.users import UsersError, bring_in
 from protocol import board as b
 from protocol.instance import Engine
 
@@ -125,7 +126,7 @@ class Writer:
             began_s = time.monotonic()
             try:
                 await self._serve(stopping)
-            except (Refused, SchemaError) as error:
+            except (Refused, SchemaError, UsersError) as error:
                 self._status.state(b.DATABASE_REFUSED, str(error))
             except (JournalError, EngineFault, LedgerFault) as error:
                 self._engine = None
@@ -146,6 +147,7 @@ class Writer:
         try:
             async with asyncio.timeout(_TRANSACTION_TIMEOUT_S):
                 await migrate(dsn, connection)
+                await bring_in(connection, self._home)
                 await connection.execute(PREPARE)
                 position = await self._position(connection)
             self._months.clear()
