@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from gateway.rates.rules import RateLimits
 from protocol import enums
 from protocol.instance import Engine, Limits, Overload, Rings
 from protocol.readers import SHARDS_MAX
@@ -271,6 +272,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tables: TablesSection = TablesSection()
     rings: RingsSection = RingsSection()
     gateway: GatewaySection = GatewaySection()
+    rate_limits: RateLimits = RateLimits()
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
     snapshots: SnapshotsSection = SnapshotsSection()

@@ -53,7 +53,9 @@ from protocol.enums import (
     EVENT_LAST,
     FOK,
     GTC,
+    INSTRUMENT_DELISTED,
     IOC,
+    JUDGED_NO_TAKE,
     LIMIT,
     POST_ONLY,
     SCOPE_ACCOUNT,
@@ -67,6 +69,7 @@ from protocol.reasons import (
     ACCEPTED,
     BOOK_FULL,
     BY_CANCEL_ALL,
+    BY_DELISTING,
     BY_IOC,
     BY_KILL,
     BY_NO_LIQUIDITY,
@@ -191,7 +194,7 @@ def amend_order(state, command, verdict, events):
     if not moves and total == old_total:
         return NO_CHANGE
     crossing = moves and crosses(state, instrument, side, price_ticks)
-    if crossing and modes >> 4 == POST_ONLY:
+    if crossing and (modes >> 4 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
     if moves and not _may_rest(state, instrument, price_ticks):
         return BOOK_FULL
@@ -386,6 +389,14 @@ def kill(state, command, events):
             ):
                 count = _collect_account(state, np.int64(account), np.int64(0), count)
     _begin_canceling(state, command, events, count, np.int64(BY_KILL))
+
+
+@njit_inlined
+def delist(state, command, verdict, events):
+    """SET_STATE: only delisting has something to do here, which is to take all orders of the instrument away."""
+    if verdict["price_ticks"] == INSTRUMENT_DELISTED:
+        count = _collect_book(state, np.int64(command["instrument"]), np.int64(0))
+        _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
 
 
 @njit_called

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.commands import amend_order, cancel_all, cancel_order, enter_order, kill, proceed, reject
+from matcher.commands import amend_order, cancel_all, cancel_order, delist, enter_order, kill, proceed, reject
 from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
@@ -30,6 +30,7 @@ from protocol.enums import (
     LIST_INSTRUMENT,
     MARKET_AMOUNT,
     SET_GROUPS,
+    SET_STATE,
     VERDICT_OK,
 )
 from protocol.reasons import ACCEPTED
@@ -118,6 +119,8 @@ def match_command(state, command, verdict, events):
         cancel_all(state, command, events)
     elif kind == KILL:
         kill(state, command, events)
+    elif kind == SET_STATE:
+        delist(state, command, verdict, events)
     elif kind == LIST_INSTRUMENT:
         _list_instrument(state, instrument, verdict)
     if reason != ACCEPTED:

@@ -13,6 +13,7 @@ from persistence.moments import iso_time
 from protocol import enums as e
 from protocol.build import heads
 from protocol.instruments import Asset, Instrument, plain
+from protocol.market_states import STATE_NAMES, VENUE_STATE_NAMES
 from protocol.records import (
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
@@ -163,6 +164,11 @@ def _transfer(head: np.void, instrument: Instrument | None, asset: Asset | None)
     return {"to_account": int(head["sub_account"])} | _money(head, instrument, asset)
 
 
+def _state(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    names = VENUE_STATE_NAMES if instrument is None else STATE_NAMES
+    return {"state": names.get(int(head["price_ticks"]), int(head["price_ticks"]))}
+
+
 def _set_timer(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
     return {"timer": int(head["timer"]), "period_ns": int(head["price_ticks"]), "phase_ns": int(head["qty_lots"])}
 
@@ -185,6 +191,7 @@ _DETAILS: Final[dict[int, Callable[[np.void, Instrument | None, Asset | None], d
     e.SET_LIMITS: _limited,
     e.KILL: _limited,
     e.REVIVE: _limited,
+    e.SET_STATE: _state,
     e.SET_VOLUME_RATE: _volume_rate,
     e.SET_GROUPS: _groups,
     e.TRANSFER: _transfer,

@@ -32,6 +32,7 @@ from persistence.recovery import load_limits
 from protocol import enums as e
 from protocol.build import heads
 from protocol.instance import Engine
+from protocol.market_states import STATE_NAMES
 from protocol.records import EXT_IDS_SLOT
 from risk import state as s
 from risk.views import account_numbers
@@ -39,7 +40,6 @@ from risk.views import account_numbers
 _NEAR_MAX: Final = 8
 _BEARING: Final = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.WITHDRAW_HOLD)
 _ACCOUNT_STATES: Final = {e.ACCOUNT_OPEN: "open", e.ACCOUNT_FROZEN: "frozen", e.ACCOUNT_CLOSED: "closed"}
-_INSTRUMENT_STATES: Final = {e.INSTRUMENT_OPEN: "open", e.INSTRUMENT_HALTED: "halted"}
 
 OnProgress = Callable[[int, int], None]
 """Called with the commands applied so far and those that there are."""
@@ -134,7 +134,7 @@ class Past:
         answer: dict[str, Any] = {
             "at": place.answer(),
             "symbol": symbol,
-            "state": _INSTRUMENT_STATES[int(row["status"])],
+            "state": STATE_NAMES[int(row["status"])],
             "last_price": instrument.price(int(row["last_price_ticks"])) if row["last_price_ticks"] else None,
         }
         for name, side in (("bids", e.BUY), ("asks", e.SELL)):

@@ -258,6 +258,13 @@ def set_limits(
     return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
 
 
+def set_state(instrument: int, state: int, operator: str, reason: str) -> np.ndarray:
+    """Put an instrument's market into a state (INSTRUMENT_OPEN to _DELISTED); instrument 0: the venue (VENUE_*)."""
+    head = _head(e.SET_STATE, instrument=instrument)
+    head["price_ticks"] = state
+    return _group(head, admin_slot(operator, reason))
+
+
 def kill(scope: int, operator: str, reason: str, *, account: int = 0, instrument: int = 0, firm: int = 0) -> np.ndarray:
     """Cancel all orders of a scope and refuse new ones and amends until ``revive``."""
     return _group(_scoped(e.KILL, scope, account, instrument, firm), admin_slot(operator, reason))

@@ -39,6 +39,7 @@ TICK: Final = 48  # the sequenced clock; references that follow trades move only
 CHECKPOINT: Final = 49  # live processes and replica publish their hashes
 KILL: Final = 50  # no orders of a scope from here on, and its resting ones are cancelled
 REVIVE: Final = 51
+SET_STATE: Final = 52  # market state of an instrument, or of the venue; HALT and RESUME are cases of it
 
 EXT_IDS: Final = 64  # later slots of a group
 EXT_ADMIN: Final = 65
@@ -99,6 +100,8 @@ VERDICT_OK: Final = 0  # 1 and above: the reason of refusal
 VERDICT_NO_OP: Final = 0xFFFE
 VERDICT_SKIP: Final = 0xFFFF
 
+JUDGED_NO_TAKE: Final = 1  # flag of a verdict: the state of the market lets the order rest only
+
 # --- events (matcher to risk) ------------------------------------------------------------------------------------------------------------
 EV_FILL: Final = 1
 EV_PREVENTED: Final = 2  # self-trade prevention took lots off the maker and the taker
@@ -141,6 +144,13 @@ ACCOUNT_CLOSED: Final = 3
 INSTRUMENT_NONE: Final = 0
 INSTRUMENT_OPEN: Final = 1
 INSTRUMENT_HALTED: Final = 2
+INSTRUMENT_POST_ONLY: Final = 3
+INSTRUMENT_CANCEL_ONLY: Final = 4
+INSTRUMENT_CLOSED: Final = 5
+INSTRUMENT_DELISTED: Final = 6  # final; ``protocol.market_states`` says what each allows
+
+VENUE_OPEN: Final = 0
+VENUE_MAINTENANCE: Final = 1
 
 HOLD_FREE: Final = 0
 HOLD_IN_FLIGHT: Final = 1  # reserved, not settled
@@ -195,7 +205,7 @@ COMMAND_NAMES: Final = {
         "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
         "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
         "EXT_ASSET", "EXT_FEES", "EXT_LIMITS", "SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL",
-        "REVIVE", "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
+        "REVIVE", "SET_STATE", "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
         "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
     }
 }  # fmt: skip

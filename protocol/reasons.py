@@ -56,6 +56,7 @@ ORDER_RATE_LIMIT: Final = 43
 PRICE_COLLAR: Final = 44
 KILLED: Final = 45
 BAD_LIMIT: Final = 46
+MAINTENANCE: Final = 47
 
 # Owned by gateways, before a command is numbered: safe to send again.
 OFF_TICK: Final = 48
@@ -68,6 +69,13 @@ NOT_PERMITTED: Final = 54
 OVERLOADED: Final = 55
 DIVERGED: Final = 56
 
+# Of the market's state, decided by risk.
+INSTRUMENT_POST_ONLY: Final = 57
+INSTRUMENT_CANCEL_ONLY: Final = 58
+INSTRUMENT_CLOSED: Final = 59
+INSTRUMENT_DELISTED: Final = 60
+BAD_STATE: Final = 61
+
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
 BY_STP: Final = 81
@@ -78,6 +86,7 @@ BY_LIQUIDATION: Final = 85
 BY_ADL: Final = 86
 BY_REDUCE_ONLY: Final = 87
 BY_KILL: Final = 88
+BY_DELISTING: Final = 89
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -131,6 +140,13 @@ TEXT: Final[dict[int, str]] = {
     PRICE_COLLAR: "the price is further from the reference than a price collar allows",
     KILLED: "a kill switch stops new orders; cancels still work",
     BAD_LIMIT: "limits must not be negative, and a collar is at most 1",
+    MAINTENANCE: "the venue is in maintenance; cancels still work",
+    INSTRUMENT_POST_ONLY: "the instrument takes post-only orders, amends that rest, and cancels only",
+    INSTRUMENT_CANCEL_ONLY: "the instrument takes cancels only",
+    INSTRUMENT_CLOSED: "the instrument is closed; cancels still work",
+    INSTRUMENT_DELISTED: "the instrument is delisted",
+    BAD_STATE: "the instrument or venue cannot go from its state to this one; delisting follows a halt, cancel-only or closed, "
+    "and is final",
     OFF_TICK: "the price is not a multiple of the instrument's tick size",
     OFF_LOT: "the quantity is not a multiple of the instrument's lot size",
     BUSY: "the engine's queue is full; the command was not taken and can be sent again",
@@ -151,5 +167,6 @@ TEXT: Final[dict[int, str]] = {
     BY_ADL: "cancelled by deleveraging",
     BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
     BY_KILL: "cancelled by a kill switch",
+    BY_DELISTING: "cancelled because its instrument was delisted",
 }
 assert set(TEXT) == set(NAME), "every reason has a text"

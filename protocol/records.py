@@ -32,7 +32,8 @@ _HEAD = (
         "<i8",
         40,
         "limit, protection or new price; SET_FEES: maker rate e8; SET_TIMER: period ns; SET_SCHEDULE: effective ts_ns, 0 = at once; "
-        "ASSIGN_FEES, SET_LIMITS, KILL, REVIVE: SCOPE_*; SET_GROUPS: master; SET_VOLUME_RATE: rate e8",
+        "ASSIGN_FEES, SET_LIMITS, KILL, REVIVE: SCOPE_*; SET_STATE: INSTRUMENT_* or VENUE_*; "
+        "SET_GROUPS: master; SET_VOLUME_RATE: rate e8",
     ),
     Field(
         "qty_lots",
@@ -205,7 +206,7 @@ VERDICT: Final = Record(
     (
         Field("seq", "<i8", 0, "slot that it judges"),
         Field("code", "<u2", 8, "VERDICT_OK, a reason, NO_OP or SKIP"),
-        Field("flags", "<u2", 10, "reserved"),
+        Field("flags", "<u2", 10, "JUDGED_*"),
         Field("hold", "<i4", 12, "row of the hold table, -1 = none"),
         Field("price_ticks", "<i8", 16, "effective limit price"),
         Field("qty_lots", "<i8", 24, "effective quantity or amount"),

@@ -79,8 +79,8 @@ def assets_hash(state):
 
 @inner
 def instruments_hash(state):
-    """Listing, status, fees, bands and reference of every instrument."""
-    total = 0
+    """Listing, state, fees, bands and reference of every instrument, and the state of the venue."""
+    total = mix(16, state.meta[s.VENUE_STATE])
     for instrument in range(1, state.instruments.shape[0]):
         row = state.instruments[instrument]
         if row["status"] == e.INSTRUMENT_NONE:

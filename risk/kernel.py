@@ -25,9 +25,9 @@ from risk import state as s
 from risk.client_ids import publish_client_ids
 from risk.ledger import foresee_hold
 from risk.outcomes import emit_count, emit_duplicate, emit_rejected, fold_outcomes
-from risk.reserve import WAIT, reserve_command
+from risk.reserve import WAIT, is_delisting, reserve_command
 from risk.scopes import examine_touched_scopes
-from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event
+from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event, settle_state
 
 OUTCOMES_PER_STEP: Final = 4
 """Most outcomes that one event settles: a new order, its ids, and both sides of a trade."""
@@ -63,6 +63,7 @@ def shard_of(rings, c):
         or kind == e.CANCEL_ALL
         or kind == e.AMEND
         or kind == e.KILL
+        or is_delisting(c)
     ):
         # Mostly there is one, and a division takes long.
         return np.int64(0) if shards == 1 else c["instrument"] % shards
@@ -86,7 +87,8 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
     end = min(bank_published(rings.event_words, shard), cursor + budget)
     taken = 0
     done = False
-    cancels = c["type"] == e.CANCEL or c["type"] == e.CANCEL_ALL or c["type"] == e.KILL
+    kind = c["type"]
+    cancels = kind == e.CANCEL or kind == e.CANCEL_ALL or kind == e.KILL or kind == e.SET_STATE
     while cursor < end and not done:
         foresee_event(state, rings, shard, cursor, end)
         wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
@@ -183,7 +185,9 @@ def settle_next(state, rings, seq, budget):
         taken, done = settle_merged(state, rings, c, pending, budget)
     else:
         taken, done = settle_from_shard(state, rings, c, pending, shard, budget)
-    if done and (c["type"] == e.CANCEL_ALL or c["type"] == e.KILL):
+    if done and c["type"] == e.SET_STATE:
+        settle_state(state, c)
+    if done and (c["type"] == e.CANCEL_ALL or c["type"] == e.KILL or c["type"] == e.SET_STATE):
         # The room was made sure of for four outcomes an event, and a cancel takes one.
         emit_count(state, rings, c, state.meta[s.REMOVED])
     return taken, done
@@ -228,13 +232,15 @@ def write_verdicts(state, rings, seq, pending):
         v = rings.verdicts.slots[(seq + k - 1) & mask]
         v["seq"] = seq + k
         v["code"] = pending["code"]
-        v["flags"] = 0
+        v["flags"] = pending["flags"]
         v["hold"] = pending["hold"] if k == 0 else -1
         v["price_ticks"] = pending["price_ticks"] if k == 0 else 0
         v["qty_lots"] = pending["qty_lots"] if k == 0 else 0
     h = roll(state.meta[s.VERDICT_HASH], pending["code"])
     if pending["code"] == 0:
         h = roll(roll(h, pending["price_ticks"]), pending["qty_lots"])
+        if pending["flags"] != 0:
+            h = roll(h, pending["flags"])
     state.meta[s.VERDICT_HASH] = h
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from protocol import enums as e
+from protocol import market_states as states
 from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
 from protocol.instruments import bands_are_valid, listing_is_valid, listing_multiplier
@@ -101,13 +102,22 @@ def order_range_code(kind, side, price, qty, row):
 
 
 @inner
-def trading_code(state, account, row):
-    """0, ACCOUNT_FROZEN or INSTRUMENT_HALTED, on reserve's own copies."""
-    if state.accounts[account]["status_reserve"] == e.ACCOUNT_FROZEN:
+def trading_code(state, c, row):
+    """0, ACCOUNT_FROZEN, or why the market's state or the venue's forbids the order or amend; on reserve's own copies."""
+    if state.accounts[c["account"]]["status_reserve"] == e.ACCOUNT_FROZEN:
         return r.ACCOUNT_FROZEN
-    if row["status"] == e.INSTRUMENT_HALTED:
-        return r.INSTRUMENT_HALTED
-    return 0
+    if row["status"] == e.INSTRUMENT_OPEN and state.meta[s.VENUE_STATE_RESERVE] == e.VENUE_OPEN:
+        return 0
+    wanted = states.AMEND
+    if c["type"] != e.AMEND:
+        wanted = states.IMMEDIATE
+        if c["type"] == e.LIMIT and c["tif"] == e.GTC:
+            wanted = states.LIMIT
+        elif c["type"] == e.LIMIT and c["tif"] == e.POST_ONLY:
+            wanted = states.POST_ONLY
+    if (states.ALLOWED[row["status"]] & wanted) == 0:
+        return states.REFUSALS[row["status"]]
+    return r.MAINTENANCE if state.meta[s.VENUE_STATE_RESERVE] != e.VENUE_OPEN else 0
 
 
 @inner
@@ -246,7 +256,7 @@ def reserve_order(state, rings, c, seq, slots, pending):
         return r.BAD_QUANTITY
     code = order_range_code(kind, side, price, qty, row)
     if code == 0:
-        code = trading_code(state, account, row)
+        code = trading_code(state, c, row)
     if code == 0 and state.meta[s.LIMITED] != 0:
         by_amount = kind == e.MARKET_AMOUNT
         value = qty if by_amount else price * qty * row["multiplier"]
@@ -320,13 +330,15 @@ def reserve_amend(state, c, seq, pending):
         return r.BAD_QUANTITY
     code = order_range_code(e.LIMIT, e.BUY, price, total, row)
     if code == 0:
-        code = trading_code(state, account, row)
+        code = trading_code(state, c, row)
     if code == 0 and state.meta[s.LIMITED] != 0:
         code = within_limits(state, c, seq, row, total, price * total * row["multiplier"], False)
     if code != 0:
         return code
     pending["price_ticks"] = price
     pending["qty_lots"] = total
+    if row["status"] != e.INSTRUMENT_OPEN and (states.ALLOWED[row["status"]] & states.TAKE) == 0:
+        pending["flags"] = e.JUDGED_NO_TAKE
     hold = find_hold(state, c["order_id"])
     if hold < 0:
         return 0
@@ -608,10 +620,39 @@ def account_is_empty(state, account):
 
 
 @inner
+def wanted_state(c):
+    """State that SET_STATE, HALT or RESUME asks for; 0 for other commands."""
+    kind = c["type"]
+    if kind == e.SET_STATE:
+        return c["price_ticks"]
+    if kind == e.HALT:
+        return e.INSTRUMENT_HALTED
+    return e.INSTRUMENT_OPEN if kind == e.RESUME else 0
+
+
+@inner
+def may_become(status, wanted):
+    """Whether a command may make ``wanted`` of the state ``status`` of an instrument."""
+    return 0 < wanted < len(states.FOLLOWING) and (states.FOLLOWING[status] >> wanted) & 1 != 0
+
+
+@inner
+def is_delisting(c):
+    """Whether the matcher has to take an instrument's orders away, for it is delisted."""
+    return c["type"] == e.SET_STATE and c["instrument"] != 0 and c["price_ticks"] == e.INSTRUMENT_DELISTED
+
+
+@inner
 def reserve_instrument(state, rings, c, seq):
-    """HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox. SET_FEES: settle decides the rest."""
+    """SET_STATE, HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox. SET_FEES: settle decides the rest."""
     kind = c["type"]
     instrument = c["instrument"]
+    wanted = wanted_state(c)
+    if kind == e.SET_STATE and instrument == 0:
+        if wanted != e.VENUE_OPEN and wanted != e.VENUE_MAINTENANCE:
+            return r.BAD_STATE
+        state.meta[s.VENUE_STATE_RESERVE] = wanted
+        return 0
     if c["source"] == e.SOURCE_RISK:
         if not cause_is_settled(state):
             if not exact_or_wait(state, seq, NO_BARRIER):
@@ -623,10 +664,12 @@ def reserve_instrument(state, rings, c, seq):
     if code != 0:
         return code
     row = state.instruments_reserve[instrument]
-    if kind == e.HALT:
-        row["status"] = e.INSTRUMENT_HALTED
-    elif kind == e.RESUME:
-        row["status"] = e.INSTRUMENT_OPEN
+    if kind != e.SET_FEES:
+        if not may_become(row["status"], wanted):
+            # A breaker's halt that finds the market changed has nothing to do.
+            return 0 if c["source"] == e.SOURCE_RISK else r.BAD_STATE
+        if c["source"] != e.SOURCE_RISK or row["status"] == e.INSTRUMENT_OPEN:
+            row["status"] = wanted
     return 0
 
 
@@ -758,6 +801,7 @@ def reserve_command(state, rings, seq, slots, pending):
     pending["inflight_units"] = 0
     pending["balance"] = -1
     pending["hold"] = -1
+    pending["flags"] = 0
     pending["price_ticks"] = c["price_ticks"]
     pending["qty_lots"] = c["qty_lots"]
     kind = c["type"]
@@ -777,7 +821,7 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_money(state, c, pending)
     if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER:
         return reserve_clock(state, c, seq, pending)
-    if kind == e.SET_FEES or kind == e.HALT or kind == e.RESUME:
+    if kind == e.SET_FEES or kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
         return reserve_instrument(state, rings, c, seq)
     if kind == e.FREEZE or kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT or kind == e.CLOSE_ACCOUNT:
         return reserve_account(state, c, seq)

@@ -37,7 +37,7 @@ from risk.outcomes import (
     emit_trade,
     fold_outcomes,
 )
-from risk.reserve import copy_listing
+from risk.reserve import copy_listing, wanted_state
 
 
 @inner
@@ -447,12 +447,8 @@ def settle_admin(state, rings, c, pending):
     if kind == e.SET_FEES or kind == e.SET_SCHEDULE or kind == e.ASSIGN_FEES:
         settle_fees(state, rings, c)
         return
-    if kind == e.HALT or kind == e.RESUME:
-        row = state.instruments[c["instrument"]]
-        row["status"] = e.INSTRUMENT_HALTED if kind == e.HALT else e.INSTRUMENT_OPEN
-        if c["source"] == e.SOURCE_RISK:
-            row["breaker_pending"] = 0
-            state.meta[s.OUTBOX_SETTLED] += 1
+    if kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
+        settle_state(state, c)
     elif kind == e.FREEZE:
         state.accounts[c["account"]]["status"] = e.ACCOUNT_FROZEN
     elif kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT:
@@ -482,6 +478,21 @@ def settle_admin(state, rings, c, pending):
         settle_checkpoint(state, rings, c, pending)
     else:
         emit_simple(state, rings, c, e.OUT_ADMIN, e.OUTCOME_LAST)
+
+
+@inner
+def settle_state(state, c):
+    """Settle's copy of the state of an instrument's market, or of the venue."""
+    if c["instrument"] == 0:
+        state.meta[s.VENUE_STATE] = c["price_ticks"]
+        return
+    row = state.instruments[c["instrument"]]
+    if c["source"] == e.SOURCE_RISK:
+        row["breaker_pending"] = 0
+        state.meta[s.OUTBOX_SETTLED] += 1
+        if row["status"] != e.INSTRUMENT_OPEN:
+            return
+    row["status"] = wanted_state(c)
 
 
 @inner

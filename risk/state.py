@@ -253,15 +253,16 @@ WITHDRAWAL_DTYPE: Final = np.dtype(
 
 PENDING_DTYPE: Final = np.dtype(
     {
-        "names": ["inflight_units", "balance", "price_ticks", "qty_lots", "hold", "slots", "code", "first"],
-        "formats": ["<i8", "<i8", "<i8", "<i8", "<i4", "<i4", "<u2", "<i4"],
-        "offsets": [0, 8, 16, 24, 32, 36, 40, 44],
+        "names": ["inflight_units", "balance", "price_ticks", "qty_lots", "hold", "slots", "code", "flags", "first"],
+        "formats": ["<i8", "<i8", "<i8", "<i8", "<i4", "<i4", "<u2", "<u2", "<i4"],
+        "offsets": [0, 8, 16, 24, 32, 36, 40, 42, 44],
         "itemsize": 64,
     }
 )
 """What reserve concluded about a command and settle needs; ring of ``window`` rows by seq.
 
-``balance`` is the first word of its row, -1 = none. ``first``: of a duplicate client order id, what has it (see ``risk.client_ids``)."""
+``balance`` is the first word of its row, -1 = none. ``flags``: JUDGED_*.
+``first``: of a duplicate client order id, what has it (see ``risk.client_ids``)."""
 
 # --- meta: int64[META_WORDS] ------------------------------------------------------------------------------------------
 RESERVED: Final = 0  # last slot reserved
@@ -304,6 +305,8 @@ CONTRACTS: Final = 36  # settle: rows of ``contracts`` in use
 VENUE_SCHEDULE: Final = 37  # settle: of spot; the next words are those of other products
 LIMITED: Final = 41  # scopes that limit anything
 COLLARS: Final = 42  # scopes with a price collar
+VENUE_STATE_RESERVE: Final = 43  # reserve: VENUE_*
+VENUE_STATE: Final = 44  # settle's copy
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0

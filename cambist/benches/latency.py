@@ -11,7 +11,9 @@ once, for long enough that rings cannot hide a backlog, and they rise until one 
 prefill are those of w1; the state reached is compared with that of the fused engine.
 
 Limits, measured in turn: a cache line to and fro between two processes, waking a process that sleeps, a bare write and
-sync, one after the other and, for orders that come with pauses, with the same pauses: a disk and a processor that rested answer later. Not measured: gateways and networks; a client that sleeps instead of looking again and again for some 50 us.
+sync, one after the other and, for orders that come with pauses, with the same pauses: a disk and a processor that
+rested answer later. Not measured: gateways and networks; a client that sleeps instead of looking again and again for
+some 50 us.
 """
 
 from __future__ import annotations

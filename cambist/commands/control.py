@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -49,7 +50,12 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         (
             "cambist instrument create BTCUSDT --base BTC --quote USDT --tick 0.01 --lot 0.00001 --reason listing",
             'cambist instrument halt BTCUSDT --reason "news"',
+            'cambist instrument state BTCUSDT post-only --reason "first orders"',
         ),
+    ),
+    "venue": (
+        "put the venue into maintenance, in which cancels still work, and back",
+        ('cambist venue maintenance --reason "new disks"', 'cambist venue open --reason "done"'),
     ),
     "deposit": ("credit a deposit", ('cambist deposit 1000 USDT --account alice --reason "wire 4711"',)),
     "withdraw": (
@@ -71,16 +77,21 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
     "limit": (
-        "set and show pre-trade limits, pull and release kill switches",
+        "set and show pre-trade limits, pull and release kill switches; rate limits and who is banned by them",
         (
             "cambist limit set --account alice --open-orders 200 --orders-per-s 50 --collar 5% --reason desk",
             'cambist limit kill --firm 3 --reason "their request"',
             'cambist limit revive --firm 3 --reason "back"',
             "cambist limit list",
+            "cambist limit rates",
+            'cambist limit unban --ip 203.0.113.7 --reason "ticket 12"',
         ),
     ),
     "adjust": ("correct a balance, signed", ('cambist adjust -5 USDT --account alice --reason "double credit"',)),
 }
+
+
+_NS: Final = 1_000_000_000
 
 
 class _Request(NamedTuple):
@@ -233,6 +244,9 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--qty-max", metavar="QTY")
     for action, text in (("halt", "halt trading"), ("resume", "go on trading")):
         _action(actions, action, text, reason=True).add_argument("instrument", metavar="SYMBOL")
+    state = _action(actions, "state", "set the state of the market", reason=True)
+    state.add_argument("instrument", metavar="SYMBOL")
+    state.add_argument("state", choices=("open", "halted", "post-only", "cancel-only", "closed", "delisted"))
     fees = _action(actions, "fees", "set the fees", reason=True)
     fees.add_argument("instrument", metavar="SYMBOL")
     fees.add_argument("--maker", required=True, metavar="SHARE", help="negative = rebate")
@@ -244,6 +258,12 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     bands.add_argument("--breaker", default="0", metavar="SHARE")
     bands.add_argument("--reference", metavar="PRICE")
     _action(actions, "list", "list all instruments")
+
+
+def _configure_venue(parser: argparse.ArgumentParser) -> None:
+    actions = _actions(parser)
+    _action(actions, "maintenance", "refuse orders and amends; cancels still work", reason=True)
+    _action(actions, "open", "end the maintenance", reason=True)
 
 
 def _configure_money(parser: argparse.ArgumentParser) -> None:
@@ -305,6 +325,12 @@ def _configure_limit(parser: argparse.ArgumentParser) -> None:
     _scope(_action(actions, "kill", "cancel all orders of a scope and refuse new ones", reason=True))
     _scope(_action(actions, "revive", "undo a kill", reason=True))
     _action(actions, "list", "list all scopes with limits")
+    _action(actions, "rates", "show how often somebody may call gateways, and who is banned")
+    unban = _action(actions, "unban", "end a ban of one who called too often", reason=True)
+    whom = unban.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--ip", metavar="ADDRESS", help="an address of IPv6 stands for its /64")
+    whom.add_argument("--key", metavar="KEY")
+    whom.add_argument("--account", metavar="ACCOUNT", help="number or name")
 
 
 def _scope(parser: argparse.ArgumentParser, *, user: bool = True) -> None:
@@ -366,6 +392,7 @@ _CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "account": _configure_account,
     "asset": _configure_asset,
     "instrument": _configure_instrument,
+    "venue": _configure_venue,
     "deposit": _configure_money,
     "withdraw": _configure_withdraw,
     "adjust": _configure_money,
@@ -486,6 +513,9 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "instrument create": _instrument_create,
     "instrument halt": _plain("halt", "instrument"),
     "instrument resume": _plain("resume", "instrument"),
+    "instrument state": _plain("set_state", "instrument", "state"),
+    "venue maintenance": lambda _: _Request("set_state", {"state": "maintenance"}),
+    "venue open": lambda _: _Request("set_state", {"state": "open"}),
     "instrument fees": _plain("set_fees", "instrument", "maker", "taker"),
     "instrument bands": lambda a: _Request(
         "set_bands",
@@ -507,6 +537,8 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "limit kill": _scoped("kill"),
     "limit revive": _scoped("revive"),
     "limit list": _plain("limits"),
+    "limit rates": _plain("rate_limits"),
+    "limit unban": _plain("unban", "ip", "key", "account"),
 }
 
 
@@ -623,10 +655,18 @@ def _show_instruments(result: Mapping[str, Any]) -> None:
     columns = ("symbol", "state", "base", "quote", "tick_size", "lot_size", "last_price")
     rows = [[str(row[column] or "") for column in columns] for row in result["instruments"]]
     _list(columns, rows, result, "instruments")
+    if result["venue"] != "open":
+        print(f"the venue is in {result['venue']}: orders and amends are refused, cancels work")
 
 
 def _show_kill(result: Mapping[str, Any]) -> None:
     print(f"killed {_scope_text(result)}; canceled {result['count']} orders{_durable(result)}")
+
+
+def _show_state(result: Mapping[str, Any]) -> None:
+    what = result.get("instrument") or "the venue"
+    canceled = f"; canceled {result['count']} orders" if result.get("count") else ""
+    print(f"{what} is {result['market']}{canceled}{_durable(result)}")
 
 
 def _scope_text(row: Mapping[str, Any]) -> str:
@@ -670,6 +710,32 @@ def _show_limits(result: Mapping[str, Any]) -> None:
     _list(("scope", "of", "state", *columns), rows, result, "limits")
 
 
+def _show_rate_limits(result: Mapping[str, Any]) -> None:
+    columns = ("counter", "of", "window_s", "limit")
+    table(columns, [[str(row[column]) for column in columns] for row in result["rules"]])
+    print(
+        f"{result['ban_after']} refusals in a minute ban an address, key or account for {result['ban_first_s']} s, "
+        f"twice as long each time, at most {result['ban_max_s']} s"
+    )
+    print(f"{result['rows_used']} of {result['rows']} rows have been used")
+    if result["shared"]:
+        print(f"THE TABLE IS FULL: for some there is no row, and they share one: {', '.join(result['shared'])}")
+    rows = [
+        [
+            row["of"],
+            row["who"],
+            f"{datetime.fromtimestamp(row['until_ns'] // _NS, UTC):%Y-%m-%d %H:%M:%S}",
+            str(row["level"]),
+        ]
+        for row in result["banned"]
+    ]
+    _list(("banned", "who", "until", "level"), rows, result, "bans")
+
+
+def _show_unban(result: Mapping[str, Any]) -> None:
+    print(f"{result['who']} is banned no more" if result["was_banned"] else f"{result['who']} was not banned")
+
+
 def _show_account(result: Mapping[str, Any]) -> None:
     print(f"{_account_text(result)}: {result['state']}")
 
@@ -701,7 +767,10 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "transfer": _show_money,
     "fees": _show_fees,
     "limits": _show_limits,
+    "rate_limits": _show_rate_limits,
+    "unban": _show_unban,
     "kill": _show_kill,
+    "set_state": _show_state,
     "book": _show_book,
     "balance": _show_balance,
     "orders": _show_orders,

@@ -20,6 +20,7 @@ _READ: Final = frozenset(
     {
         *("balance", "account", "accounts", "assets", "instruments", "orders", "book", "status", "fees", "limits"),
         *("user_list", "user_show", "key_list", "key_show", "firm_list", "role_list", "proposals", "access_events"),
+        "rate_limits",
     }
 )
 OWN: Final = frozenset({"sign_in", "own_password", "own_totp"})
@@ -30,7 +31,8 @@ ROLES: Final[dict[str, Role]] = {
     "support": Role(
         "helps users: ends sessions and keys, resets what they lost, sets and lifts account states",
         _READ
-        | {"session_revoke", "key_revoke", "restrict", "lift", "user_password", "user_factors", "key_create", "cancel"},
+        | {"session_revoke", "key_revoke", "restrict", "lift", "user_password", "user_factors", "key_create", "cancel"}
+        | {"unban"},
     ),
     "accounts": Role(
         "registers users and firms, opens accounts",
@@ -50,7 +52,7 @@ ROLES: Final[dict[str, Role]] = {
         _READ | {"deposit", "withdraw_hold", "withdraw_settle", "withdraw_release", "adjust", "transfer"},
     ),
     "markets": Role(
-        "lists, halts and resumes instruments, sets bands, fees and timers",
+        "lists instruments, sets their market states, bands, fees and timers",
         _READ
         | {
             "list_asset",
@@ -62,6 +64,7 @@ ROLES: Final[dict[str, Role]] = {
             "set_bands",
             "halt",
             "resume",
+            "set_state",
             "set_timer",
             "tick",
             "cancel_all",
@@ -70,8 +73,8 @@ ROLES: Final[dict[str, Role]] = {
     "risk": Role(
         "stops who must be stopped: freezes, cancels, restricts, limits, kills",
         _READ
-        | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "restrict", "lift"}
-        | {"set_limits", "kill", "revive"},
+        | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "set_state", "restrict", "lift"}
+        | {"set_limits", "kill", "revive", "unban"},
     ),
     "dealing": Role("trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all"}),
     "security": Role(

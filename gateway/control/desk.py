@@ -27,12 +27,13 @@ from gateway.access.passwords import Passwords, checked, generated
 from gateway.access.records import OPERATOR, Proposal, Record, Restriction, Session, User, shown
 from gateway.access.rights import SCOPES, Principal, explained, may
 from gateway.control import access_args as a
-from gateway.control import desk_reads
+from gateway.control import desk_reads, rate_desk
 from gateway.control.access_args import ACCESS_ARGS, ACCESS_QUERIES
 from gateway.control.catalog import Catalog
 from gateway.control.groups import GroupKeeper
 from gateway.control.messages import ARGS, QUERY_OPS, Refused, Reply, Request, SetGroups, refusal
 from gateway.control.names import write_whole
+from gateway.rates.limiter import Limiter
 from protocol.build import OPERATOR_BYTES
 from protocol.enums import ACCOUNT_NONE
 
@@ -75,6 +76,8 @@ class Desk:
     catalog : Catalog
         Accounts of the engine.
     passwords : Passwords
+    limiter : Limiter
+        Of sign-ins.
     home : Path or None
         Where FILE_NAME is kept.
     owner_acts : bool
@@ -85,6 +88,7 @@ class Desk:
         cache: AccessCache | None,
         catalog: Catalog,
         passwords: Passwords,
+        limiter: Limiter,
         home: Path | None = None,
         *,
         owner_acts: bool = True,
@@ -92,6 +96,7 @@ class Desk:
         self._cache = cache
         self._catalog = catalog
         self._passwords = passwords
+        self._limiter = limiter
         self._file = None if home is None else home / FILE_NAME
         self._owner_acts = owner_acts
         self._execute: Callable[[Request], Later] | None = None
@@ -121,6 +126,7 @@ class Desk:
             "operator_roles": self._operator_roles,
             "approve": self._approve,
             "deny": self._deny,
+            "unban": self._unban,
         }
 
     def executes_by(self, execute: Callable[[Request], Later], groups_are_final: Callable[[int], bool]) -> None:
@@ -155,6 +161,8 @@ class Desk:
                 raise Refused(verdict.code, verdict.text.partition(": ")[2])
         else:
             self._check_owner(request)
+        if op == "rate_limits":
+            return self._answered(request, self._rate_limits())
         if op in ACCESS_QUERIES:
             return self._answered(request, desk_reads.answer(self._known, op, request.args))
         if op in ACCESS_ARGS:
@@ -208,7 +216,6 @@ class Desk:
     async def _sign_in(self, seat: Seat, args: Any) -> dict[str, Any]:
         assert isinstance(args, a.SignIn)
         cache = self._known
-        check = await self._hashing(self._passwords.check, cache.directory.user(args.name), args.password)
         token = generated()
 
         def decide(directory: Directory) -> Change:
@@ -217,7 +224,9 @@ class Desk:
                 *(_LIFETIME, cache.seal, self._now_ns, OPERATOR),
             )
 
-        change = await cache.act(decide, actor=args.name)
+        with rate_desk.sign_in_attempt(self._limiter, args.name):
+            check = await self._hashing(self._passwords.check, cache.directory.user(args.name), args.password)
+            change = await cache.act(decide, actor=args.name)
         session_id = next(row.session_id for row in change.rows if isinstance(row, Session) and not row.revoked_ns)
         user = changes.the_user(cache.directory, args.name)
         seat.name, seat.principal = user.name, Principal(session_id=session_id, operator_id=user.user_id)
@@ -279,9 +288,10 @@ class Desk:
 
     async def _own_password(self, actor: Actor, args: a.OwnPassword) -> dict[str, Any]:
         assert actor.seat is not None
-        check = await self._hashing(self._passwords.check, self._directory.user(actor.name), args.password)
-        if not check.ok:
-            raise Denied(codes.BAD_CREDENTIALS)
+        with rate_desk.sign_in_attempt(self._limiter, actor.name):
+            check = await self._hashing(self._passwords.check, self._directory.user(actor.name), args.password)
+            if not check.ok:
+                raise Denied(codes.BAD_CREDENTIALS)
         hashed = await self._hashing(self._passwords.hash, checked(args.new))
         await self._act(actor, lambda d: changes.set_password(d, actor.name, hashed, self._now_ns, temporary=False))
         # All sessions have ended with the former password.
@@ -419,6 +429,18 @@ class Desk:
     async def _lift(self, actor: Actor, args: a.Lift) -> dict[str, Any]:
         change = await self._act(actor, lambda d: changes.lift(d, args.state, self._now_ns))
         return _state(change.rows[0])
+
+    # --- rate limits --------------------------------------------------------------------------------------------------
+
+    async def _rate_limits(self) -> dict[str, Any]:
+        return rate_desk.shown(self._limiter, None if self._cache is None else self._cache.directory)
+
+    async def _unban(self, actor: Actor, args: a.Unban) -> dict[str, Any]:
+        subject, words = rate_desk.banned_subject(self._catalog, args)
+        if self._cache is not None:
+            # Said before it is done, so that nothing is done that is not in the history.
+            await self._act(actor, lambda _: Change((), "ban ended", words))
+        return {"who": words, "was_banned": self._limiter.unban(subject)}
 
     # --- small --------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from gateway.control.names import NAME_RULE, is_name
 from protocol import build, reasons
 from protocol import enums as e
 from protocol.instruments import SCALE_MAX, Asset, Instrument, ListingError, fees_are_valid
+from protocol.market_states import STATE_OF, VENUE_STATE_OF
 from protocol.records import COMMAND_DTYPE, command_slots
 
 _SIDES: Final = {"buy": e.BUY, "sell": e.SELL}
@@ -92,6 +93,7 @@ class Drafter:
             "set_bands": self._set_bands,
             "halt": self._of_instrument(build.halt),
             "resume": self._of_instrument(build.resume),
+            "set_state": self._set_state,
             "deposit": self._money(build.deposit),
             "withdraw_hold": self._money(build.withdraw_hold),
             "adjust": self._money(build.adjust, signed=True),
@@ -411,6 +413,18 @@ class Drafter:
             return Draft(builder(instrument.index, operator, reason), instrument=instrument)
 
         return make
+
+    def _set_state(self, args: m.SetState, operator: str, reason: str) -> Draft:
+        if args.instrument is None:
+            if args.state not in VENUE_STATE_OF:
+                raise Refused(reasons.MALFORMED, f"the venue is {' or '.join(VENUE_STATE_OF)}", "args.state")
+            group = build.set_state(0, VENUE_STATE_OF[args.state], operator, reason)
+            return Draft(group, extra={"venue": True, "market": args.state})
+        if args.state not in STATE_OF:
+            raise Refused(reasons.MALFORMED, "maintenance is a state of the venue: leave instrument out", "args.state")
+        instrument = self.catalog.instrument(args.instrument)
+        group = build.set_state(instrument.index, STATE_OF[args.state], operator, reason)
+        return Draft(group, instrument=instrument, extra={"market": args.state})
 
     # --- the clock ----------------------------------------------------------------------------------------------------
 

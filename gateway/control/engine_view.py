@@ -59,6 +59,10 @@ class RiskView:
             )
         return rows
 
+    def venue_state(self) -> int:
+        """VENUE_*."""
+        return int(self._state.meta[s.VENUE_STATE])
+
     def account(self, account: int) -> AccountRow:
         """Give the account's row."""
         status = int(self._state.accounts[account]["status"])

@@ -227,6 +227,13 @@ class OfInstrument(Args):
     instrument: Text
 
 
+class SetState(Args):
+    """State of an instrument's market, or without one of the venue (``open``, ``maintenance``)."""
+
+    state: Literal["open", "halted", "post-only", "cancel-only", "closed", "delisted", "maintenance"]
+    instrument: Text | None = None
+
+
 class Money(Args):
     """Deposit, withdrawal hold or adjustment of an amount."""
 
@@ -300,6 +307,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "set_bands": SetBands,
     "halt": OfInstrument,
     "resume": OfInstrument,
+    "set_state": SetState,
     "deposit": Money,
     "withdraw_hold": Money,
     "withdraw_settle": OfHold,

@@ -21,6 +21,9 @@ from gateway.control.engine_view import attach_view
 from gateway.control.names import FILE_NAME, NameBook
 from gateway.control.server import SOCKET_NAME, ControlServer, EpochRings
 from gateway.outcomes import OutcomeFollower
+from gateway.rates import limiter as rates
+from gateway.rates.rules import RateLimits
+from gateway.rates.table import FILE_NAME as RATES_NAME
 from gateway.watch import OutcomeWatch
 from persistence.postgres.users import dsn_of_users
 from protocol import board as lines
@@ -45,7 +48,7 @@ def main(context: Context) -> int:
     """Serve the control socket until told to stop; 0 on an orderly end.
 
     ``options``: ``socket`` where it is not in the home; ``postgres``, the DSN of the database of users, "" for the embedded one,
-    missing where there is none; ``owner_acts`` "false" where the home's owner must sign in.
+    missing where there is none; ``owner_acts`` "false" where the home's owner must sign in; ``rate_limits``, JSON of that section.
     """
     board = BoardFile.attach(context.shared).board
     claim_line(board, context.line)
@@ -66,7 +69,9 @@ def main(context: Context) -> int:
     configured = context.options.get("postgres")
     cache = None if configured is None else AccessCache(lambda: dsn_of_users(home, configured), Seal(key_file(home)))
     owner_acts = context.options.get("owner_acts") != "false"
-    desk = Desk(cache, core.catalog, Passwords(), home, owner_acts=owner_acts)
+    rate_limits = msgspec.json.decode(context.options.get("rate_limits", "{}"), type=RateLimits)
+    limiter = rates.Limiter.attach(context.shared / RATES_NAME, rate_limits)
+    desk = Desk(cache, core.catalog, Passwords(), limiter, home, owner_acts=owner_acts)
 
     def server() -> ControlServer:
         return ControlServer(core, board, context.line, attach, path, desk, wait_durable=wait_durable)
@@ -88,6 +93,7 @@ def warm() -> None:
     advance(outcomes, 0, 0)
     room(commands, 1)
     publish(commands, int(published(commands)))
+    rates.warm()
     asyncio.run(_warm_watch(board))
 
 

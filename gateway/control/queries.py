@@ -14,8 +14,9 @@ from gateway.control.messages import Refused
 from gateway.control.view import AccountRow, InstrumentRow, Level
 from protocol import board as lines
 from protocol import reasons
-from protocol.enums import ACCOUNT_CLOSED, ACCOUNT_FROZEN, ACCOUNT_NONE, ACCOUNT_OPEN, BUY, INSTRUMENT_OPEN, POST_ONLY
+from protocol.enums import ACCOUNT_CLOSED, ACCOUNT_FROZEN, ACCOUNT_NONE, ACCOUNT_OPEN, BUY, POST_ONLY
 from protocol.instruments import Instrument
+from protocol.market_states import STATE_NAMES, VENUE_STATE_NAMES
 from ringbuf import load_acquire
 
 LIST_MAX: Final = 1000
@@ -86,7 +87,9 @@ def _assets(catalog: Catalog, args: Any) -> Answered:
 def _instruments(catalog: Catalog, args: Any) -> Answered:
     rows = catalog.view.instruments()
     seq = max((row.seq for row in rows), default=0)
-    return {"instruments": [_instrument_result(row) for row in rows], "count": len(rows), "seq": seq}, seq
+    shown = [_instrument_result(row) for row in rows]
+    venue = VENUE_STATE_NAMES[catalog.view.venue_state()]
+    return {"instruments": shown, "count": len(rows), "venue": venue, "seq": seq}, seq
 
 
 def _orders(catalog: Catalog, args: Any) -> Answered:
@@ -161,7 +164,7 @@ def _instrument_result(row: InstrumentRow) -> dict[str, Any]:
         "instrument": listed.index,
         "symbol": listed.symbol,
         "kind": "spot",
-        "state": "open" if row.status == INSTRUMENT_OPEN else "halted",
+        "state": STATE_NAMES[row.status],
         "base": listed.base.symbol,
         "quote": listed.quote.symbol,
         "tick_size": listed.tick_size,

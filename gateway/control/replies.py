@@ -23,7 +23,7 @@ _ORDER_TYPES: Final = frozenset({e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND, e.
 _MONEY_TYPES: Final = frozenset(
     {e.DEPOSIT, e.WITHDRAW_HOLD, e.WITHDRAW_SETTLE, e.WITHDRAW_RELEASE, e.ADJUST, e.TRANSFER}
 )
-_MANY: Final = frozenset({e.CANCEL_ALL, e.KILL})
+_MANY: Final = frozenset({e.CANCEL_ALL, e.KILL, e.SET_STATE})
 _FIRST_STATES: Final = {
     e.ORDER_STATE_LIVE: "open",
     e.ORDER_STATE_FILLED: "filled",

@@ -133,6 +133,9 @@ class EngineView(Protocol):
     def instruments(self) -> list[InstrumentRow]:
         """All listed instruments."""
 
+    def venue_state(self) -> int:
+        """VENUE_*."""
+
     def account(self, account: int) -> AccountRow:
         """Give the account's row; ``status`` is ACCOUNT_NONE where there is none. 1 <= account <= accounts_max."""
 

@@ -38,6 +38,7 @@ _ADMIN_TYPES: Final = (
     *range(e.SET_FEES, e.SET_LIMITS + 1),
     e.KILL,
     e.REVIVE,
+    e.SET_STATE,
     e.TRANSFER,
 )
 _ALWAYS: Final = np.zeros(256, dtype=bool)
@@ -76,6 +77,7 @@ _MEANINGS: Final[dict[int, dict[str, str]]] = {
     e.SET_LIMITS: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
     e.KILL: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
     e.REVIVE: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
+    e.SET_STATE: {"price_ticks": "state"},
     e.SET_VOLUME_RATE: {"asset": "asset", "price_ticks": "volume_rate_e8"},
     e.SET_GROUPS: {"price_ticks": "master", "qty_lots": "firm", "trigger_price_ticks": "stp_group"},
     e.TRANSFER: {"asset": "asset", "qty_lots": "amount_units", "sub_account": "to_account"},

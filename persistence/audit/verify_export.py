@@ -24,7 +24,7 @@ ADMIN = (
     *MONEY,
     *("SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT"),
     *("LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER"),
-    *("SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL", "REVIVE"),
+    *("SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL", "REVIVE", "SET_STATE"),
 )
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
 EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE")
@@ -37,7 +37,7 @@ RENAMED = {
 }
 RENAMED.update({"period_ns": "price_ticks", "phase_ns": "qty_lots"})
 RENAMED.update(
-    dict.fromkeys(("effective_ts_ns", "scope", "volume_rate_e8", "master"), "price_ticks"), schedule="qty_lots"
+    dict.fromkeys(("effective_ts_ns", "scope", "state", "volume_rate_e8", "master"), "price_ticks"), schedule="qty_lots"
 )
 
 

@@ -279,7 +279,7 @@ _INSTRUMENT_FIELDS: Final = (
 
 
 def _instruments(engine: FusedEngine, commands: np.ndarray) -> list[tuple[Any, ...]]:
-    kinds = (e.LIST_INSTRUMENT, e.SET_FEES, e.SET_BANDS, e.HALT, e.RESUME)
+    kinds = (e.LIST_INSTRUMENT, e.SET_FEES, e.SET_BANDS, e.HALT, e.RESUME, e.SET_STATE)
     gets_schedule = (commands["type"] == e.ASSIGN_FEES) & (commands["price_ticks"] == e.SCOPE_INSTRUMENT)
     changed = commands[np.isin(commands["type"], kinds) | gets_schedule]
     rows = engine.risk.instruments

@@ -28,7 +28,7 @@ from protocol.records import EXT_FEES_SLOT, EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME
 from risk import state as s
 from tests.engine.campaign import variants
 from tests.engine.driver import LIMITS, Run, Schedule, Variant, balance
-from tests.engine.oracle_more import Oracle
+from tests.engine.oracle_more import STATES, Oracle
 from tests.naive.exchange import E8, Side, Stp, Tif
 from tests.naive.fees import DAY_NS
 
@@ -189,8 +189,9 @@ class Market:
             self.transfer,
             self.limits,
             self.kill,
+            self.state,
         )
-        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 0.3))[0]()
+        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 0.3, 1))[0]()
 
     def account(self) -> int:
         return (
@@ -510,6 +511,22 @@ class Market:
         self.office(build.kill(kind, *WHO, **at))
         self.follow.append(lambda: self.office(build.revive(kind, *WHO, **at)))
 
+    def state(self) -> None:
+        """Any state, or maintenance, for a while; what is delisted stays so."""
+        rng = self.random
+        if rng.random() < 0.15:
+            self.office(build.set_state(0, rng.choice((0, 1, 1, 1, 2)), *WHO))
+            self.follow.append(lambda: self.office(build.set_state(0, e.VENUE_OPEN, *WHO)))
+            return
+        instrument = self.instrument()
+        wanted = rng.choice((3, 3, 3, 3, 4, 5, 2, 1, 7, -1))
+        if rng.random() < 0.2:
+            wanted = 6
+            instrument = rng.choice((instrument, 6, 6))
+        self.office(build.set_state(instrument, wanted, *WHO))
+        if rng.random() < 0.9:
+            self.follow.append(lambda: self.office(build.set_state(instrument, e.INSTRUMENT_OPEN, *WHO)))
+
     def accounts(self) -> None:
         rng = self.random
         account = rng.choice((6, 6, 7, 8, 9, 0, 3))
@@ -647,9 +664,9 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
     for number, market in oracle.markets.items():
         row, bands = risk.instruments[number], oracle.bands[number]
         assert (bands.reference_e8, bands.last_ticks) == (row["reference_e8"], row["last_price_ticks"])
-        assert (bands.breaker_pending, market.halted) == (
+        assert (bands.breaker_pending, oracle.state_of(number)) == (
             bool(row["breaker_pending"]),
-            row["status"] == e.INSTRUMENT_HALTED,
+            STATES[int(row["status"])],
         )
         matcher = cast("MatcherState", engine.matchers[number % run.variant.shards])
         for side in (Side.BUY, Side.SELL):
@@ -658,6 +675,7 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
             assert [(o.id, o.price, o.left, o.total) for o in market.by_priority(side)] == actual, (
                 f"book {number}, side {side}"
             )
+    assert oracle.maintenance == (risk.meta[s.VENUE_STATE] == e.VENUE_MAINTENANCE)
     compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
     assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)

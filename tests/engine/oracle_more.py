@@ -43,6 +43,13 @@ from tests.naive.fees import FeeBook, Rate, Tier, Version, is_schedule
 from tests.naive.limits import LimitBook
 
 SAMPLES = 30
+STATES = {1: "open", 2: "halted", 3: "post-only", 4: "cancel-only", 5: "closed", 6: "delisted"}
+TRADING = ("open", "post-only")
+REFUSING = {
+    "cancel-only": r.INSTRUMENT_CANCEL_ONLY,
+    "closed": r.INSTRUMENT_CLOSED,
+    "delisted": r.INSTRUMENT_DELISTED,
+}
 TIMER_PERIOD_MIN_NS = 1_000_000
 IDS_DTYPE = OUTCOME_IDS.slot_dtype
 
@@ -162,6 +169,8 @@ class Oracle(NaiveExchange):
         self.rules: list[Rate] = []
         self.revenue: dict[tuple[str, int], int] = {}
         self.limit_book = LimitBook()
+        self.states: dict[int, str] = {}
+        self.maintenance = False
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -567,16 +576,66 @@ class Oracle(NaiveExchange):
     def _on_unfreeze(self, _group: np.ndarray) -> None:
         self._admin(self.unfreeze(int(self.head["account"])))
 
+    def state_of(self, instrument: int) -> str:
+        return self.states.get(instrument, "open")
+
+    def _set_state(self, instrument: int, wanted: str | None) -> None:
+        """From anywhere but delisted to anywhere; to delisted only where nothing can trade any more."""
+        now = self.state_of(instrument)
+        if instrument not in self.markets:
+            self._verdict(r.UNKNOWN_INSTRUMENT)
+        elif (
+            wanted is None or (now == "delisted") > (wanted == "delisted") or (now in TRADING and wanted == "delisted")
+        ):
+            self._verdict(r.BAD_STATE)
+        else:
+            self.states[instrument] = wanted
+            self.markets[instrument].halted = wanted == "halted"
+            mine = [order for order in self.orders.values() if order.instrument == instrument]
+            if wanted == "delisted":
+                for order in sorted(mine, key=lambda order: order.id):
+                    self._cancel(order)
+                self._verdict(r.ACCEPTED)
+                self._emit(e.OUT_DONE, qty_lots=len(mine))
+            else:
+                self._admin(self._verdict(r.ACCEPTED))
+
+    def _on_set_state(self, _group: np.ndarray) -> None:
+        instrument, wanted = int(self.head["instrument"]), int(self.head["price_ticks"])
+        if instrument != 0:
+            self._set_state(instrument, STATES.get(wanted))
+        elif wanted in (0, 1):
+            self.maintenance = wanted == 1
+            self._admin(self._verdict(r.ACCEPTED))
+        else:
+            self._verdict(r.BAD_STATE)
+
+    def _state_code(self, instrument: int) -> int:
+        """Why the state of the market or of the venue refuses an order or amend."""
+        now, kind, tif = self.state_of(instrument), int(self.head["type"]), int(self.head["tif"])
+        post_only = kind == e.LIMIT and tif == e.POST_ONLY
+        if now == "post-only" and not (post_only or kind == e.AMEND):
+            return r.INSTRUMENT_POST_ONLY
+        if now in REFUSING:
+            return REFUSING[now]
+        return r.MAINTENANCE if self.maintenance else r.ACCEPTED
+
+    def _must_not_take(self, order: Order) -> bool:
+        return super()._must_not_take(order) or self.state_of(order.instrument) == "post-only"
+
     def _on_halt(self, _group: np.ndarray) -> None:
         if self.head["source"] == e.SOURCE_RISK:
             cause = self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
             came_back = Halt(int(self.head["instrument"]), int(cause["cause_seq"]), int(cause["cause_index"]))
             assert self.outbox.pop(0) == came_back
             self.bands[came_back.instrument].breaker_pending = False
-        self._admin(self.halt(int(self.head["instrument"])))
+            if self.state_of(came_back.instrument) != "open":
+                self._admin(self._verdict(r.ACCEPTED))
+                return
+        self._set_state(int(self.head["instrument"]), "halted")
 
     def _on_resume(self, _group: np.ndarray) -> None:
-        self._admin(self.resume(int(self.head["instrument"])))
+        self._set_state(int(self.head["instrument"]), "open")
 
     def _on_create_account(self, _group: np.ndarray) -> None:
         account = int(self.head["account"])
@@ -742,6 +801,8 @@ class Oracle(NaiveExchange):
 
         code: int = super()._entry_refusal(account, instrument, price, qty, beyond)
         if code == r.ACCEPTED:
+            code = self._state_code(instrument)
+        if code == r.ACCEPTED:
             by_amount = kind == e.MARKET_AMOUNT
             value = qty if by_amount else price * qty * self.markets[instrument].k
             code = self._limit_code(account, instrument, 0 if by_amount else qty, value)
@@ -871,7 +932,7 @@ class Oracle(NaiveExchange):
     def _cancel(self, order: Order) -> None:
         left = order.left
         super()._cancel(order)
-        reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL}
+        reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL, e.SET_STATE: r.BY_DELISTING}
         reason = reasons.get(int(self.head["type"]), r.BY_CANCEL_ALL)
         self._own(e.OUT_CANCELED, order, reason, left, 0)
         kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))

@@ -55,6 +55,9 @@ class FakeView:
     def instruments(self) -> list[InstrumentRow]:
         return self.instrument_rows
 
+    def venue_state(self) -> int:
+        return e.VENUE_OPEN
+
     def account(self, account: int) -> AccountRow:
         return self.account_rows.get(account, AccountRow(account, e.ACCOUNT_NONE, 0))
 

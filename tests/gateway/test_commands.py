@@ -56,6 +56,8 @@ def test_json_is_one_object_on_stdout(service: Service, capsys) -> None:
         (["asset", "create", "ETH", "--reason", "new"], "listed symbol ETH"),
         (["instrument", "list"], "BTCUSDT"),
         (["instrument", "halt", "BTCUSDT", "--reason", "news"], "halted instrument BTCUSDT"),
+        (["instrument", "state", "BTCUSDT", "post-only", "--reason", "x"], "BTCUSDT is post-only"),
+        (["venue", "maintenance", "--reason", "x"], "the venue is maintenance"),
         (["instrument", "fees", "BTCUSDT", "--maker=-0.01%", "--taker", "0.1%", "--reason", "x"], "set fees of"),
         (["instrument", "bands", "BTCUSDT", "--up", "10%", "--down", "10%", "--reason", "x"], "set bands of"),
         (

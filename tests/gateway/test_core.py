@@ -164,6 +164,8 @@ def test_operator_commands_become_their_types() -> None:
         ("close_account", {"account": 7}, e.CLOSE_ACCOUNT),
         ("halt", {"instrument": "BTCUSDT"}, e.HALT),
         ("resume", {"instrument": "BTCUSDT"}, e.RESUME),
+        ("set_state", {"instrument": "BTCUSDT", "state": "post-only"}, e.SET_STATE),
+        ("set_state", {"state": "maintenance"}, e.SET_STATE),
         ("deposit", {"account": 7, "asset": "USDT", "amount": "1.5"}, e.DEPOSIT),
         ("withdraw_hold", {"account": 7, "asset": "USDT", "amount": "1.5"}, e.WITHDRAW_HOLD),
         ("withdraw_settle", {"account": 7, "hold_id": 5}, e.WITHDRAW_SETTLE),

@@ -24,11 +24,17 @@ from gateway.control.desk import FILE_NAME, Desk, Seat
 from gateway.control.messages import ARGS, Refused, Reply, Request, refusal
 from gateway.control.names import NameBook
 from gateway.control.session import ControlSession
+from gateway.rates import subjects, table
+from gateway.rates.limiter import BANNED, Limiter
+from gateway.rates.rules import RateLimits, Window
 from protocol.instance import Limits
 from tests.access.support import CHEAP, NOW_NS, PASSWORD
 from tests.gateway.support import FakeView
 
 HASHER = Passwords(CHEAP)
+RATES = RateLimits(
+    rows=64, sign_ins_of_name=(Window(300, 7),), sign_ins_from_peer=(Window(300, 12),), account_orders=(Window(10, 1),)
+)
 ADJUST = {"account": 7, "asset": "USDT", "amount": "-5"}
 
 
@@ -68,7 +74,8 @@ class Office:
     def __init__(self, home: Path | None = None, *, owner_acts: bool = True) -> None:
         self.cache = MemoryCache()
         catalog = Catalog(FakeView(), Limits(accounts=1000), NameBook())
-        self.desk = Desk(cast("AccessCache", self.cache), catalog, HASHER, home, owner_acts=owner_acts)
+        self.limiter = Limiter(table.private(RATES), RATES, lambda: self.cache.now_ns)
+        self.desk = Desk(cast("AccessCache", self.cache), catalog, HASHER, self.limiter, home, owner_acts=owner_acts)
         self.desk.executes_by(self._execute, lambda _account: True)
         self.executed: list[Request] = []
 
@@ -268,7 +275,8 @@ def test_registered_names_stay_reserved_while_the_database_is_away_at_a_start(tm
 
 
 def test_exchange_without_a_database_has_an_owner_and_no_users() -> None:
-    desk = Desk(None, Catalog(FakeView(), Limits(accounts=1000), NameBook()), HASHER)
+    limiter = Limiter(table.private(RATES), RATES)
+    desk = Desk(None, Catalog(FakeView(), Limits(accounts=1000), NameBook()), HASHER, limiter)
     request = Request(1, "adjust", msgspec.convert(ADJUST, ARGS["adjust"]), "owner", "why")
     assert desk.judge(Seat(), request) is None
     with pytest.raises(Denied, match="no users"):
@@ -292,6 +300,109 @@ def test_user_gets_account_key_and_state_and_shows_them_without_a_secret() -> No
     text = msgspec.json.encode(shown).decode() + repr(office.cache.directory.keys)
     assert key["secret"] not in text
     assert "argon2" not in text
+
+
+def test_wrong_passwords_slow_down_under_a_name_whether_it_is_known_or_not_and_the_right_one_waits_too() -> None:
+    office = Office()
+    office.operator("olga", "auditor")
+    # Signing in well does not count.
+    assert 0 == office.code(Seat(), "sign_in", {"name": "olga", "password": PASSWORD}, "olga")
+    for name, limited in (("olga", 7), ("nobody", 5)):
+        wrong = {"name": name, "password": "wrong"}
+        assert [codes.BAD_CREDENTIALS] * limited == [
+            office.code(Seat(), "sign_in", wrong, name) for _ in range(limited)
+        ]
+        reply = office.ask(Seat(), "sign_in", wrong, name)
+        assert reply.error is not None
+        assert ("RATE_LIMITED", 0) == (reply.error.name, (NOW_NS // 1_000_000 + reply.error.retry_ms) % 300_000)
+    right = {"name": "olga", "password": PASSWORD}
+    assert codes.RATE_LIMITED == office.code(Seat(), "sign_in", right, "olga")
+    assert {"engine": True} == office.ask(Seat(), "adjust", ADJUST).result, "the owner, who does not sign in, acts"
+    office.cache.now_ns += 300_000_000_000
+    assert 0 == office.code(Seat(), "sign_in", right, "olga")
+
+
+def test_guesses_that_are_made_at_one_time_count_before_they_are_answered() -> None:
+    office = Office()
+    office.operator("olga", "auditor")
+    wrong = Request(
+        1, "sign_in", msgspec.convert({"name": "olga", "password": "wrong"}, ACCESS_ARGS["sign_in"]), "olga"
+    )
+
+    async def scenario() -> list[Reply]:
+        return list(await asyncio.gather(*(cast("Any", office.desk.judge(Seat(), wrong)) for _ in range(10))))
+
+    found = [reply.error.name for reply in asyncio.run(scenario()) if reply.error is not None]
+    assert (7, 3) == (found.count("BAD_CREDENTIALS"), found.count("RATE_LIMITED"))
+
+
+def test_second_factors_that_are_asked_for_do_not_count_and_wrong_ones_do() -> None:
+    office = Office()
+    seat = office.operator("olga", "auditor")
+    secret = base64.b32decode((office.ask(seat, "own_totp").result or {})["secret"])
+    office.ask(seat, "own_totp", {"code": totp.code(secret, office.cache.now_ns // totp.STEP_NS)})
+    login = {"name": "olga", "password": PASSWORD}
+    assert {codes.SECOND_FACTOR} == {office.code(Seat(), "sign_in", login, "olga") for _ in range(20)}
+    tried = [office.code(Seat(), "sign_in", login | {"code": "000000"}, "olga") for _ in range(6)]
+    # Who has the password is stopped by the account state before, which survives a restart.
+    assert [codes.CODE_USED] * 5 + [codes.RESTRICTED] == tried
+    (rule,) = (rule for rule in office.limiter.rules.values() if rule.counter.name == "sign_ins_of_name")
+    verdict = office.limiter.begin_sign_in(subjects.of_name("olga"), subjects.of_peer("x"))
+    assert 6 == verdict.counts[rule.number % 4]
+
+
+def test_own_password_is_not_for_guessing_at_a_seat_that_somebody_left() -> None:
+    office = Office()
+    seat = office.operator("olga", "auditor")
+    wrong = {"password": "wrong", "new": "a password of another"}
+    tried = [office.code(seat, "own_password", wrong) for _ in range(8)]
+    assert [codes.BAD_CREDENTIALS] * 7 + [codes.RATE_LIMITED] == tried
+
+
+def test_ban_is_shown_and_ended_by_roles_that_may_with_the_reason_in_the_history() -> None:
+    office = Office()
+    mara, rita = office.operator("mara", "markets"), office.operator("rita", "risk")
+    address, key = subjects.of_address("2001:db8::1"), subjects.of_key("key-1")
+    for verdict in (
+        lambda: office.limiter.check_request(address, weight=10**6),
+        lambda: office.limiter.check_request(address, weight=10**6),
+        lambda: office.limiter.count_order(7, 2),
+    ):
+        while verdict().code != BANNED:
+            pass
+    shown = office.ask(mara, "rate_limits").result
+    assert shown is not None
+    assert {("ip", "2001:db8::/64", 1), ("account", "7", 1)} == {
+        (row["of"], row["who"], row["level"]) for row in shown["banned"]
+    }
+    assert shown == office.ask(Seat(), "rate_limits").result
+    assert codes.ROLE_MISSING == office.code(mara, "unban", {"ip": "2001:db8::2"})
+    ended = [
+        office.ask(rita, "unban", {"ip": "2001:db8::2"}).result,
+        office.ask(rita, "unban", {"account": 7}).result,
+        office.ask(rita, "unban", {"key": "key-1"}).result,
+    ]
+    assert [("ip 2001:db8::/64", True), ("account 7", True), ("key key-1", False)] == [
+        (row["who"], row["was_banned"]) for row in ended if row is not None
+    ]
+    assert [] == office.limiter.banned()
+    assert ("rita", "ban ended", "why") == office.cache.log[-1]
+    assert not office.limiter.unban(key)
+    for wrong in ({}, {"ip": "1.2.3.4", "account": 7}, {"ip": "1.2.3"}):
+        assert codes.BAD_VALUE == office.code(rita, "unban", wrong)
+
+
+def test_banned_key_is_named_by_the_directory() -> None:
+    office = Office()
+    office.ask(Seat(), "user_create", {"name": "alice", "password": PASSWORD, "temporary": False})
+    key = (office.ask(Seat(), "key_create", {"user": "alice", "permissions": ["read"]}).result or {})["key_id"]
+    for name in (key, "not of the directory"):
+        subject = subjects.of_key(name)
+        while office.limiter.check_request(subject, weight=10**6).code != BANNED:
+            pass
+    shown = office.ask(Seat(), "rate_limits").result
+    assert shown is not None
+    assert {key, "unknown"} == {row["who"] for row in shown["banned"]}
 
 
 def test_requests_about_users_are_checked_in_form() -> None:

@@ -21,6 +21,9 @@ from gateway.control.core import ControlCore
 from gateway.control.desk import Desk
 from gateway.control.names import NameBook
 from gateway.control.server import ControlServer, EpochRings, ServerError, listen
+from gateway.rates import table
+from gateway.rates.limiter import Limiter
+from gateway.rates.rules import RateLimits
 from gateway.watch import OutcomeWatch
 from protocol import board as lines
 from protocol import enums as e
@@ -107,9 +110,9 @@ class Service:
 
         async def run() -> None:
             path = self.home / "run" / "control.sock"
-            self._server = ControlServer(
-                self.core, self.board, lines.LINE_CONTROL, attach, path, Desk(None, self.core.catalog, Passwords(CHEAP))
-            )
+            limiter = Limiter(table.private(RateLimits()), RateLimits())
+            desk = Desk(None, self.core.catalog, Passwords(CHEAP), limiter)
+            self._server = ControlServer(self.core, self.board, lines.LINE_CONTROL, attach, path, desk)
             self._started.set()
             await self._server.serve()
 

@@ -374,7 +374,7 @@ class NaiveExchange:
         more = self._hold_of(amended) - self._hold_of(order)
         if more > self.free[self._paid_with(order)]:
             return self._verdict(Code.INSUFFICIENT_FUNDS)
-        if order.tif == Tif.POST_ONLY and price != order.price and self._would_take(amended):
+        if self._must_not_take(order) and price != order.price and self._would_take(amended):
             return self._verdict(Code.POST_ONLY_WOULD_TAKE)
         self._lock(order, more)
         if price == order.price and total < order.total:
@@ -520,6 +520,9 @@ class NaiveExchange:
     def _same_owner(self, one: int, other: int) -> bool:
         """Whether self-trade prevention counts two accounts as one."""
         return one == other
+
+    def _must_not_take(self, order: Order) -> bool:
+        return order.tif == Tif.POST_ONLY
 
     def _rates(self, taker: Order, maker: Order) -> tuple[int, int]:  # noqa: ARG002 - others differ by order
         """Rates (taker, maker) in 1e-8 of a fill."""

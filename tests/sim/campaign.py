@@ -48,6 +48,8 @@ _ALWAYS = (
     "refused: DUPLICATE_CLIENT_ID",
     "refused: FOK_UNFILLED",
     "refused: INSTRUMENT_HALTED",
+    "refused: INSTRUMENT_POST_ONLY",
+    "refused: MAINTENANCE",
     "refused: INSUFFICIENT_FUNDS",
     "refused: ORDER_POOL_FULL",
     "refused: HOLD_TABLE_FULL",

@@ -69,8 +69,21 @@ class Office:
         account, asset, instrument = rng.randrange(1, ACCOUNTS + 1), rng.randrange(1, ASSETS + 1), rng.randrange(1, 3)
         some = 1 + rng.randrange(FUNDS[asset] // 4)
         kind = rng.choices(
-            ("deposit", "adjust", "hold", "end", "freeze", "halt", "resume", "fees", "bands", "account", "cancel"),
-            (5, 2, 9, 3, 1, 2, 3, 1, 1, 1, 1),
+            (
+                "deposit",
+                "adjust",
+                "hold",
+                "end",
+                "freeze",
+                "halt",
+                "resume",
+                "fees",
+                "bands",
+                "account",
+                "cancel",
+                "state",
+            ),
+            (5, 2, 9, 3, 1, 2, 3, 1, 1, 1, 1, 1),
         )[0]
         if kind == "deposit":
             return build.deposit(account, asset, some, *WHO)
@@ -88,6 +101,10 @@ class Office:
         if kind == "halt":
             self._follow.append(build.resume(instrument, *WHO))
             return build.halt(instrument, *WHO)
+        if kind == "state":
+            number = rng.choice((0, instrument, instrument))
+            self._follow.append(build.set_state(number, e.INSTRUMENT_OPEN if number else e.VENUE_OPEN, *WHO))
+            return build.set_state(number, rng.choice((3, 4, 5)) if number else e.VENUE_MAINTENANCE, *WHO)
         if kind == "resume":
             return build.resume(1, *WHO)
         if kind == "fees":

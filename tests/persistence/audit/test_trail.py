@@ -73,7 +73,8 @@ def chain_bytes(home: Path) -> dict[str, bytes]:
 
 def test_records_are_all_operators_commands_and_nobody_elses(market: Market, written: Path) -> None:
     records = list(regenerated(written, market.next_seq - 1))
-    admin = {*range(e.DEPOSIT, e.ADJUST + 1), *range(e.SET_FEES, e.SET_LIMITS + 1), e.KILL, e.REVIVE, e.TRANSFER}
+    admin = {*range(e.DEPOSIT, e.ADJUST + 1), *range(e.SET_FEES, e.SET_LIMITS + 1), e.KILL, e.REVIVE}
+    admin |= {e.TRANSFER, e.SET_STATE}
     expected = [int(g["seq"][0]) for g in market.groups if int(g["type"][0]) in admin or e.EXT_ADMIN in g["type"][1:]]
     assert expected == [record["seq"] for record in records]
     told = {record["seq"]: record for record in records}

@@ -1,0 +1,131 @@
+"""Stories of a market in plain words, as documentation tells them, played to a small engine.
+
+A line is a command, and behind ``->`` what came of it, outcomes divided by ``;``:
+
+    alice sells 5 at 100 as A          -> A rests 5 at 100
+    bob buys 7 at 100 ioc as B         -> B takes 5 at 100 from A; B expired 2 BY_IOC
+
+Accounts are alice, bob and carol, who have enough of everything; the instrument has a value of one quote unit a tick and lot.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protocol import build
+from protocol import enums as e
+from protocol import reasons as r
+from protocol.market_states import STATE_OF, VENUE_STATE_OF
+from tests.risk.desk import LIMITS, WHO, Desk
+
+ACCOUNTS = {"alice": 1, "bob": 2, "carol": 3}
+TIFS = {"ioc": e.IOC, "fok": e.FOK, "post-only": e.POST_ONLY}
+STPS = {
+    "stp-taker": e.STP_EXPIRE_TAKER,
+    "stp-maker": e.STP_EXPIRE_MAKER,
+    "stp-both": e.STP_EXPIRE_BOTH,
+    "stp-decrement": e.STP_DECREMENT,
+}
+PLENTY = 10**9
+
+
+class Story:
+    """A fresh market; ``play`` takes a line and gives what came of it."""
+
+    def __init__(self) -> None:
+        self.desk = Desk(limits=LIMITS)
+        for account in ACCOUNTS.values():
+            self.desk.fund(account, quote=PLENTY, base=100 * PLENTY)
+        self.orders: dict[str, int] = {}
+        self.labels: dict[int, str] = {}
+
+    def play(self, line: str) -> str:
+        """Outcomes of a command in words."""
+        words = line.split()
+        if words[0] in ACCOUNTS:
+            group, label = self._of_client(ACCOUNTS[words[0]], words[1], words[2:])
+        else:
+            group, label = self._of_office(words), ""
+        self.desk.send(group)
+        if label:
+            self.orders[label] = self.desk.order_id
+            self.labels[self.desk.order_id] = label
+        told = [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
+        return "; ".join(told) or "done"
+
+    def _of_client(self, account: int, verb: str, words: list[str]) -> tuple[np.ndarray, str]:
+        if verb == "cancels":
+            return build.cancel(account=account, instrument=1, order_id=self.orders[words[0]]), ""
+        options = _options(words[1:])
+        if verb == "amends":
+            price, lots = int(options["at"]), int(options["to"])
+            order_id = self.orders[words[0]]
+            return build.amend(account=account, instrument=1, order_id=order_id, price_ticks=price, qty_lots=lots), ""
+        assert verb in ("buys", "sells"), verb
+        fields: dict[str, Any] = {
+            "account": account,
+            "instrument": 1,
+            "side": e.BUY if verb == "buys" else e.SELL,
+            "price_ticks": int(options.get("at", 0)),
+            "qty_lots": int(words[0]),
+            "stp": next((number for name, number in STPS.items() if name in options), e.STP_NONE),
+        }
+        if "market" in options:
+            return build.market(**fields), options.get("as", "")
+        tif = next((number for name, number in TIFS.items() if name in options), e.GTC)
+        return build.limit(**fields, tif=tif), options.get("as", "")
+
+    def _of_office(self, words: list[str]) -> np.ndarray:
+        makers: dict[str, Callable[[str], np.ndarray]] = {
+            "state": lambda name: build.set_state(1, STATE_OF[name], *WHO),
+            "venue": lambda name: build.set_state(0, VENUE_STATE_OF[name], *WHO),
+        }
+        return makers[words[0]](words[1])
+
+    def _told(self, o: np.void) -> str:
+        label = self.labels.get(int(o["order_id"]), "")
+        kind, lots, price = int(o["kind"]), int(o["qty_lots"]), int(o["price_ticks"])
+        last = bool(o["flags"] & e.OUTCOME_LAST)
+        why = r.NAME[int(o["reason"])] if kind != e.OUT_TRADE else ""
+        if not label:
+            label = self.labels.setdefault(int(o["order_id"]), "it")
+        if kind == e.OUT_RESTED or (kind == e.OUT_NEW and last):
+            return f"{label} rests {int(o['leaves_qty_lots'])} at {price}"
+        if kind == e.OUT_TRADE and o["flags"] & e.OUTCOME_TAKER:
+            return f"{label} takes {lots} at {price} from {self.labels[int(o['contra_order_id'])]}"
+        return {
+            e.OUT_REJECTED: f"refused {why}",
+            e.OUT_EXPIRED: f"{label} expired {lots} {why}",
+            e.OUT_CANCELED: f"{label} canceled {lots} {why}",
+            e.OUT_REPLACED: f"{label} is {lots} at {price}",
+            e.OUT_PREVENTED: f"{label} prevented {lots}",
+        }.get(kind, "")
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    """``at 100 ioc as B`` as {"at": "100", "ioc": "", "as": "B"}."""
+    options: dict[str, str] = {}
+    flags = {"market", *TIFS, *STPS}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        options[word] = "" if word in flags else rest.pop(0)
+    return options
+
+
+def stories(page: Path) -> list[tuple[str, list[str]]]:
+    """Headings and lines of the blocks of a page that are stories: they have ``->`` in their first line."""
+    found: list[tuple[str, list[str]]] = []
+    heading = ""
+    for part in re.split(r"(?m)^(#+ .*)$", page.read_text()):
+        if part.startswith("#"):
+            heading = part.strip("# ")
+            continue
+        for block in re.findall(r"(?m)(?:^    .*\n)+", part):
+            lines = [line.strip() for line in block.splitlines()]
+            if "->" in lines[0]:
+                found.append((heading, lines))
+    return found
