@@ -84,6 +84,8 @@ def table(home: Home, config: Config) -> Table:
     if config.control.enabled:
         socket = str(home.socket(config))
         options = {"socket": socket, "profile": config.profile, "owner_acts": str(config.control.owner_acts).lower()}
+        if config.control.listen:
+            options["listening"] = msgspec.json.encode(config.control.listening).decode()
         options["rate_limits"] = msgspec.json.encode(config.rate_limits).decode()
         if config.postgres.enabled:
             options["postgres"] = config.postgres.dsn

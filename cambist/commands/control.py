@@ -1,17 +1,16 @@
-"""What a person does by hand with a running exchange, over the control socket: orders, accounts, listings, money."""
+"""What a person does by hand with a running exchange, through the control gateway: orders, accounts, listings, money."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cambist.commands import Call, FailedError, UsageError, operator
+from cambist.commands import Call, FailedError, UsageError, connection, operator
 from cambist.commands import action as add_action
 from cambist.commands.tables import table
-from gateway.control.client import TIMEOUT_S, ControlClient, ControlError, RefusedError
+from gateway.control.client import ControlError, RefusedError
 
 COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "order": (
@@ -113,11 +112,8 @@ def run(name: str, call: Call) -> int:
     action = getattr(arguments, "action", "")
     request = _REQUESTS[f"{name} {action}".strip()](arguments)
     args = {key: value for key, value in request.args.items() if value is not None}
-    socket_path = Path(call.config.control.socket) if call.config.control.socket else None
     try:
-        with ControlClient(
-            call.home.path, operator=arguments.operator, socket_path=socket_path, timeout_s=arguments.timeout
-        ) as client:
+        with connection.client(call) as client:
             reply = operator.send(client, request.op, args, getattr(arguments, "reason", "") or "")
     except ControlError as error:
         raise FailedError(str(error)) from None
@@ -142,7 +138,14 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--price", help="limit price; for a market order the protection price")
     parser.add_argument("--market", action="store_true", help="execute now at the best prices")
     parser.add_argument("--by-amount", action="store_true", help="QTY is quote to spend (buy) or to receive (sell)")
-    parser.add_argument("--tif", choices=("gtc", "ioc", "fok", "post-only"), default="gtc", help="time in force")
+    parser.add_argument(
+        "--tif", choices=("gtc", "ioc", "fok", "post-only", "gtd", "day"), default="gtc", help="time in force"
+    )
+    parser.add_argument(
+        "--expires", metavar="TIME", help="when a gtd or post-only order expires, such as 2026-12-01T00:00:00Z"
+    )
+    parser.add_argument("--display", metavar="QTY", help="iceberg: show so much at a time")
+    parser.add_argument("--min-qty", metavar="QTY", help="trade at least so much at once, or nothing")
     parser.add_argument(
         "--stp",
         choices=("none", "expire-taker", "expire-maker", "expire-both", "decrement"),
@@ -361,10 +364,7 @@ def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argp
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the reply as JSON")
-    parser.add_argument("--operator", default="", metavar="NAME", help="who acts (default: the login name)")
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help=f"wait for an answer (default {TIMEOUT_S:g})"
-    )
+    connection.options(parser)
 
 
 def _reason(parser: argparse.ArgumentParser) -> None:
@@ -418,6 +418,9 @@ def _order(a: _Arguments) -> _Request:
         "amount" if a.by_amount else "qty": a.qty,
         "price": a.price,
         "tif": a.tif.replace("-", "_"),
+        "expires_ts_ns": 0 if a.expires is None else _time_ns("--expires", a.expires),
+        "display_qty": a.display,
+        "min_qty": a.min_qty,
         "stp": a.stp.replace("-", "_"),
         "client_order_id": a.client_order_id,
     }
@@ -466,6 +469,18 @@ def _instrument_create(a: _Arguments) -> _Request:
     return _Request("list_instrument", args)
 
 
+def _time_ns(option: str, text: str) -> int:
+    from persistence.moments import parse_moment
+
+    try:
+        ts_ns = parse_moment(text).ts_ns
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+    if ts_ns is None:
+        raise UsageError(f"{option}: {text} is the number of a command; write a time")
+    return ts_ns
+
+
 def _fee_set(a: _Arguments) -> _Request:
     tiers = []
     for text in a.tier:
@@ -475,12 +490,7 @@ def _fee_set(a: _Arguments) -> _Request:
         tiers.append(dict(zip(("min_volume", "maker", "taker"), parts, strict=True)))
     args = {"schedule": a.schedule, "tiers": tiers, "api_discount": a.api_discount}
     if a.effective is not None:
-        from persistence.moments import parse_moment
-
-        try:
-            args["effective_ts_ns"] = parse_moment(a.effective).ts_ns
-        except ValueError as error:
-            raise UsageError(f"--effective: {error}") from None
+        args["effective_ts_ns"] = _time_ns("--effective", a.effective)
     return _Request("set_schedule", args)
 
 

@@ -3,7 +3,7 @@
 Whoever reaches the socket is the home's owner by the rules of the system, and may act without signing in, as whoever a request's
 ``operator`` says: that is how an exchange begins. The name of a registered operator is not for the taking: a connection must have
 signed in as it, and can then do what its roles allow, no more; what needs four eyes becomes a proposal. With ``owner_acts`` off the
-owner, too, must sign in as soon as there are operators who can do everything else between them.
+owner, too, must sign in as soon as there are operators who can do everything else between them. Over TCP nobody is the owner.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class Seat(msgspec.Struct):
 
     name: str = ""
     principal: Principal = Principal()
+    address: str = ""
+    """Of a peer on TCP, who is nobody before signing in; empty on the control socket."""
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -143,6 +145,8 @@ class Desk:
     def judge(self, seat: Seat, request: Request) -> Later | None:
         """None: the request may go to the engine. Otherwise what answers it. Raises Refused."""
         op = request.op
+        if seat.address and not seat.name and op != "sign_in":
+            raise Refused(codes.SIGN_IN_NEEDED, "on TCP everybody signs in first")
         if op in _OF_USERS and self._cache is not None and not self._cache.loaded.is_set():
             raise Refused(codes.STARTING, self._cache.why, retry_ms=STARTING_RETRY_MS)
         if op == "sign_in":
@@ -169,6 +173,10 @@ class Desk:
             actor = Actor(seat.name or request.operator, request.reason, seat if seat.name else None, not seat.name)
             return self._answered(request, self._handlers[op](actor, request.args))
         return None
+
+    def admits(self, address: str) -> bool:
+        """Whether one more connection from an address may be, on TCP."""
+        return rate_desk.admits(self._limiter, address)
 
     def status(self) -> dict[str, Any]:
         """How far the users are known."""
@@ -220,11 +228,11 @@ class Desk:
 
         def decide(directory: Directory) -> Change:
             return login.sign_in(
-                *(directory, args.name, check, Second(args.code), Origin("local", "control socket"), token_hash(token)),
+                *(directory, args.name, check, Second(args.code), _origin(seat), token_hash(token)),
                 *(_LIFETIME, cache.seal, self._now_ns, OPERATOR),
             )
 
-        with rate_desk.sign_in_attempt(self._limiter, args.name):
+        with rate_desk.sign_in_attempt(self._limiter, args.name, seat.address):
             check = await self._hashing(self._passwords.check, cache.directory.user(args.name), args.password)
             change = await cache.act(decide, actor=args.name)
         session_id = next(row.session_id for row in change.rows if isinstance(row, Session) and not row.revoked_ns)
@@ -288,7 +296,7 @@ class Desk:
 
     async def _own_password(self, actor: Actor, args: a.OwnPassword) -> dict[str, Any]:
         assert actor.seat is not None
-        with rate_desk.sign_in_attempt(self._limiter, actor.name):
+        with rate_desk.sign_in_attempt(self._limiter, actor.name, actor.seat.address):
             check = await self._hashing(self._passwords.check, self._directory.user(actor.name), args.password)
             if not check.ok:
                 raise Denied(codes.BAD_CREDENTIALS)
@@ -475,6 +483,10 @@ def _is_complete(directory: Directory) -> bool:
     """Whether operators can do without the owner: one gives roles, and another one approves."""
     able = {role: {u.user_id for u in directory.users.values() if role in u.roles} for role in ("security", "approver")}
     return len(able["security"] | able["approver"]) >= 2 and all(able.values())
+
+
+def _origin(seat: Seat) -> Origin:
+    return Origin(seat.address, "control gateway") if seat.address else Origin("local", "control socket")
 
 
 def _state(row: Record) -> dict[str, Any]:

@@ -26,22 +26,36 @@ _FAILED: Final = frozenset({codes.BAD_CREDENTIALS, codes.CODE_USED})
 
 
 @contextlib.contextmanager
-def sign_in_attempt(limiter: Limiter, name: str) -> Iterator[None]:
-    """Around looking at a password: refused where too many were wrong, counted where this one is; raises Refused."""
-    who = subjects.of_name(name)
-    verdict = limiter.begin_sign_in(who, PEER)
+def sign_in_attempt(limiter: Limiter, name: str, address: str) -> Iterator[None]:
+    """Around looking at a password: refused where too many were wrong, counted where this one is; raises Refused.
+
+    ``address`` is that of a peer on TCP, empty on the control socket.
+    """
+    who, peer = subjects.of_name(name), subjects.of_peer(address) if address else PEER
+    verdict = limiter.begin_sign_in(who, peer)
     if verdict.code != ALLOWED:
         rule = limiter.rules[verdict.rule]
-        whose = "under this name" if rule.counter.kind == rules.NAME else "at this socket"
+        whose = (
+            "under this name"
+            if rule.counter.kind == rules.NAME
+            else "from this address"
+            if address
+            else "at this socket"
+        )
         detail = f"{rule.limit} sign-ins {whose} failed; again in {verdict.retry_s} s"
         raise Refused(codes.RATE_LIMITED, detail, retry_ms=verdict.retry_ms)
     try:
         yield
     except Denied as denied:
         if denied.code not in _FAILED:
-            limiter.passed_sign_in(who, PEER)
+            limiter.passed_sign_in(who, peer)
         raise
-    limiter.passed_sign_in(who, PEER)
+    limiter.passed_sign_in(who, peer)
+
+
+def admits(limiter: Limiter, address: str) -> bool:
+    """Whether one more connection of an address on TCP may be; counts it."""
+    return limiter.count_connection(subjects.of_address(address)).code == ALLOWED
 
 
 def shown(limiter: Limiter, directory: Directory | None) -> dict[str, Any]:

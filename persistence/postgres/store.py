@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
+from persistence.journal.layout import SegmentHeader
+from persistence.journal.segments import history_at
 from persistence.postgres import pgcopy
 from persistence.postgres.rows import BALANCE_DTYPE, CHANGED_ORDER_DTYPE, CHANGING, Batch
 
@@ -95,6 +97,20 @@ async def read_position(connection: Any) -> Position | None:
     """Position of the database; None where nobody has written to it."""
     found = await connection.fetchrow("SELECT journal_id, last_seq FROM writer")
     return None if found is None else Position(found["journal_id"], found["last_seq"])
+
+
+class OtherJournalError(Exception):
+    """The database is another exchange's; the message names both journals and says what to do."""
+
+
+def check_history(found: Position, headers: tuple[SegmentHeader, ...]) -> None:
+    """Raise OtherJournalError unless a database of that position belongs to the journal of these segments."""
+    history = history_at(headers, found.last_seq)
+    if found.journal_id != history:
+        raise OtherJournalError(
+            f"the database belongs to journal {found.journal_id}, and at seq {found.last_seq} this home's is {history}: name "
+            f"this home's own database in postgres.dsn, or an empty one"
+        )
 
 
 async def take(connection: Any, journal_id: str) -> None:

@@ -51,6 +51,9 @@ class MemoryCache:
         self.log: list[tuple[str, str, str]] = []
         self._callbacks: list[Callable[[Any], None]] = []
 
+    def status(self) -> dict[str, Any]:
+        return {}
+
     def clock_ns(self) -> int:
         return self.now_ns
 
@@ -146,6 +149,30 @@ def test_name_of_a_registered_operator_is_not_for_the_taking() -> None:
     assert codes.SIGN_IN_NEEDED == office.code(Seat(), "halt", {"instrument": "BTCUSDT"}, "olga")
     assert codes.SIGN_IN_NEEDED == office.code(seat, "orders", operator="paul")
     assert codes.BAD_CREDENTIALS == office.code(Seat(), "sign_in", {"name": "olga", "password": "wrong"}, "olga")
+
+
+def test_over_tcp_nobody_is_the_owner_and_signing_in_is_all_that_may_be_asked() -> None:
+    office = Office()
+    office.operator("olga", "auditor")
+    remote = Seat(address="203.0.113.5")
+    assert {codes.SIGN_IN_NEEDED} == {office.code(remote, op) for op in ("orders", "status", "user_list", "role_list")}
+    assert codes.SIGN_IN_NEEDED == office.code(remote, "adjust", ADJUST, "owner")
+    made = {"name": "mallory", "roles": ["security"]}
+    assert codes.SIGN_IN_NEEDED == office.code(remote, "operator_create", made, "owner")
+    assert codes.SIGN_IN_NEEDED == office.code(remote, "own_password", {"password": PASSWORD, "new": "x"}, "olga")
+    assert codes.BAD_CREDENTIALS == office.code(remote, "sign_in", {"name": "olga", "password": "wrong"}, "olga")
+    assert codes.SIGN_IN_NEEDED == office.code(remote, "orders", operator="olga")
+    office.cache.loaded.clear()
+    assert (codes.SIGN_IN_NEEDED, codes.STARTING) == (
+        office.code(remote, "user_list"),
+        office.code(remote, "sign_in", {"name": "olga", "password": PASSWORD}, "olga"),
+    )
+    office.cache.loaded.set()
+    assert 0 == office.code(remote, "sign_in", {"name": "olga", "password": PASSWORD}, "olga")
+    assert {"engine": True} == office.ask(remote, "orders").result
+    assert codes.ROLE_MISSING == office.code(remote, "adjust", ADJUST)
+    session = list(office.cache.directory.sessions.values())[-1]
+    assert ("203.0.113.5", "control gateway") == (session.address, session.device)
 
 
 def test_operator_does_what_its_roles_allow_and_no_more() -> None:
@@ -320,6 +347,25 @@ def test_wrong_passwords_slow_down_under_a_name_whether_it_is_known_or_not_and_t
     assert {"engine": True} == office.ask(Seat(), "adjust", ADJUST).result, "the owner, who does not sign in, acts"
     office.cache.now_ns += 300_000_000_000
     assert 0 == office.code(Seat(), "sign_in", right, "olga")
+
+
+def test_wrong_passwords_from_one_address_slow_down_that_address_alone() -> None:
+    office = Office()
+    office.operator("olga", "auditor")
+    remote = Seat(address="203.0.113.5")
+    wrong = [office.code(remote, "sign_in", {"name": f"guess-{n}", "password": "x"}, "x") for n in range(13)]
+    assert [codes.BAD_CREDENTIALS] * 12 + [codes.RATE_LIMITED] == wrong
+    right = {"name": "olga", "password": PASSWORD}
+    assert codes.RATE_LIMITED == office.code(remote, "sign_in", right, "olga")
+    assert 0 == office.code(Seat(address="203.0.113.6"), "sign_in", right, "olga")
+
+
+def test_connections_of_one_address_are_counted() -> None:
+    office = Office()
+    (rule,) = (rule for rule in office.limiter.rules.values() if rule.counter.name == "ip_connections")
+    admitted = [office.desk.admits("203.0.113.5") for _ in range(rule.limit + 1)]
+    assert [True] * rule.limit + [False] == admitted
+    assert office.desk.admits("203.0.113.6")
 
 
 def test_guesses_that_are_made_at_one_time_count_before_they_are_answered() -> None:
