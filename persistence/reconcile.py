@@ -1,9 +1,9 @@
 """Compares money in all the places where it is kept: risk's ledger, rebuilt from the journal and live, and the database, twice.
 
 For every account and asset: what the journal gives at the writer's position = the database's balances = the sum of its postings, to the
-unit; the same for the world outside (EXTERNAL) and for what the exchange earned (FEE), which is the sum of its revenue by type, too. Where
-the exchange runs, risk's tables in shared memory are compared with the journal at the durable end: a row says which command changed it
-last, so it is compared at that command, while trading goes on.
+unit; the same for the world outside (EXTERNAL) and for what the exchange earned (FEE), which is the sum of its revenue by type, too.
+Where the exchange runs, risk's tables in shared memory are compared with the journal at the durable end: a row says which command changed
+it last, so it is compared at that command, while trading goes on.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from cambist.commands import Call, option
+from cambist.commands import Call, FailedError, option
 from cambist.config import EngineSection
-from cambist.home import HomeError
+from cambist.home import RESTORED_USERS, HomeError
 from cambist.launch import launch, up_command
 from cambist.output import forgiving_output
 from cambist.report import ConsoleReporter, PipeReporter, Reporter
@@ -40,6 +40,8 @@ def engine_options(parser: argparse.ArgumentParser) -> None:
 
 def run(name: str, call: Call) -> int:
     """Run the exchange in this process, or start one that stays behind (``--detach``)."""
+    if call.config.postgres.enabled and (call.home.path / RESTORED_USERS).exists():
+        _check_restored_users(call)
     if call.config.up.detach and call.arguments.ready_fd < 0:
         settings = {**call.overrides, "up.detach": False}
         call.home.make()
@@ -50,6 +52,15 @@ def run(name: str, call: Call) -> int:
         return 0
     descriptor = call.arguments.ready_fd
     return _supervise(call, PipeReporter(descriptor) if descriptor >= 0 else ConsoleReporter())
+
+
+def _check_restored_users(call: Call) -> None:
+    from persistence.postgres.users import UsersError, check_waiting
+
+    try:
+        check_waiting(call.home.path)
+    except UsersError as error:
+        raise FailedError(str(error)) from None
 
 
 def _supervise(call: Call, reporter: Reporter) -> int:

@@ -26,7 +26,7 @@ from gateway.rates import limiter as rates
 from gateway.rates.rules import RateLimits
 from gateway.rates.table import FILE_NAME as RATES_NAME
 from gateway.watch import OutcomeWatch
-from persistence.postgres.database import dsn_of
+from persistence.postgres.users import dsn_of_users
 from protocol import board as lines
 from protocol.enums import SOURCE_CONTROL
 from protocol.instance import Context
@@ -71,7 +71,7 @@ def main(context: Context) -> int:
     cache = (
         None
         if configured is None
-        else AccessCache(lambda: dsn_of(home, configured), Seal(key_file(home)), journal=context.journal_dir)
+        else AccessCache(lambda: dsn_of_users(home, configured), Seal(key_file(home)), journal=context.journal_dir)
     )
     owner_acts = context.options.get("owner_acts") != "false"
     listening = msgspec.json.decode(context.options.get("listening", "{}"), type=Listening)

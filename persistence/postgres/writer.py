@@ -45,6 +45,7 @@ from persistence.postgres.store import (
     take,
     write,
 )
+from persistence.postgres.users import UsersError, bring_in
 from protocol import board as b
 from protocol.instance import Engine
 
@@ -134,7 +135,7 @@ class Writer:
             began_s = time.monotonic()
             try:
                 await self._serve(stopping)
-            except (Refused, OtherJournalError, SchemaError) as error:
+            except (Refused, OtherJournalError, SchemaError, UsersError) as error:
                 self._status.state(b.DATABASE_REFUSED, str(error))
             except (JournalError, EngineFault, LedgerFault) as error:
                 self._engine = None
@@ -155,6 +156,7 @@ class Writer:
         try:
             async with asyncio.timeout(_TRANSACTION_TIMEOUT_S):
                 await migrate(dsn, connection)
+                await bring_in(connection, self._home)
                 await connection.execute(PREPARE)
                 position = await self._position(connection)
             self._months.clear()

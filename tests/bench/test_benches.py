@@ -425,5 +425,6 @@ def test_a_snapshot_beside_a_live_exchange_is_measured(flow: Path, tmp_path: Pat
 
 def test_access_asks_for_every_kind_of_principal(tmp_path: Path) -> None:
     found = results_of("access", None, tmp_path)
-    assert ["hmac", "session", "ed25519", "rsa"] == list(found)
+    rates = ["rate request", "rate order", "rate give back"]
+    assert ["hmac", "session", "ed25519", "rsa", *rates] == list(found)
     assert all(one["median"] > 0 for one in found.values())

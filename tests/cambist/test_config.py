@@ -42,6 +42,16 @@ def test_no_file_gives_the_defaults_of_the_engine(tmp_path: Path) -> None:
         ("[gateway]\nqueue_target = 5", "gateway.queue_target", "5", "did you mean queue_target_ms?"),
         ("[test]\nmatcher_delay_us = -1", "test.matcher_delay_us", "-1", ">= 0"),
         ("[test]\nmatcher_delay_us = 5\n[engine]\ntopology = 'fused'", "test.matcher_delay_us", "5", "engine.topology"),
+        ("[rate_limits]\nrows = 1000", "rate_limits", "1000", "a power of two"),
+        ("[rate_limits]\nip_weight = [{window_s = 60, limit = 0}]", "rate_limits.ip_weight[0].limit", "", ">= 1"),
+        ("[rate_limits]\nip_weight = [{window_s = 7, limit = 1}]", "rate_limits", "7", "does not divide a day"),
+        (
+            "[rate_limits]\nkey_weight = [{window_s = 60, limit = 1}, {window_s = 60, limit = 2}]",
+            "rate_limits",
+            "",
+            "one window_s",
+        ),
+        ("[rate_limits]\nban_first_s = 10\nban_max_s = 9", "rate_limits", "10", "must not be above"),
         ("[control]\nenabled = 1", "control.enabled", "1", "Expected bool"),
     ],
 )

@@ -188,10 +188,12 @@ class Market:
             self.membership,
             self.transfer,
             self.limits,
+            self.pressed,
             self.kill,
             self.state,
+            self.expire,
         )
-        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 0.3, 1))[0]()
+        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8))[0]()
 
     def account(self) -> int:
         return (
@@ -235,6 +237,8 @@ class Market:
         rng = self.random
         if self.access and rng.random() < 0.3:
             group["flags"][0] |= e.FLAG_API
+        if self.access and rng.random() < 0.4:
+            group = self.terms(group)
         if rng.random() < 0.5:
             letter = rng.choice("abcd")
             text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
@@ -244,6 +248,30 @@ class Market:
         self.send(group)
         if rng.random() < 0.05:
             self.send(group.copy())
+
+    def terms(self, group: np.ndarray) -> np.ndarray:
+        """The order with terms, of which some make no sense."""
+        rng = self.random
+        qty = max(1, int(group["qty_lots"][0]))
+        now = START_TS_NS if not self.groups else int(self.groups[-1]["ts_ns"][0])
+        display, minimum, expiry = 0, 0, 0
+        which = rng.randrange(8)
+        if which in (0, 3, 4):
+            display = rng.choice((qty, -(-qty // 2), -(-qty // 5), -(-qty // 100), -(-qty // 101), qty + 1, -1))
+        if which in (1, 3, 5):
+            later = now + COMMAND_NS * rng.choice((2, 5, 20, 60))
+            expiry = rng.choice((-1, later, later, later, later, now, now + COMMAND_NS, -2))
+        if which in (2, 4, 5):
+            minimum = rng.choice((1, 1, qty, -(-qty // 2), -(-qty // 2), qty + 1, -1))
+        return build.with_terms(group, display_qty_lots=display, min_qty_lots=minimum, expiry_ts_ns=expiry)
+
+    def expire(self) -> None:
+        group = command_slots(1)
+        group["type"] = e.EXPIRE
+        group["timer"] = 2
+        if self.random.random() < 0.05:
+            group["instrument"] = 1
+        self.office(group)
 
     def limit(self) -> None:
         rng = self.random
@@ -504,6 +532,61 @@ class Market:
         self.office(build.set_limits(kind, *WHO, **{**at, **chosen}))
         self.follow.append(lambda: self.office(build.set_limits(kind, *WHO, **at)))
 
+    def pressed(self) -> None:
+        """A limit of an account's scopes, and at once orders on both sides of it; each limit is met in each kind of order."""
+        rng = self.random
+        account, instrument = rng.randrange(1, ACCOUNTS - 2), rng.choice((1, 1, 2, 3))
+        master, firm = self.oracle._group(account).master, self.oracle._group(account).firm
+        scopes: list[tuple[int, dict[str, Any]]] = [
+            (e.SCOPE_VENUE, {}),
+            (e.SCOPE_INSTRUMENT, {"instrument": instrument}),
+        ]
+        scopes += [(e.SCOPE_ACCOUNT, {"account": account}), (e.SCOPE_USER, {"account": master})]
+        scopes += [(e.SCOPE_FIRM, {"firm": firm})] if firm else []
+        kind, at = rng.choice(scopes)
+        market = self.oracle.markets.get(instrument)
+        if market is None or account not in self.oracle.status:
+            return
+        side, price = self.side(), max(1, int(self.mid[instrument]))
+        lots = rng.choice((1, 3, 20, 500))
+        if rng.random() < 0.5:
+            self.office(build.set_volume_rate(market.spec.quote, rng.choice((E8, 3, 7 * E8)), *WHO))
+        value = lots * price * market.k * self.oracle.volume_rates.get(market.spec.quote, 0) // E8
+        chosen: dict[str, Any] = rng.choice(
+            (
+                {"orders_per_s": rng.choice((1, 2))},
+                {"collar_e8": rng.choice((100_000, 1_000_000, 5_000_000))},
+                {"qty_max_lots": lots},
+                {"notional_max_units": max(1, value + rng.choice((-1, 0, 1)))},
+                {"open_orders_max": rng.choice((1, 2))},
+            )
+        )
+        paid = market.spec.quote if side == Side.BUY else market.spec.base
+        self.office(build.deposit(account, paid, 4 * (lots + 2) * max(price * market.k, market.spec.lot_atoms), *WHO))
+        self.office(build.set_limits(kind, *WHO, **{**at, **chosen}))
+        for _ in range(rng.choice((3, 4, 6))):
+            near = max(1, price + rng.choice((0, 0, 1, -1, price // 50, -price // 50, price // 8, -price // 8)))
+            size = max(1, lots + rng.choice((0, 0, 0, 1, -1)))
+            common = {"account": account, "instrument": instrument, "side": side, "price_ticks": near}
+            by_amount = size * near * market.k + rng.choice((0, 0, -1, near * market.k - 1))
+            group = rng.choice(
+                (
+                    build.limit(**common, qty_lots=size),
+                    build.limit(**common, qty_lots=size),
+                    build.market(**common, qty_lots=size),
+                    build.market_amount(**common, amount_units=max(1, by_amount)),
+                )
+            )
+            self.send(group)
+            mine = [order for order in self.oracle.orders.values() if order.account == account]
+            if mine and rng.random() < 0.4:
+                order = rng.choice(mine)
+                amended = build.amend(
+                    account=account, instrument=order.instrument, order_id=order.id, price_ticks=near, qty_lots=size
+                )
+                self.send(amended)
+        self.office(build.set_limits(kind, *WHO, **at))
+
     def kill(self) -> None:
         kind, at = self.scope()
         if self.random.random() < 0.1:
@@ -672,10 +755,14 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
         for side in (Side.BUY, Side.SELL):
             names = ["order_id", "price_ticks", "left_lots", "total_lots"]
             actual = resting_orders(matcher, number, side)[names].tolist()
-            assert [(o.id, o.price, o.left, o.total) for o in market.by_priority(side)] == actual, (
+            assert [(o.id, o.price, o.shown, o.total) for o in market.by_priority(side)] == actual, (
                 f"book {number}, side {side}"
             )
     assert oracle.maintenance == (risk.meta[s.VENUE_STATE] == e.VENUE_MAINTENANCE)
+    for h in risk.holds[(risk.holds["state"] == e.HOLD_LIVE) & (risk.holds["flags"] & s.HOLD_TERMS != 0)]:
+        order = oracle.orders[int(h["order_id"])]
+        shown = (int(h["display_lots"]), int(h["shown_lots"]), int(h["expiry_ts_ns"]))
+        assert (order.display, order.shown, order.expiry) == shown, f"order {order.id}"
     compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
     assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)
