@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from gateway.access import changes, codes, keys
 from gateway.access.keys import address, introspected
 from gateway.access.records import shown
-from gateway.access.sealing import KEY_FILE, Seal, SealError, key_file
+from gateway.access.sealing import Seal, SealError, key_file
+from persistence.postgres.users import KEY_FILE
 from tests.access.support import HOME, SECOND_NS, World, denied
 
 PAYLOAD = b"symbol=BTCUSDT&side=BUY&timestamp=1499827319559"
