@@ -13,6 +13,7 @@ from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
 from matcher.state import (
+    HAS_TERMS,
     IDS_SHIFT,
     NO_ASK,
     ORDERS_FREE,
@@ -31,6 +32,7 @@ from matcher.state import (
     TAKER_STP,
     TAKER_TYPE,
 )
+from matcher.terms import drop_terms, hidden_lots, replenish
 from protocol.enums import (
     BUY,
     EV_CANCELED,
@@ -172,6 +174,8 @@ def forget(state, slot):
     if before == 0:
         state.accounts[account] = following
     remove_id(state.ids, state.meta[IDS_SHIFT], order["order_id"], slot)
+    if (order["modes"] & HAS_TERMS) != 0:
+        drop_terms(state, slot)
     state.books[np.int64(order["instrument"])]["orders"] -= 1
     order["order_id"] = 0
     order["next"] = meta[ORDERS_FREE]
@@ -190,7 +194,7 @@ def is_own(state, maker_account, account):
 
 @njit_called
 def fillable(state, instrument, side, price_ticks, qty_lots, account, stp):
-    """Whether a fill-or-kill order finds its quantity (flow format 2, section 4): nothing is changed."""
+    """Whether an order finds so many lots at once (flow format 2, section 4): nothing is changed."""
     orders = state.orders
     leaves = state.leaves
     sign = 1 - 2 * side
@@ -200,9 +204,9 @@ def fillable(state, instrument, side, price_ticks, qty_lots, account, stp):
         while slot != 0:
             maker = orders[slot]
             if stp == STP_NONE or not is_own(state, np.int64(maker["account"]), account):
-                if maker["left_lots"] >= qty_lots:
+                qty_lots -= maker["left_lots"] + hidden_lots(state, slot)
+                if qty_lots <= 0:
                     return True
-                qty_lots -= maker["left_lots"]
             elif stp != STP_EXPIRE_MAKER:
                 return False
             slot = np.int64(maker["next"])
@@ -249,6 +253,7 @@ def trade(state, events):
         slot = np.int64(state.levels[np.int64(book["best_level"][1 - side])]["head"])
         maker = orders[slot]
         maker_left = maker["left_lots"]
+        hidden = hidden_lots(state, slot)
         lots = min(room_lots, maker_left)
         kind = np.int64(EV_FILL)
         reason = np.int64(0)
@@ -261,6 +266,8 @@ def trade(state, events):
             else:
                 kind = np.int64(EV_CANCELED)
                 reason = np.int64(BY_STP)
+                maker_left += hidden
+                hidden = np.int64(0)
                 lots = maker_left
                 lot_units = np.int64(0)
         maker_left -= lots
@@ -276,13 +283,16 @@ def trade(state, events):
             maker["order_id"],
             best_ticks,
             lots,
-            maker_left,
+            maker_left + hidden,
             left,
             np.int64(maker["hold"]),
         )
         if maker_left == 0:
-            unlink(state, slot)
-            forget(state, slot)
+            if hidden != 0:
+                replenish(state, slot)
+            else:
+                unlink(state, slot)
+                forget(state, slot)
         else:
             maker["left_lots"] = maker_left
         if left == 0:

@@ -15,6 +15,7 @@ from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
 from matcher.state import (
+    HAS_TERMS,
     IDS_SHIFT,
     NO_ASK,
     ORDERS_LIVE,
@@ -28,6 +29,8 @@ from matcher.state import (
     STAGE_RESTING,
     STAGE_TRADING,
     TAKER_ACCOUNT,
+    TAKER_DISPLAY,
+    TAKER_EXPIRY,
     TAKER_HOLD,
     TAKER_ID,
     TAKER_INSTRUMENT,
@@ -41,6 +44,7 @@ from matcher.state import (
     TAKER_TOTAL,
     TAKER_TYPE,
 )
+from matcher.terms import collect_due, hidden_lots, lower, set_terms, show
 from protocol.enums import (
     AMEND,
     BUY,
@@ -56,6 +60,7 @@ from protocol.enums import (
     INSTRUMENT_DELISTED,
     IOC,
     JUDGED_NO_TAKE,
+    JUDGED_TERMS,
     LIMIT,
     POST_ONLY,
     SCOPE_ACCOUNT,
@@ -65,17 +70,20 @@ from protocol.enums import (
     SCOPE_VENUE,
     SELL,
 )
+from protocol.order_terms import expiry_of
 from protocol.reasons import (
     ACCEPTED,
     BOOK_FULL,
     BY_CANCEL_ALL,
     BY_DELISTING,
+    BY_EXPIRY,
     BY_IOC,
     BY_KILL,
     BY_NO_LIQUIDITY,
     BY_STP,
     BY_USER,
     FOK_UNFILLED,
+    MIN_QTY_UNFILLED,
     NO_CHANGE,
     POST_ONLY_WOULD_TAKE,
     QUANTITY_TOO_LOW,
@@ -136,6 +144,11 @@ def enter_order(state, command, verdict):
         return POST_ONLY_WOULD_TAKE
     if tif == FOK and not fillable(state, instrument, side, price_ticks, qty, account, stp):
         return FOK_UNFILLED
+    has_terms = (verdict["flags"] & JUDGED_TERMS) != 0
+    if has_terms and command["min_qty_lots"] > 0:
+        minimum = command["min_qty_lots"]
+        if not fillable(state, instrument, side, price_ticks, minimum, account, stp):
+            return MIN_QTY_UNFILLED
     if (tif == GTC or tif == POST_ONLY) and (
         not _may_rest(state, instrument, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
     ):
@@ -153,6 +166,10 @@ def enter_order(state, command, verdict):
     meta[TAKER_STP] = stp
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = kind
+    meta[TAKER_EXPIRY] = -1
+    if has_terms:
+        meta[TAKER_EXPIRY] = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
+        meta[TAKER_DISPLAY] = command["display_qty_lots"]
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
     return ACCEPTED
 
@@ -186,7 +203,7 @@ def amend_order(state, command, verdict, events):
     modes = np.int64(order["modes"])
     old_total = order["total_lots"]
     old_price_ticks = order["price_ticks"]
-    left = total - (old_total - order["left_lots"])
+    left = total - (old_total - order["left_lots"] - hidden_lots(state, slot))
     assert price_ticks > 0, "risk admits positive prices only"
     if left <= 0:
         return QUANTITY_TOO_LOW
@@ -214,9 +231,12 @@ def amend_order(state, command, verdict, events):
         left,
         np.int64(order["hold"]),
     )
-    order["left_lots"] = left
     order["total_lots"] = total
     if in_place:
+        if (modes & HAS_TERMS) != 0:
+            lower(state, slot, left)
+        else:
+            order["left_lots"] = left
         return ACCEPTED
     unlink(state, slot)
     order["price_ticks"] = price_ticks
@@ -230,7 +250,7 @@ def amend_order(state, command, verdict, events):
     meta[TAKER_SIDE] = side
     if crossing:
         meta[TAKER_ACCOUNT] = order["account"]
-        meta[TAKER_STP] = modes & 15
+        meta[TAKER_STP] = modes & 7
         meta[TAKER_TYPE] = AMEND
     meta[TAKER_TIF] = modes >> 4
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
@@ -243,14 +263,14 @@ def cancel_order(state, command, events):
     slot = _named_order(state, command)
     if slot == 0:
         return UNKNOWN_ORDER
-    _emit_canceled(state, events, command["seq"], slot, np.int64(BY_USER), np.int64(EVENT_LAST))
+    _emit_canceled(state, events, command["seq"], slot, np.int64(BY_USER), np.int64(EVENT_LAST), NONE, NONE)
     unlink(state, slot)
     forget(state, slot)
     return ACCEPTED
 
 
 @njit_inlined
-def _emit_canceled(state, events, seq, slot, reason, flags):
+def _emit_canceled(state, events, seq, slot, reason, flags, expiry_ns, age):
     order = state.orders[slot]
     emit(
         state,
@@ -262,9 +282,9 @@ def _emit_canceled(state, events, seq, slot, reason, flags):
         np.int64(order["instrument"]),
         order["order_id"],
         order["price_ticks"],
-        order["left_lots"],
-        NONE,
-        NONE,
+        order["left_lots"] + hidden_lots(state, slot),
+        expiry_ns,
+        age,
         np.int64(order["hold"]),
     )
 
@@ -294,6 +314,8 @@ def _settle_taker(state, events):
         if slot == 0:
             slot = _new_order(state)
         orders[slot]["left_lots"] = left
+        if (orders[slot]["modes"] & HAS_TERMS) != 0:
+            show(state, slot, left)
         append(state, slot, instrument, side, price_ticks)
     else:
         kind = np.int64(EV_EXPIRED)
@@ -339,6 +361,8 @@ def _new_order(state):
     order["side"] = meta[TAKER_SIDE]
     order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
     register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], meta[TAKER_INSTRUMENT])
+    if meta[TAKER_EXPIRY] >= 0:
+        set_terms(state, slot, meta[TAKER_SEQ], meta[TAKER_EXPIRY], meta[TAKER_DISPLAY])
     return slot
 
 
@@ -400,6 +424,12 @@ def delist(state, command, verdict, events):
 
 
 @njit_called
+def expire(state, command, events):
+    """EXPIRE: the orders whose time has come, by time and age."""
+    _begin_canceling(state, command, events, collect_due(state, command["ts_ns"]), np.int64(BY_EXPIRY))
+
+
+@njit_called
 def _begin_canceling(state, command, events, count, reason):
     """Have ``proceed`` cancel what was collected in ``scratch``, or say that there is nothing."""
     meta = state.meta
@@ -420,7 +450,8 @@ def _begin_canceling(state, command, events, count, reason):
             np.int64(-1),
         )
         return
-    _sort_scratch(state, count)
+    if reason != BY_EXPIRY:
+        _sort_scratch(state, count)
     meta[TAKER_SEQ] = command["seq"]
     meta[SCRATCH_NEXT] = 0
     meta[SCRATCH_COUNT] = count
@@ -438,7 +469,13 @@ def _cancel_collected(state, events):
             return False
         slot = np.int64(state.scratch[i])
         flags = np.int64(EVENT_LAST if i == count - 1 else 0)
-        _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags)
+        # Risk merges what several shards expire, by time and age.
+        expiry_ns = np.int64(0)
+        age = np.int64(0)
+        if meta[SCRATCH_REASON] == BY_EXPIRY:
+            expiry_ns = state.terms[slot]["expiry_ns"]
+            age = state.terms[slot]["age"]
+        _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags, expiry_ns, age)
         unlink(state, slot)
         forget(state, slot)
     meta[STAGE] = STAGE_IDLE

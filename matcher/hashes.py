@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from matcher.jit import njit_kernel
-from matcher.state import EVENT_HASH, ORDERS_USED, MatcherState
+from matcher.state import EVENT_HASH, HAS_TERMS, ORDERS_USED, MatcherState
 from ringbuf.bits import PHI, add, mix, multiply, prefetch
 
 _ODD: Final = (
@@ -53,6 +53,12 @@ def books_hash(state):
         word = add(word, multiply(np.uint64(order["total_lots"]), _ODD[2]))
         word = add(word, multiply(np.uint64(older_id), _ODD[3]))
         word = add(word, multiply(np.uint64(what), _ODD[4]))
+        if (order["modes"] & HAS_TERMS) != 0:
+            terms = state.terms[slot]
+            word = add(mix(word), multiply(np.uint64(terms["expiry_ns"]), PHI))
+            word = add(word, multiply(np.uint64(terms["age"]), _ODD[0]))
+            word = add(word, multiply(np.uint64(terms["display_lots"]), _ODD[1]))
+            word = add(word, multiply(np.uint64(terms["hidden_lots"]), _ODD[2]))
         total = add(total, mix(word))
     for instrument in range(1, state.books.shape[0]):
         book = state.books[instrument]

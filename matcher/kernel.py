@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.commands import amend_order, cancel_all, cancel_order, delist, enter_order, kill, proceed, reject
+from matcher.commands import amend_order, cancel_all, cancel_order, delist, enter_order, expire, kill, proceed, reject
 from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
@@ -25,6 +25,7 @@ from protocol.enums import (
     CANCEL,
     CANCEL_ALL,
     CHECKPOINT,
+    EXPIRE,
     KILL,
     LIMIT,
     LIST_INSTRUMENT,
@@ -78,7 +79,7 @@ def match_command(state, command, verdict, events):
     Parameters
     ----------
     state : MatcherState, changed in place
-    command : COMMAND record, the head of a group or a later slot; of it the first cache line is read
+    command : COMMAND record, the head of a group or a later slot; of it the first cache line is read, and the second of an order with terms
     verdict : VERDICT record of the same slot; its price and quantity count, for LIST_INSTRUMENT multiplier and lot size
     events : Ring of EVENT records that only this shard writes, ``EVENTS_AT_ONCE`` slots or more
 
@@ -104,7 +105,9 @@ def match_command(state, command, verdict, events):
     if kind == SET_GROUPS:
         _set_groups(state, command)
         return True
-    if not _is_ours(meta, instrument) and not ((kind == CANCEL_ALL or kind == KILL) and instrument == 0):
+    if not _is_ours(meta, instrument) and not (
+        (kind == CANCEL_ALL or kind == KILL or kind == EXPIRE) and instrument == 0
+    ):
         return True
     if not has_room(state, events, np.int64(EVENTS_AT_ONCE)):
         return False
@@ -119,6 +122,8 @@ def match_command(state, command, verdict, events):
         cancel_all(state, command, events)
     elif kind == KILL:
         kill(state, command, events)
+    elif kind == EXPIRE:
+        expire(state, command, events)
     elif kind == SET_STATE:
         delist(state, command, verdict, events)
     elif kind == LIST_INSTRUMENT:

@@ -7,7 +7,8 @@ import numpy as np
 from matcher.book import append, new_slot, register
 from matcher.jit import njit_called, njit_kernel
 from matcher.levels import find_leaf, leaf_available, next_level_up
-from matcher.state import SHARD, SHARDS
+from matcher.state import HAS_TERMS, SHARD, SHARDS
+from matcher.terms import set_terms
 from ringbuf.bits import lowest
 
 
@@ -28,8 +29,12 @@ def _copy_order(target, source, slot):
     copy["hold"] = order["hold"]
     copy["instrument"] = order["instrument"]
     copy["side"] = order["side"]
-    copy["modes"] = order["modes"]
+    copy["modes"] = order["modes"] & (255 - HAS_TERMS)
     register(target, new, order["order_id"], np.int64(order["account"]), instrument)
+    if (order["modes"] & HAS_TERMS) != 0:
+        terms = source.terms[slot]
+        set_terms(target, new, terms["age"], terms["expiry_ns"], terms["display_lots"])
+        target.terms[new]["hidden_lots"] = terms["hidden_lots"]
     append(target, new, instrument, np.int64(order["side"]), price_ticks)
     return True
 

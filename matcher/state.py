@@ -33,8 +33,8 @@ ORDER_DTYPE: Final = np.dtype(
     [
         ("order_id", "<i8"),  # 0 = the slot is free
         ("price_ticks", "<i8"),
-        ("left_lots", "<i8"),
-        ("total_lots", "<i8"),  # total - left = traded + prevented
+        ("left_lots", "<i8"),  # of an iceberg: what it shows
+        ("total_lots", "<i8"),  # total - left - hidden = traded + prevented
         ("next", "<u4"),  # younger order of the level; of a free slot: the next free one
         ("prev", "<u4"),  # older order of the level
         ("level", "<u4"),  # leaf * 64 + price % 64
@@ -44,10 +44,25 @@ ORDER_DTYPE: Final = np.dtype(
         ("account_prev", "<u4"),
         ("instrument", "<u2"),
         ("side", "u1"),
-        ("modes", "u1"),  # tif * 16 + stp
+        ("modes", "u1"),  # tif * 16 + HAS_TERMS + stp
     ]
 )
 """A resting order: one cache line."""
+
+HAS_TERMS: Final = 8
+"""Bit of the modes of an order that has a row in ``terms``."""
+
+TERMS_DTYPE: Final = np.dtype(
+    [
+        ("expiry_ns", "<i8"),  # 0 = never
+        ("age", "<i8"),  # seq of the command that entered the order
+        ("display_lots", "<i8"),  # what it shows at most; 0 = all
+        ("hidden_lots", "<i8"),  # left and not shown
+        ("due_at", "<u4"),  # its entry of ``due``; 0 = none
+        ("spare", "<u4"),
+    ]
+)
+"""Terms of the order in the slot of the same number; means nothing where the order has none."""
 
 LEAF_DTYPE: Final = np.dtype(
     [
@@ -128,6 +143,9 @@ TAKER_TYPE: Final = 37
 SCRATCH_NEXT: Final = 38  # cancel-all: next entry of ``scratch`` …
 SCRATCH_COUNT: Final = 39  # … of so many
 SCRATCH_REASON: Final = 43  # why they are cancelled
+TAKER_EXPIRY: Final = 44  # terms of the taker, for when it rests; the first word is -1 where it has none
+TAKER_DISPLAY: Final = 45
+DUE_COUNT: Final = 46  # entries of ``due``
 CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
 CHECKPOINT_EVENT_HASH: Final = 41
 CHECKPOINT_BOOKS_HASH: Final = 42
@@ -176,6 +194,8 @@ class MatcherState(NamedTuple):
     nodes: np.ndarray
     scratch: np.ndarray
     groups: np.ndarray
+    terms: np.ndarray
+    due: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -197,6 +217,8 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("nodes", NODE_DTYPE, _table_size(DEPTH_MAX * limits.leaves_max * 5 // 4)),
         ("scratch", np.dtype("<u4"), limits.orders_max + 1),
         ("groups", GROUPS_DTYPE, limits.accounts_max + 1),
+        ("terms", TERMS_DTYPE, limits.orders_max + 1),
+        ("due", np.dtype("<u4"), limits.orders_max + 1),  # heap of slots, from entry 1 on
     ]
 
 

@@ -197,6 +197,7 @@ _DETAILS: Final[dict[int, Callable[[np.void, Instrument | None, Asset | None], d
     e.TRANSFER: _transfer,
     e.SET_TIMER: _set_timer,
     e.TICK: _timer,
+    e.EXPIRE: _timer,
 }
 
 

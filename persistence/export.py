@@ -122,7 +122,7 @@ def rows_of(slots: np.ndarray, listings: Listings) -> pa.Table:
     priced, lots = np.isin(kind, _PRICED) & (head["price_ticks"] != 0), np.isin(kind, _IN_LOTS)
     money, sided = np.isin(kind, MONEY), np.isin(kind, ORDERS)
     by_amount, two = kind == e.MARKET_AMOUNT, np.isin(kind, _TWO_NUMBERS)
-    timer = np.isin(kind, (e.SET_TIMER, e.TICK))
+    timer = np.isin(kind, (e.SET_TIMER, e.TICK, e.EXPIRE))
     units = money | by_amount
     instruments, assets = listings.instruments, listings.assets
     limit = kind == e.LIMIT

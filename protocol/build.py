@@ -344,6 +344,18 @@ def list_instrument(instrument: Instrument, operator: str, reason: str) -> np.nd
     return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
 
 
+def with_terms(
+    group: np.ndarray, *, display_qty_lots: int = 0, min_qty_lots: int = 0, expiry_ts_ns: int = 0
+) -> np.ndarray:
+    """The group of a new order with terms: what it shows, what it must trade at once, when it expires (EXPIRY_DAY: with the UTC day)."""
+    named = group.copy()
+    named["flags"][0] |= np.uint32(e.FLAG_TERMS)
+    named["display_qty_lots"][0] = display_qty_lots
+    named["min_qty_lots"][0] = min_qty_lots
+    named["expiry_ts_ns"][0] = expiry_ts_ns
+    return named
+
+
 def with_client_order_id(group: np.ndarray, client_order_id: str, link_id: int = 0, tag: int = 0) -> np.ndarray:
     """The group with the client's own id (1 to 36 bytes, kept whole) as its second slot.
 

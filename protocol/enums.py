@@ -39,6 +39,7 @@ TICK: Final = 48  # the sequenced clock; references that follow trades move only
 CHECKPOINT: Final = 49  # live processes and replica publish their hashes
 KILL: Final = 50  # no orders of a scope from here on, and its resting ones are cancelled
 REVIVE: Final = 51
+EXPIRE: Final = 53  # orders whose time has come leave the book
 SET_STATE: Final = 52  # market state of an instrument, or of the venue; HALT and RESUME are cases of it
 
 EXT_IDS: Final = 64  # later slots of a group
@@ -92,6 +93,10 @@ FLAG_REDUCE_ONLY: Final = 8
 FLAG_CLOSE_POSITION: Final = 16
 FLAG_SYSTEM: Final = 32  # initiated by risk, came back through its outbox
 FLAG_API: Final = 64  # the order came through an API key; the gateway sets it
+FLAG_TERMS: Final = 128  # display and minimum quantity and expiry of the order count
+
+EXPIRY_DAY: Final = -1  # expiry at the end of the UTC day of the order's sequenced time
+ICEBERG_PARTS_MAX: Final = 100
 
 GROUP_SLOTS_MAX: Final = 128
 
@@ -100,6 +105,7 @@ VERDICT_OK: Final = 0  # 1 and above: the reason of refusal
 VERDICT_NO_OP: Final = 0xFFFE
 VERDICT_SKIP: Final = 0xFFFF
 
+JUDGED_TERMS: Final = 2  # the order has terms that the matcher must look at
 JUDGED_NO_TAKE: Final = 1  # flag of a verdict: the state of the market lets the order rest only
 
 # --- events (matcher to risk) ------------------------------------------------------------------------------------------------------------
@@ -205,7 +211,8 @@ COMMAND_NAMES: Final = {
         "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
         "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
         "EXT_ASSET", "EXT_FEES", "EXT_LIMITS", "SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL",
-        "REVIVE", "SET_STATE", "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
+        "REVIVE", "SET_STATE", "EXPIRE",
+        "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
         "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
     }
 }  # fmt: skip

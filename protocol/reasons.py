@@ -76,6 +76,15 @@ INSTRUMENT_CLOSED: Final = 59
 INSTRUMENT_DELISTED: Final = 60
 BAD_STATE: Final = 61
 
+# Of an order's terms, decided by risk, the last one by the matcher.
+EXPIRY_PASSED: Final = 62
+DISPLAY_ABOVE_QUANTITY: Final = 63
+ICEBERG_PARTS: Final = 64
+TERMS_OF_RESTING: Final = 65
+MIN_QTY_ABOVE_QUANTITY: Final = 66
+MIN_QTY_MISPLACED: Final = 67
+MIN_QTY_UNFILLED: Final = 68
+
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
 BY_STP: Final = 81
@@ -87,6 +96,7 @@ BY_ADL: Final = 86
 BY_REDUCE_ONLY: Final = 87
 BY_KILL: Final = 88
 BY_DELISTING: Final = 89
+BY_EXPIRY: Final = 90
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -147,6 +157,13 @@ TEXT: Final[dict[int, str]] = {
     INSTRUMENT_DELISTED: "the instrument is delisted",
     BAD_STATE: "the instrument or venue cannot go from its state to this one; delisting follows a halt, cancel-only or closed, "
     "and is final",
+    EXPIRY_PASSED: "the order would have expired already",
+    DISPLAY_ABOVE_QUANTITY: "the display quantity of an iceberg is above its quantity",
+    ICEBERG_PARTS: "an iceberg has at most 100 parts: the display quantity is too small for the quantity",
+    TERMS_OF_RESTING: "only an order that may rest, gtc or post-only, has an expiry or a display quantity",
+    MIN_QTY_ABOVE_QUANTITY: "the minimum quantity is above the quantity",
+    MIN_QTY_MISPLACED: "an order that never takes, or is by amount, has no minimum quantity",
+    MIN_QTY_UNFILLED: "the minimum quantity could not be filled at once",
     OFF_TICK: "the price is not a multiple of the instrument's tick size",
     OFF_LOT: "the quantity is not a multiple of the instrument's lot size",
     BUSY: "the engine's queue is full; the command was not taken and can be sent again",
@@ -167,6 +184,7 @@ TEXT: Final[dict[int, str]] = {
     BY_ADL: "cancelled by deleveraging",
     BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
     BY_KILL: "cancelled by a kill switch",
+    BY_EXPIRY: "its time has come",
     BY_DELISTING: "cancelled because its instrument was delisted",
 }
 assert set(TEXT) == set(NAME), "every reason has a text"

@@ -113,6 +113,8 @@ def holds_hash(state):
             x = mix(x, h["client_tag"])
         if (h["flags"] & s.HOLD_API) != 0:
             x = mix(x, 1)
+        if (h["flags"] & s.HOLD_TERMS) != 0:
+            x = mix(mix(mix(mix(x, 2), h["display_lots"]), h["shown_lots"]), h["expiry_ts_ns"])
         total = wrapping_add(total, x)
     return total
 

@@ -53,7 +53,7 @@ def shard_of(rings, c):
     """Which matchers answer: a shard, all of them, or none."""
     shards = rings.event_words.shape[0] // HEADER_WORDS
     kind = c["type"]
-    if (kind == e.CANCEL_ALL or kind == e.KILL) and c["instrument"] == 0:
+    if (kind == e.CANCEL_ALL or kind == e.KILL or kind == e.EXPIRE) and c["instrument"] == 0:
         return _ALL_SHARDS
     if (
         kind == e.LIMIT
@@ -88,7 +88,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
     taken = 0
     done = False
     kind = c["type"]
-    cancels = kind == e.CANCEL or kind == e.CANCEL_ALL or kind == e.KILL or kind == e.SET_STATE
+    cancels = kind == e.CANCEL or kind == e.CANCEL_ALL or kind == e.KILL or kind == e.SET_STATE or kind == e.EXPIRE
     while cursor < end and not done:
         foresee_event(state, rings, shard, cursor, end)
         wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
@@ -111,12 +111,15 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
 
 
 @inner
-def next_cancel_shard(state, rings, seq):
-    """Shard whose head event comes next in (instrument, order) order; _NO_SHARD while some shard concerned has not answered yet."""
+def next_cancel_shard(state, rings, seq, by_age):
+    """Shard whose head event comes next; _NO_SHARD while some shard concerned has not answered yet.
+
+    They come by instrument and order, those of an EXPIRE by the time and age in the event (``by_age``).
+    """
     shards = rings.event_words.shape[0] // HEADER_WORDS
     best = _NO_SHARD
-    best_instrument = _LARGEST
-    best_order = _LARGEST
+    best_first = _LARGEST
+    best_then = _LARGEST
     for k in range(shards):
         if (state.meta[s.SHARDS_DONE] >> k) & 1:
             continue
@@ -127,15 +130,14 @@ def next_cancel_shard(state, rings, seq):
         if event["seq"] != seq:
             state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
             return _NO_SHARD
-        instrument = event["instrument"] if event["kind"] == e.EV_CANCELED else _LARGEST
-        if (
-            instrument < best_instrument
-            or (instrument == best_instrument and event["order_id"] < best_order)
-            or best == _NO_SHARD
-        ):
+        first = event["left_lots"] if by_age else event["instrument"]
+        then = event["taker_left"] if by_age else event["order_id"]
+        if event["kind"] != e.EV_CANCELED:
+            first = _LARGEST
+        if first < best_first or (first == best_first and then < best_then) or best == _NO_SHARD:
             best = k
-            best_instrument = instrument
-            best_order = event["order_id"]
+            best_first = first
+            best_then = then
     return best
 
 
@@ -145,7 +147,7 @@ def settle_merged(state, rings, c, pending, budget):
     shards = rings.event_words.shape[0] // HEADER_WORDS
     taken = 0
     while state.meta[s.SHARDS_DONE] != (1 << shards) - 1:
-        k = next_cancel_shard(state, rings, c["seq"])
+        k = next_cancel_shard(state, rings, c["seq"], c["type"] == e.EXPIRE)
         if k == _NO_SHARD or taken >= budget:
             return taken, False
         count, done = settle_from_shard(state, rings, c, pending, k, 1)
@@ -187,7 +189,7 @@ def settle_next(state, rings, seq, budget):
         taken, done = settle_from_shard(state, rings, c, pending, shard, budget)
     if done and c["type"] == e.SET_STATE:
         settle_state(state, c)
-    if done and (c["type"] == e.CANCEL_ALL or c["type"] == e.KILL or c["type"] == e.SET_STATE):
+    if done and (c["type"] == e.CANCEL_ALL or c["type"] == e.KILL or c["type"] == e.SET_STATE or c["type"] == e.EXPIRE):
         # The room was made sure of for four outcomes an event, and a cancel takes one.
         emit_count(state, rings, c, state.meta[s.REMOVED])
     return taken, done

@@ -18,6 +18,7 @@ from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
 from protocol.instruments import bands_are_valid, listing_is_valid, listing_multiplier
 from protocol.jit import inner
+from protocol.order_terms import expiry_of, has_too_many_parts, terms_code
 from risk import state as s
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
 from risk.fees import listing_fees_code, master_of
@@ -254,6 +255,10 @@ def reserve_order(state, rings, c, seq, slots, pending):
         return r.BAD_PRICE
     if qty < 1:
         return r.BAD_QUANTITY
+    if (c["flags"] & e.FLAG_TERMS) != 0:
+        code = terms_code(c, qty)
+        if code != 0:
+            return code
     code = order_range_code(kind, side, price, qty, row)
     if code == 0:
         code = trading_code(state, c, row)
@@ -277,6 +282,8 @@ def reserve_order(state, rings, c, seq, slots, pending):
     open_hold(state, c, price, qty, seq, pending)
     if ids >= 0:
         keep_ids(state, rings, pending["hold"], ids, tag)
+    if (c["flags"] & e.FLAG_TERMS) != 0:
+        keep_terms(state, c, pending)
     pending["price_ticks"] = price
     pending["qty_lots"] = qty
     pending["inflight_units"] = need
@@ -310,6 +317,17 @@ def open_hold(state, c, price, qty, seq, pending):
     row["seq"] = seq
     row["entry_ts_ns"] = c["ts_ns"]
     pending["hold"] = hold
+
+
+@inner
+def keep_terms(state, c, pending):
+    """Note what an accepted order shows and when it expires, and have the matcher look at its terms."""
+    row = state.holds[pending["hold"]]
+    row["flags"] |= s.HOLD_TERMS
+    row["display_lots"] = c["display_qty_lots"]
+    row["shown_lots"] = 0
+    row["expiry_ts_ns"] = expiry_of(c["expiry_ts_ns"], c["ts_ns"])
+    pending["flags"] |= e.JUDGED_TERMS
 
 
 @inner
@@ -361,6 +379,8 @@ def reserve_amend(state, c, seq, pending):
         if code != 0:
             # Known only once the order is known to rest: otherwise the matcher's UNKNOWN_ORDER comes first.
             return code if exact else WAIT
+    if (h["flags"] & s.HOLD_TERMS) != 0 and has_too_many_parts(h["display_lots"], total):
+        return r.ICEBERG_PARTS if exact else WAIT
     if h["amends_inflight"] == AMENDS_INFLIGHT_MAX:
         return WAIT
     need = amend_need(h, price, total, row, exact)
@@ -779,11 +799,13 @@ def copy_listing(row, ext, multiplier):
 
 @inner
 def reserve_clock(state, c, seq, pending):
-    """TICK raises the barrier of what moves with the clock; CHECKPOINT keeps the verdict hash of all before it."""
+    """TICK raises the barrier of what moves with the clock; CHECKPOINT keeps the verdict hash of all before it; EXPIRE is the matchers'."""
     if c["type"] == e.TICK:
         state.meta[s.BARRIER] = seq
     elif c["type"] == e.CHECKPOINT:
         pending["qty_lots"] = state.meta[s.VERDICT_HASH]
+    elif c["type"] == e.EXPIRE:
+        return 0 if c["instrument"] == 0 else r.BAD_FIELD
     elif c["price_ticks"] != 0 and c["price_ticks"] < TIMER_PERIOD_MIN_NS:
         return r.BAD_FIELD
     elif c["timer"] < 0 or c["timer"] >= state.timer_periods_ns.shape[0]:
@@ -820,7 +842,7 @@ def reserve_command(state, rings, seq, slots, pending):
         return code
     if e.DEPOSIT <= kind <= e.ADJUST:
         return reserve_money(state, c, pending)
-    if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER:
+    if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER or kind == e.EXPIRE:
         return reserve_clock(state, c, seq, pending)
     if kind == e.SET_FEES or kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
         return reserve_instrument(state, rings, c, seq)

@@ -116,6 +116,22 @@ def fill_side(state, hold, row, price_ticks, lots, value_units, base_units, seq)
         post(state, balance_row(state, account, row["base"]), 0, -base_units, seq)
         post(state, balance_row(state, account, row["quote"]), value_units, 0, seq)
     h["left_lots"] -= value_units if h["type"] == e.MARKET_AMOUNT else lots
+    if (h["flags"] & s.HOLD_TERMS) != 0 and h["shown_lots"] != 0:
+        show_less(h, lots)
+
+
+@inner
+def show_less(h, lots):
+    """A resting iceberg loses lots that it showed; where none are shown any more it shows the next part."""
+    h["shown_lots"] -= lots
+    if h["shown_lots"] == 0:
+        show_part(h)
+
+
+@inner
+def show_part(h):
+    """What an order with terms shows when it comes to rest."""
+    h["shown_lots"] = h["left_lots"] if h["display_lots"] == 0 else min(h["left_lots"], h["display_lots"])
 
 
 @inner
@@ -184,6 +200,8 @@ def give_back(state, hold, lots, value_units, row, seq):
     else:
         units = limit_hold(h["side"], h["price_ticks"], lots, row["multiplier"], row["lot_atoms"])
         h["left_lots"] -= lots
+        if (h["flags"] & s.HOLD_TERMS) != 0 and h["shown_lots"] != 0:
+            show_less(h, lots)
     h["locked_units"] -= units
     post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)
 
@@ -231,6 +249,8 @@ def settle_canceled(state, rings, c, event, flags):
 def settle_rest(state, rings, c, hold, event):
     """The command's own rest: it rests, or it expired."""
     if event["kind"] == e.EV_RESTED:
+        if (state.holds[hold]["flags"] & s.HOLD_TERMS) != 0:
+            show_part(state.holds[hold])
         emit_order(state, rings, c, hold, e.OUT_RESTED, 0, -1, e.OUTCOME_LAST)
         return
     h = state.holds[hold]
@@ -257,6 +277,8 @@ def begin_order(state, rings, c, pending, event):
         return True
     lock_order(state, c, pending)
     alone = event["kind"] == e.EV_RESTED
+    if alone and (state.holds[hold]["flags"] & s.HOLD_TERMS) != 0:
+        show_part(state.holds[hold])
     has_ids = (state.holds[hold]["flags"] & s.HOLD_HAS_IDS) != 0
     emit_order(state, rings, c, hold, e.OUT_NEW, 0, -1, e.OUTCOME_LAST if alone and not has_ids else 0)
     if has_ids:
@@ -292,6 +314,9 @@ def begin_amend(state, rings, c, pending, event):
     h["total_lots"] = event["qty_lots"]
     h["left_lots"] = event["left_lots"]
     last = (event["flags"] & e.EVENT_LAST) != 0
+    if (h["flags"] & s.HOLD_TERMS) != 0:
+        # In place it shows no more than it has; else it shows nothing until it rests again.
+        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
     emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, e.OUTCOME_LAST if last else 0)
     return True
 

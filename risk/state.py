@@ -206,18 +206,24 @@ HOLD_DTYPE: Final = np.dtype(
             "client_tag",
             "seq",
             "entry_ts_ns",
+            "display_lots",
+            "shown_lots",
+            "expiry_ts_ns",
         ],
-        "formats": ["<i8", "<i4", "<i4"] + ["<i8"] * 5 + ["u1"] * 8 + ["<i8", "<i8", "<i4", "<i4", "<i8", "<i8"],
-        "offsets": [0, 8, 12, 16, 24, 32, 40, 48, *range(56, 64), 64, 72, 80, 84, 88, 96],
+        "formats": ["<i8", "<i4", "<i4"] + ["<i8"] * 5 + ["u1"] * 8 + ["<i8", "<i8", "<i4", "<i4"] + ["<i8"] * 5,
+        "offsets": [0, 8, 12, 16, 24, 32, 40, 48, *range(56, 64), 64, 72, 80, 84, *range(88, 128, 8)],
         "itemsize": 128,
     }
 )
 """An open order as risk sees it. ``left_lots`` counts units for a market order by amount. ``locked_units`` is what the ledger holds for it.
-``value_units``: quote units traded so far. ``client_tag``: hash of account and client order id, where there is one."""
+``value_units``: quote units traded so far. ``client_tag``: hash of account and client order id, where there is one.
+
+With HOLD_TERMS: what an iceberg shows at most (0 = all) and shows now, and when the order expires (0 = never); else these mean nothing."""
 
 HOLD_HAS_IDS: Final = 1
 HOLD_HAS_CLIENT_ID: Final = 2
 HOLD_API: Final = 4
+HOLD_TERMS: Final = 8
 
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""

@@ -45,6 +45,7 @@ TIMER_WORDS: Final = 4
 
 CHECKPOINT_TIMER: Final = 0
 TICK_TIMER: Final = 1
+EXPIRY_TIMER: Final = 2
 PERIOD_MIN_NS: Final = 1_000_000
 
 _SLOT_WORDS: Final = SLOT_BYTES // 8
@@ -140,7 +141,11 @@ def stamp_timer(state, commands, command_words, row, boundary):
     c = commands.slots[i]
     c["seq"] = seq
     c["ts_ns"] = boundary
-    c["type"] = e.CHECKPOINT if row == CHECKPOINT_TIMER else e.TICK
+    c["type"] = e.TICK
+    if row == CHECKPOINT_TIMER:
+        c["type"] = e.CHECKPOINT
+    elif row == EXPIRY_TIMER:
+        c["type"] = e.EXPIRE
     c["timer"] = row
     c["source"] = e.SOURCE_SEQUENCER
     c["version"] = VERSION
@@ -335,7 +340,9 @@ def observe(state, slots):
         state.sources[source] = max(state.sources[source], head["source_seq"] + length - 1)
         if head["type"] == e.SET_TIMER:
             set_timer(state, head, head["ts_ns"])
-        elif source == e.SOURCE_SEQUENCER and (head["type"] == e.TICK or head["type"] == e.CHECKPOINT):
+        elif source == e.SOURCE_SEQUENCER and (
+            head["type"] == e.TICK or head["type"] == e.CHECKPOINT or head["type"] == e.EXPIRE
+        ):
             row = head["timer"]
             state.timers[row, NEXT_NS] = head["ts_ns"] + state.timers[row, PERIOD_NS]
         state.meta[SEQ] = head["seq"] + length - 1

@@ -28,6 +28,7 @@ TAKE_SLOTS = 512
 """Slots taken from one producer before the next has its turn."""
 
 TICK_PERIOD_NS = 10_000_000_000
+EXPIRY_PERIOD_NS = 1_000_000_000
 """Default period of the clock tick: thirty samples of it make the 5-minute reference."""
 
 
@@ -48,16 +49,23 @@ def announce(state: Bundle, board: np.ndarray) -> None:
 def start_timers(
     state: Bundle, commands: Ring, board: np.ndarray, clock: np.ndarray, checkpoint_period_ns: int
 ) -> None:
-    """First start of a home with a live clock: ask for checkpoints and clock ticks, as sequenced commands."""
-    if clock[ck.MODE] != e.CLOCK_LIVE or bool(np.any(state.timers[:, core.PERIOD_NS])):
+    """Start with a live clock: ask for checkpoints and clock ticks where no timer runs, and for expiries where they do not, by commands."""
+    if clock[ck.MODE] != e.CLOCK_LIVE:
         return
-    groups = [
-        set_timer(
-            core.CHECKPOINT_TIMER, checkpoint_period_ns, 0, "cambist", "checkpoint interval of the configuration"
-        ),
-        set_timer(core.TICK_TIMER, TICK_PERIOD_NS, 0, "cambist", "clock tick of reference prices"),
-    ]
-    slots = np.concatenate([g for g in groups if g[0]["price_ticks"] > 0])
+    groups = []
+    if not bool(np.any(state.timers[:, core.PERIOD_NS])):
+        groups = [
+            set_timer(
+                core.CHECKPOINT_TIMER, checkpoint_period_ns, 0, "cambist", "checkpoint interval of the configuration"
+            ),
+            set_timer(core.TICK_TIMER, TICK_PERIOD_NS, 0, "cambist", "clock tick of reference prices"),
+        ]
+    if len(state.timers) > core.EXPIRY_TIMER and state.timers[core.EXPIRY_TIMER, core.PERIOD_NS] == 0:
+        groups.append(set_timer(core.EXPIRY_TIMER, EXPIRY_PERIOD_NS, 0, "cambist", "orders expire"))
+    groups = [group for group in groups if group[0]["price_ticks"] > 0]
+    if not groups:
+        return
+    slots = np.concatenate(groups)
     first = int(state.sources[e.SOURCE_SEQUENCER]) + 1
     ring = private_ring(COMMAND_DTYPE, 8, start=first - 1)
     ring.slots[(np.arange(len(slots)) + first - 1) % len(ring.slots)] = stamp(slots, e.SOURCE_SEQUENCER, first)

@@ -5,6 +5,7 @@ A line is a command, and behind ``->`` what came of it, outcomes divided by ``;`
     alice sells 5 at 100 as A          -> A rests 5 at 100
     bob buys 7 at 100 ioc as B         -> B takes 5 at 100 from A; B expired 2 BY_IOC
 
+``clock 60`` is the sequenced clock 60 seconds after the story's midnight.
 Accounts are alice, bob and carol, who have enough of everything; the instrument has a value of one quote unit a tick and lot.
 """
 
@@ -19,6 +20,7 @@ from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.market_states import STATE_OF, VENUE_STATE_OF
+from protocol.records import command_slots
 from tests.risk.desk import LIMITS, WHO, Desk
 
 ACCOUNTS = {"alice": 1, "bob": 2, "carol": 3}
@@ -30,6 +32,9 @@ STPS = {
     "stp-decrement": e.STP_DECREMENT,
 }
 PLENTY = 10**9
+START_TS_NS = 1_700_006_400_000_000_000
+"""A midnight, UTC."""
+SECOND_NS = 1_000_000_000
 
 
 class Story:
@@ -39,6 +44,7 @@ class Story:
         self.desk = Desk(limits=LIMITS)
         for account in ACCOUNTS.values():
             self.desk.fund(account, quote=PLENTY, base=100 * PLENTY)
+        self.now_ns = START_TS_NS
         self.orders: dict[str, int] = {}
         self.labels: dict[int, str] = {}
 
@@ -49,7 +55,7 @@ class Story:
             group, label = self._of_client(ACCOUNTS[words[0]], words[1], words[2:])
         else:
             group, label = self._of_office(words), ""
-        self.desk.send(group)
+        self.desk.send_at(group, self.now_ns)
         if label:
             self.orders[label] = self.desk.order_id
             self.labels[self.desk.order_id] = label
@@ -73,12 +79,24 @@ class Story:
             "qty_lots": int(words[0]),
             "stp": next((number for name, number in STPS.items() if name in options), e.STP_NONE),
         }
-        if "market" in options:
-            return build.market(**fields), options.get("as", "")
         tif = next((number for name, number in TIFS.items() if name in options), e.GTC)
-        return build.limit(**fields, tif=tif), options.get("as", "")
+        group = build.market(**fields) if "market" in options else build.limit(**fields, tif=tif)
+        if {"showing", "minimum", "until", "day"} & set(options):
+            expiry = e.EXPIRY_DAY if "day" in options else int(options.get("until", 0))
+            group = build.with_terms(
+                group,
+                display_qty_lots=int(options.get("showing", 0)),
+                min_qty_lots=int(options.get("minimum", 0)),
+                expiry_ts_ns=expiry and (expiry if expiry < 0 else START_TS_NS + SECOND_NS * expiry),
+            )
+        return group, options.get("as", "")
 
     def _of_office(self, words: list[str]) -> np.ndarray:
+        if words[0] == "clock":
+            tick = command_slots(1)
+            tick["type"] = e.EXPIRE
+            self.now_ns = START_TS_NS + SECOND_NS * int(words[1])
+            return tick
         makers: dict[str, Callable[[str], np.ndarray]] = {
             "state": lambda name: build.set_state(1, STATE_OF[name], *WHO),
             "venue": lambda name: build.set_state(0, VENUE_STATE_OF[name], *WHO),
@@ -108,7 +126,7 @@ class Story:
 def _options(words: list[str]) -> dict[str, str]:
     """``at 100 ioc as B`` as {"at": "100", "ioc": "", "as": "B"}."""
     options: dict[str, str] = {}
-    flags = {"market", *TIFS, *STPS}
+    flags = {"market", "day", *TIFS, *STPS}
     rest = list(words)
     while rest:
         word = rest.pop(0)

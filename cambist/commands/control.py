@@ -138,7 +138,14 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--price", help="limit price; for a market order the protection price")
     parser.add_argument("--market", action="store_true", help="execute now at the best prices")
     parser.add_argument("--by-amount", action="store_true", help="QTY is quote to spend (buy) or to receive (sell)")
-    parser.add_argument("--tif", choices=("gtc", "ioc", "fok", "post-only"), default="gtc", help="time in force")
+    parser.add_argument(
+        "--tif", choices=("gtc", "ioc", "fok", "post-only", "gtd", "day"), default="gtc", help="time in force"
+    )
+    parser.add_argument(
+        "--expires", metavar="TIME", help="when a gtd or post-only order expires, such as 2026-12-01T00:00:00Z"
+    )
+    parser.add_argument("--display", metavar="QTY", help="iceberg: show so much at a time")
+    parser.add_argument("--min-qty", metavar="QTY", help="trade at least so much at once, or nothing")
     parser.add_argument(
         "--stp",
         choices=("none", "expire-taker", "expire-maker", "expire-both", "decrement"),
@@ -411,6 +418,9 @@ def _order(a: _Arguments) -> _Request:
         "amount" if a.by_amount else "qty": a.qty,
         "price": a.price,
         "tif": a.tif.replace("-", "_"),
+        "expires_ts_ns": 0 if a.expires is None else _time_ns("--expires", a.expires),
+        "display_qty": a.display,
+        "min_qty": a.min_qty,
         "stp": a.stp.replace("-", "_"),
         "client_order_id": a.client_order_id,
     }
@@ -459,6 +469,18 @@ def _instrument_create(a: _Arguments) -> _Request:
     return _Request("list_instrument", args)
 
 
+def _time_ns(option: str, text: str) -> int:
+    from persistence.moments import parse_moment
+
+    try:
+        ts_ns = parse_moment(text).ts_ns
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+    if ts_ns is None:
+        raise UsageError(f"{option}: {text} is the number of a command; write a time")
+    return ts_ns
+
+
 def _fee_set(a: _Arguments) -> _Request:
     tiers = []
     for text in a.tier:
@@ -468,12 +490,7 @@ def _fee_set(a: _Arguments) -> _Request:
         tiers.append(dict(zip(("min_volume", "maker", "taker"), parts, strict=True)))
     args = {"schedule": a.schedule, "tiers": tiers, "api_discount": a.api_discount}
     if a.effective is not None:
-        from persistence.moments import parse_moment
-
-        try:
-            args["effective_ts_ns"] = parse_moment(a.effective).ts_ns
-        except ValueError as error:
-            raise UsageError(f"--effective: {error}") from None
+        args["effective_ts_ns"] = _time_ns("--effective", a.effective)
     return _Request("set_schedule", args)
 
 

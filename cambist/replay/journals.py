@@ -17,7 +17,7 @@ from protocol import enums as e
 from protocol.instruments import Asset, Instrument
 from protocol.records import EXT_ASSET_SLOT, EXT_LISTING_SLOT, command_slots
 
-_NO_MESSAGE = (e.TICK, e.CHECKPOINT)
+_NO_MESSAGE = (e.TICK, e.CHECKPOINT, e.EXPIRE)
 
 
 def load(path: Path, limit: int | None, until: int | None = None) -> Plan:

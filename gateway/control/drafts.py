@@ -29,7 +29,7 @@ from protocol.market_states import STATE_OF, VENUE_STATE_OF
 from protocol.records import COMMAND_DTYPE, command_slots
 
 _SIDES: Final = {"buy": e.BUY, "sell": e.SELL}
-_TIFS: Final = {"gtc": e.GTC, "ioc": e.IOC, "fok": e.FOK, "post_only": e.POST_ONLY}
+_TIFS: Final = {"gtc": e.GTC, "ioc": e.IOC, "fok": e.FOK, "post_only": e.POST_ONLY, "gtd": e.GTC, "day": e.GTC}
 _STPS: Final = {
     "none": e.STP_NONE,
     "expire_taker": e.STP_EXPIRE_TAKER,
@@ -171,12 +171,26 @@ class Drafter:
                     amount_units=parse_amount(instrument.quote, args.amount or ""),
                     stp=stp,
                 )
+        group = self._with_terms(group, args, instrument)
         client_order_id = "" if args.client_order_id is None else check_client_order_id(args.client_order_id)
         group = _signed(group, operator, reason)
         if client_order_id:
             group = build.with_client_order_id(group, client_order_id)
         extra = {"side": args.side, "type": args.type}
         return Draft(group, account, instrument, client_order_id=client_order_id, extra=extra)
+
+    def _with_terms(self, group: np.ndarray, args: m.Order, instrument: Instrument) -> np.ndarray:
+        """What the order says beside price and quantity; whether it makes sense is risk's to say."""
+        if (args.tif == "gtd") > (args.expires_ts_ns != 0):
+            raise Refused(reasons.MALFORMED, "a gtd order says when it expires", "args.expires_ts_ns")
+        if args.expires_ts_ns != 0 and args.tif not in ("gtd", "post_only"):
+            raise Refused(reasons.MALFORMED, "only gtd and post_only have a time of expiry", "args.expires_ts_ns")
+        display = 0 if args.display_qty is None else parse_qty(instrument, args.display_qty, "args.display_qty")
+        minimum = 0 if args.min_qty is None else parse_qty(instrument, args.min_qty, "args.min_qty")
+        expiry = e.EXPIRY_DAY if args.tif == "day" else args.expires_ts_ns
+        if not (display or minimum or expiry):
+            return group
+        return build.with_terms(group, display_qty_lots=display, min_qty_lots=minimum, expiry_ts_ns=expiry)
 
     def _cancel(self, args: m.Cancel, operator: str, reason: str) -> Draft:
         account = self.catalog.account(args.account)

@@ -102,6 +102,8 @@ class RiskView:
                 if h["flags"] & s.HOLD_HAS_IDS
                 else "",
                 entry_ts_ns=int(h["entry_ts_ns"]),
+                shown_lots=_shown(h),
+                expiry_ts_ns=int(h["expiry_ts_ns"]) if h["flags"] & s.HOLD_TERMS else 0,
             )
             for h, words in zip(holds, ids, strict=True)
             if h["state"] == e.HOLD_LIVE and h["type"] == e.LIMIT and h["left_lots"] > 0
@@ -115,7 +117,7 @@ class RiskView:
         for h in holds:
             if h["state"] == e.HOLD_LIVE and h["type"] == e.LIMIT and h["left_lots"] > 0:
                 level = sides[int(h["side"])].setdefault(int(h["price_ticks"]), [0, 0])
-                level[0] += int(h["left_lots"])
+                level[0] += _shown(h)
                 level[1] += 1
         bids = [Level(p, q, n) for p, (q, n) in sorted(sides[e.BUY].items(), reverse=True)[:levels]]
         asks = [Level(p, q, n) for p, (q, n) in sorted(sides[e.SELL].items())[:levels]]
@@ -241,6 +243,11 @@ class RiskView:
 
     def _settled(self) -> int:
         return int(load_acquire(self._board, b.SETTLED_SEQ))
+
+
+def _shown(h: np.void) -> int:
+    """Lots of a resting order that the book shows."""
+    return int(h["shown_lots"] if h["flags"] & s.HOLD_TERMS else h["left_lots"])
 
 
 def attach_view(context: Context) -> RiskView:

@@ -40,7 +40,10 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Order(Args):
-    """A new order. ``price`` of a market order is its protection price; ``amount`` is quote to spend or receive."""
+    """A new order. ``price`` of a market order is its protection price; ``amount`` is quote to spend or receive.
+
+    ``expires_ts_ns`` belongs to tif gtd, and may stand with post_only; ``display_qty`` makes an iceberg; ``min_qty`` must trade at once.
+    """
 
     account: int | Text
     instrument: Text
@@ -49,7 +52,10 @@ class Order(Args):
     qty: Text | None = None
     amount: Text | None = None
     price: Text | None = None
-    tif: Literal["gtc", "ioc", "fok", "post_only"] = "gtc"
+    tif: Literal["gtc", "ioc", "fok", "post_only", "gtd", "day"] = "gtc"
+    expires_ts_ns: Number = 0
+    display_qty: Text | None = None
+    min_qty: Text | None = None
     stp: Literal["none", "expire_taker", "expire_maker", "expire_both", "decrement"] = "none"
     client_order_id: str | None = None
 

@@ -59,6 +59,10 @@ class OpenOrder(NamedTuple):
     leaves_qty_lots: int
     client_order_id: str
     entry_ts_ns: int
+    shown_lots: int
+    """What the book shows of it."""
+    expiry_ts_ns: int
+    """0 = never."""
 
 
 class Level(NamedTuple):

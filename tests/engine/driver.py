@@ -277,12 +277,20 @@ def _check_books(engine: FusedEngine, holds: np.ndarray, rows: np.ndarray) -> No
     """The books hold exactly the orders that risk holds money for, row by row."""
     names = ["order_id", "account", "instrument", "side", "price_ticks", "left_lots", "total_lots"]
     resting = []
+    hidden = 0
     for matcher in engine.matchers:
         assert matcher_state.STAGE_IDLE == matcher.meta[matcher_state.STAGE]
         orders = matcher.orders[1:]
         orders = orders[orders["order_id"] != 0]
         resting += [(*row[names].item(), int(row["hold"])) for row in orders]
-    held = [(*row[names].item(), hold) for row, hold in zip(holds, rows.tolist(), strict=True)]
+        special = matcher.orders["modes"] & matcher_state.HAS_TERMS != 0
+        terms = matcher.terms[special & (matcher.orders["order_id"] != 0)]
+        hidden += int(terms["hidden_lots"].sum())
+    shown = holds.copy()
+    special = holds["flags"] & s.HOLD_TERMS != 0
+    shown["left_lots"][special] = holds["shown_lots"][special]
+    assert hidden == int((holds["left_lots"] - shown["left_lots"]).sum())
+    held = [(*row[names].item(), hold) for row, hold in zip(shown, rows.tolist(), strict=True)]
     assert sorted(held) == sorted(resting)
 
 

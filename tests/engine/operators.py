@@ -191,8 +191,9 @@ class Market:
             self.pressed,
             self.kill,
             self.state,
+            self.expire,
         )
-        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1))[0]()
+        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8))[0]()
 
     def account(self) -> int:
         return (
@@ -236,6 +237,8 @@ class Market:
         rng = self.random
         if self.access and rng.random() < 0.3:
             group["flags"][0] |= e.FLAG_API
+        if self.access and rng.random() < 0.4:
+            group = self.terms(group)
         if rng.random() < 0.5:
             letter = rng.choice("abcd")
             text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
@@ -245,6 +248,30 @@ class Market:
         self.send(group)
         if rng.random() < 0.05:
             self.send(group.copy())
+
+    def terms(self, group: np.ndarray) -> np.ndarray:
+        """The order with terms, of which some make no sense."""
+        rng = self.random
+        qty = max(1, int(group["qty_lots"][0]))
+        now = START_TS_NS if not self.groups else int(self.groups[-1]["ts_ns"][0])
+        display, minimum, expiry = 0, 0, 0
+        which = rng.randrange(8)
+        if which in (0, 3, 4):
+            display = rng.choice((qty, -(-qty // 2), -(-qty // 5), -(-qty // 100), -(-qty // 101), qty + 1, -1))
+        if which in (1, 3, 5):
+            later = now + COMMAND_NS * rng.choice((2, 5, 20, 60))
+            expiry = rng.choice((-1, later, later, later, later, now, now + COMMAND_NS, -2))
+        if which in (2, 4, 5):
+            minimum = rng.choice((1, 1, qty, -(-qty // 2), -(-qty // 2), qty + 1, -1))
+        return build.with_terms(group, display_qty_lots=display, min_qty_lots=minimum, expiry_ts_ns=expiry)
+
+    def expire(self) -> None:
+        group = command_slots(1)
+        group["type"] = e.EXPIRE
+        group["timer"] = 2
+        if self.random.random() < 0.05:
+            group["instrument"] = 1
+        self.office(group)
 
     def limit(self) -> None:
         rng = self.random
@@ -728,10 +755,14 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
         for side in (Side.BUY, Side.SELL):
             names = ["order_id", "price_ticks", "left_lots", "total_lots"]
             actual = resting_orders(matcher, number, side)[names].tolist()
-            assert [(o.id, o.price, o.left, o.total) for o in market.by_priority(side)] == actual, (
+            assert [(o.id, o.price, o.shown, o.total) for o in market.by_priority(side)] == actual, (
                 f"book {number}, side {side}"
             )
     assert oracle.maintenance == (risk.meta[s.VENUE_STATE] == e.VENUE_MAINTENANCE)
+    for h in risk.holds[(risk.holds["state"] == e.HOLD_LIVE) & (risk.holds["flags"] & s.HOLD_TERMS != 0)]:
+        order = oracle.orders[int(h["order_id"])]
+        shown = (int(h["display_lots"]), int(h["shown_lots"]), int(h["expiry_ts_ns"]))
+        assert (order.display, order.shown, order.expiry) == shown, f"order {order.id}"
     compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
     assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)

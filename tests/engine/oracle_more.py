@@ -43,6 +43,7 @@ from tests.naive.fees import FeeBook, Rate, Tier, Version, is_schedule
 from tests.naive.limits import LimitBook
 
 SAMPLES = 30
+DAY_NS = 86_400_000_000_000
 STATES = {1: "open", 2: "halted", 3: "post-only", 4: "cancel-only", 5: "closed", 6: "delisted"}
 TRADING = ("open", "post-only")
 REFUSING = {
@@ -190,6 +191,7 @@ class Oracle(NaiveExchange):
         by_matcher = {
             r.ACCEPTED,
             *(r.UNKNOWN_ORDER, r.QUANTITY_TOO_LOW, r.NO_CHANGE, r.POST_ONLY_WOULD_TAKE, r.FOK_UNFILLED),
+            r.MIN_QTY_UNFILLED,
         }
         first = self.outcomes[0]
         code = int(first["reason"]) if first["kind"] == e.OUT_REJECTED else r.ACCEPTED
@@ -291,6 +293,8 @@ class Oracle(NaiveExchange):
         order = self._find_order(order_id, account, instrument)
         if not refusal and order is not None:
             refusal = self._band_code(instrument, order.side, price)
+            if not refusal and order.display and Fraction(total, order.display) > 100:
+                refusal = r.ICEBERG_PARTS
             if refusal:
                 return self._verdict(refusal)
         keeps = order is not None and price == order.price and total < order.total
@@ -620,6 +624,48 @@ class Oracle(NaiveExchange):
             return REFUSING[now]
         return r.MAINTENANCE if self.maintenance else r.ACCEPTED
 
+    def _terms_code(self, qty: int) -> int:
+        """Why what the order says beside price and quantity makes no sense."""
+        h = self.head
+        display, minimum, expiry = (int(h[name]) for name in ("display_qty_lots", "min_qty_lots", "expiry_ts_ns"))
+        kind, tif = int(h["type"]), int(h["tif"])
+        never_takes = kind == e.LIMIT and tif == e.POST_ONLY
+        rests = kind == e.LIMIT and tif in (e.GTC, e.POST_ONLY)
+        ways = (
+            (r.BAD_FIELD, display < 0 or minimum < 0 or expiry < -1),
+            (r.TERMS_OF_RESTING, not rests and (display != 0 or expiry != 0)),
+            (r.EXPIRY_PASSED, 0 < expiry <= int(h["ts_ns"])),
+            (r.DISPLAY_ABOVE_QUANTITY, display > qty),
+            (r.ICEBERG_PARTS, display > 0 and Fraction(qty, max(1, display)) > 100),
+            (r.MIN_QTY_MISPLACED, minimum > 0 and (never_takes or kind == e.MARKET_AMOUNT)),
+            (r.MIN_QTY_ABOVE_QUANTITY, minimum > qty),
+        )
+        return next((code for code, wrong in ways if wrong), r.ACCEPTED)
+
+    def _has_terms(self) -> bool:
+        return bool(int(self.head["flags"]) & e.FLAG_TERMS) and int(self.head["type"]) != e.AMEND
+
+    def _dress(self, order: Order) -> None:
+        if self._has_terms():
+            expiry, ts_ns = int(self.head["expiry_ts_ns"]), int(self.head["ts_ns"])
+            order.display, order.age = int(self.head["display_qty_lots"]), int(self.head["seq"])
+            order.expiry = (ts_ns // DAY_NS + 1) * DAY_NS if expiry == -1 else expiry
+
+    def _minimum_refusal(self, order: Order) -> Any:
+        wanted = int(self.head["min_qty_lots"]) if self._has_terms() else 0
+        return r.MIN_QTY_UNFILLED if wanted and not self._fillable(order, wanted) else r.ACCEPTED
+
+    def _on_expire(self, _group: np.ndarray) -> None:
+        """Of all instruments together, the soonest first, and of those the oldest."""
+        if self.head["instrument"] != 0:
+            self._verdict(r.BAD_FIELD)
+            return
+        due = [order for order in self.orders.values() if 0 < order.expiry <= int(self.head["ts_ns"])]
+        for order in sorted(due, key=lambda order: (order.expiry, order.age)):
+            self._cancel(order)
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_DONE, qty_lots=len(due))
+
     def _must_not_take(self, order: Order) -> bool:
         return super()._must_not_take(order) or self.state_of(order.instrument) == "post-only"
 
@@ -793,6 +839,9 @@ class Oracle(NaiveExchange):
             if kind != e.LIMIT and price == 0 and (self.bands[instrument].on or self._collar(instrument)):
                 return r.NO_REFERENCE_PRICE
 
+        if known and entering and price >= 1 and qty >= 1 and self._has_terms() and self._terms_code(qty):
+            return self._terms_code(qty)
+
         def beyond(market: Market, price: int, qty: int) -> bool:
             bands = self.bands[instrument]
             limited = kind != e.MARKET_AMOUNT
@@ -933,7 +982,7 @@ class Oracle(NaiveExchange):
     def _cancel(self, order: Order) -> None:
         left = order.left
         super()._cancel(order)
-        reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL, e.SET_STATE: r.BY_DELISTING}
+        reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL, e.SET_STATE: r.BY_DELISTING, e.EXPIRE: r.BY_EXPIRY}
         reason = reasons.get(int(self.head["type"]), r.BY_CANCEL_ALL)
         self._own(e.OUT_CANCELED, order, reason, left, 0)
         kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))

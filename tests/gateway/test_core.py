@@ -35,7 +35,7 @@ def queue_of(exchange: Exchange) -> tuple[int, int]:
 
 
 def resting(order_id: int = ORDER_ID, client_order_id: str = "") -> OpenOrder:
-    return OpenOrder(order_id, 7, 1, e.BUY, e.GTC, 9_900, 50_000, 0, 50_000, client_order_id, 0)
+    return OpenOrder(order_id, 7, 1, e.BUY, e.GTC, 9_900, 50_000, 0, 50_000, client_order_id, 0, 50_000, 0)
 
 
 # --- from request to group -----------------------------------------------------------------------------------------

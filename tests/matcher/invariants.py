@@ -28,6 +28,26 @@ def check_state(state: MatcherState) -> None:
     _check_nodes(state, leaves)
     _check_ids(state, in_books)
     _check_accounts(state, in_books)
+    _check_terms(state, in_books)
+
+
+def _check_terms(state: MatcherState, in_books: list[int]) -> None:
+    """The heap holds the orders that expire, each once, none behind one that is due sooner."""
+    special = [slot for slot in in_books if state.orders[slot]["modes"] & s.HAS_TERMS]
+    rows = state.terms
+    count = int(state.meta[s.DUE_COUNT])
+    due = [int(slot) for slot in state.due[1 : count + 1]]
+    assert sorted(due) == sorted(slot for slot in special if rows[slot]["expiry_ns"])
+    for at, slot in enumerate(due, 1):
+        assert rows[slot]["due_at"] == at
+        above = due[max(1, at >> 1) - 1]
+        key = (int(rows[slot]["expiry_ns"]), int(rows[slot]["age"]))
+        assert (int(rows[above]["expiry_ns"]), int(rows[above]["age"])) <= key
+    for slot in special:
+        shown, hidden = int(state.orders[slot]["left_lots"]), int(rows[slot]["hidden_lots"])
+        assert hidden >= 0
+        assert rows[slot]["display_lots"] == 0 or shown <= rows[slot]["display_lots"]
+        assert shown + hidden <= state.orders[slot]["total_lots"]
 
 
 def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[int, int]]) -> list[int]:

@@ -38,6 +38,16 @@ class Request(NamedTuple):
     tif: int = 0
     stp: int = 0
     hold: int = -1
+    seq: int = 0
+    ts_ns: int = 0
+    terms: bool = False
+    display: int = 0
+    minimum: int = 0
+    expiry: int = 0
+    no_take: bool = False
+
+
+DAY_NS = 86_400_000_000_000
 
 
 @dataclass(eq=False)
@@ -52,6 +62,14 @@ class Order:
     tif: int
     stp: int
     hold: int
+    display: int = 0  # 0 = shows all
+    expiry: int = 0  # 0 = never
+    age: int = 0
+    hidden: int = 0
+
+    @property
+    def shown(self) -> int:
+        return self.left - self.hidden
 
 
 class NaiveShard:
@@ -84,6 +102,13 @@ class NaiveShard:
             return self._amend(q)
         if q.type == e.CANCEL_ALL:
             return self._cancel_all(q)
+        if q.type == e.EXPIRE:
+            due = [o for o in self.orders if 0 < o.expiry <= q.ts_ns]
+            due.sort(key=lambda o: (o.expiry, o.age))
+            for order in due:
+                self.orders.remove(order)
+            told = [self._canceled(o, r.BY_EXPIRY)._replace(left_lots=o.expiry, taker_left=o.age) for o in due]
+            return told or [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
         if q.type == e.LIST_INSTRUMENT:
             self.multipliers[q.instrument] = q.price_ticks
         return []
@@ -103,10 +128,15 @@ class NaiveShard:
             q.stp,
             q.hold,
         )
+        if q.terms:
+            order.display, order.age = q.display, q.seq
+            order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
         if tif == e.POST_ONLY and self._opposite(order):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
         if tif == e.FOK and not self._fillable(order):
             return [self._rejected(q, r.FOK_UNFILLED)]
+        if q.terms and q.minimum and not self._fillable(Order(**{**order.__dict__, "left": q.minimum})):
+            return [self._rejected(q, r.MIN_QTY_UNFILLED)]
         if rests and (self._no_leaf(order) or len(self.orders) == self.orders_max):
             return [self._rejected(q, r.BOOK_FULL)]
         dropped = r.BY_IOC if q.type == e.LIMIT else r.BY_NO_LIQUIDITY
@@ -123,11 +153,12 @@ class NaiveShard:
         if not moves and q.qty_lots == order.total:
             return [self._rejected(q, r.NO_CHANGE)]
         moved = Order(**{**order.__dict__, "price_ticks": q.price_ticks})
-        if moves and order.tif == e.POST_ONLY and self._opposite(moved):
+        if moves and (order.tif == e.POST_ONLY or q.no_take) and self._opposite(moved):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
         if moves and self._no_leaf(moved):
             return [self._rejected(q, r.BOOK_FULL)]
         in_place = not moves and q.qty_lots < order.total
+        old_left = order.left
         order.total = q.qty_lots
         order.left = q.qty_lots - done
         order.price_ticks = q.price_ticks
@@ -145,6 +176,8 @@ class NaiveShard:
             order.hold,
         )
         if in_place:
+            # What is hidden goes first.
+            order.hidden = max(0, order.hidden - (old_left - left))
             return [amended]
         self.orders.remove(order)
         return [amended, *self._take(order, by_amount=False, dropped=0)]
@@ -169,7 +202,7 @@ class NaiveShard:
             maker = makers[0]
             price = maker.price_ticks
             unit = price * k if by_amount else 1
-            n = min(taker.left // unit, maker.left)
+            n = min(taker.left // unit, maker.shown)
             if n == 0:
                 break
             own = maker.account == taker.account and taker.stp != e.STP_NONE
@@ -185,6 +218,11 @@ class NaiveShard:
             maker.left -= n
             if maker.left == 0:
                 self.orders.remove(maker)
+            elif maker.shown == 0:
+                # The next part comes to the back of its price.
+                self.orders.remove(maker)
+                self.orders.append(maker)
+                self._hide(maker)
             kind = e.EV_PREVENTED if own else e.EV_FILL
             events.append(
                 Event(kind, 0, False, taker.instrument, maker.order_id, price, n, maker.left, taker.left, maker.hold)
@@ -194,6 +232,7 @@ class NaiveShard:
         if dropped:
             return [*events, self._expired(taker, dropped)]
         self.orders.append(taker)
+        self._hide(taker)
         left = taker.left
         rested = Event(
             e.EV_RESTED,
@@ -208,6 +247,10 @@ class NaiveShard:
             taker.hold,
         )
         return [*events, rested]
+
+    @staticmethod
+    def _hide(order: Order) -> None:
+        order.hidden = max(0, order.left - order.display) if order.display else 0
 
     def _opposite(self, order: Order) -> list[Order]:
         """Orders that ``order`` meets, in priority."""

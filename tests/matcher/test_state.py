@@ -1,6 +1,7 @@
 """Limits, layout and reset of a shard's state, its views, and its hashes."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,8 +125,22 @@ class Change:
 def test_every_fact_of_an_order_is_in_the_hash(change: Change) -> None:
     base = order(1, e.BUY, 99, 5)
     one = shard_with(base)
-    other = shard_with(base._replace(**{change.field: change.value}))
+    changed: dict[str, Any] = {change.field: change.value}
+    other = shard_with(base._replace(**changed))
     assert books_hash(one.state) != books_hash(other.state)
+
+
+@pytest.mark.parametrize("field", ["expiry", "display", "seq"])
+def test_every_term_of_an_order_is_in_the_hash(field: str) -> None:
+    base = order(1, e.BUY, 99, 5)._replace(terms=True, expiry=10**18, display=2)
+    later = shard_with(order(9, e.BUY, 50, 1), base._replace(seq=3))
+    one = shard_with(order(9, e.BUY, 50, 1), order(8, e.BUY, 50, 1), base)
+    if field == "seq":
+        one = shard_with(order(9, e.BUY, 50, 1), Request(e.EXPIRE), base)
+    else:
+        changed: dict[str, Any] = {field: getattr(base, field) + 1}
+        one = shard_with(order(9, e.BUY, 50, 1), base._replace(**changed))
+    assert books_hash(one.state) != books_hash(later.state)
 
 
 def test_priority_and_listing_are_in_the_hash() -> None:

@@ -132,6 +132,18 @@ class Order:
     traded: int = 0
     prevented: int = 0
     amount_left: int | None = None
+    display: int = 0  # most that an iceberg shows; 0 = all
+    hidden: int = 0  # left and not shown
+    expiry: int = 0  # 0 = never
+    age: int = 0
+
+    @property
+    def shown(self) -> int:
+        return self.left - self.hidden
+
+    def hide(self) -> None:
+        """Show as much as it may, and hide the rest."""
+        self.hidden = max(0, self.left - self.display) if self.display else 0
 
     @property
     def left(self) -> int:
@@ -284,6 +296,7 @@ class NaiveExchange:
         if refusal:
             return self._verdict(refusal)
         order = Order(order_id, account, instrument, side, price, qty, tif, stp)
+        self._dress(order)
         refusal = self._hold_taking_refusal(order)
         if refusal:
             return self._verdict(refusal)
@@ -291,6 +304,9 @@ class NaiveExchange:
             return self._verdict(Code.POST_ONLY_WOULD_TAKE)
         if tif == Tif.FOK and not self._fillable(order):
             return self._verdict(Code.FOK_UNFILLED)
+        refusal = self._minimum_refusal(order)
+        if refusal:
+            return self._verdict(refusal)
         self._lock(order, self._hold_of(order))
         return self._take_then_rest_or_drop(order, may_rest=tif in {Tif.GTC, Tif.POST_ONLY})
 
@@ -302,7 +318,7 @@ class NaiveExchange:
         if refusal:
             return self._verdict(refusal)
         order = Order(order_id, account, instrument, side, price, qty, Tif.IOC, stp)
-        refusal = self._hold_taking_refusal(order)
+        refusal = self._hold_taking_refusal(order) or self._minimum_refusal(order)
         if refusal:
             return self._verdict(refusal)
         self._lock(order, self._hold_of(order))
@@ -371,6 +387,7 @@ class NaiveExchange:
         amended = Order(
             order.id, account, instrument, order.side, price, total, order.tif, order.stp, order.traded, order.prevented
         )
+        amended.display, amended.expiry, amended.age = order.display, order.expiry, order.age
         more = self._hold_of(amended) - self._hold_of(order)
         if more > self.free[self._paid_with(order)]:
             return self._verdict(Code.INSUFFICIENT_FUNDS)
@@ -378,6 +395,7 @@ class NaiveExchange:
             return self._verdict(Code.POST_ONLY_WOULD_TAKE)
         self._lock(order, more)
         if price == order.price and total < order.total:
+            order.hidden = max(0, order.hidden - (order.total - total))
             order.total = total
             return self._verdict(Code.ACCEPTED, 0, order.left)
         self._leave_book(order)
@@ -521,6 +539,12 @@ class NaiveExchange:
         """Whether self-trade prevention counts two accounts as one."""
         return one == other
 
+    def _dress(self, order: Order) -> None:
+        """Give a new order what it says beside price and quantity; here nothing."""
+
+    def _minimum_refusal(self, order: Order) -> Code:  # noqa: ARG002 - others have a minimum
+        return Code.ACCEPTED
+
     def _must_not_take(self, order: Order) -> bool:
         return order.tif == Tif.POST_ONLY
 
@@ -534,8 +558,8 @@ class NaiveExchange:
         best = self.markets[order.instrument].best_price(1 - order.side)
         return best is not None and order.crosses(best)
 
-    def _fillable(self, order: Order) -> bool:
-        """The walk that decides a fill-or-kill order before anything happens."""
+    def _fillable(self, order: Order, wanted: int = 0) -> bool:
+        """The walk that decides a fill-or-kill order before anything happens; ``wanted`` 0 = all of it."""
         found = 0
         for maker in self.markets[order.instrument].by_priority(1 - order.side):
             if not order.crosses(maker.price):
@@ -546,7 +570,7 @@ class NaiveExchange:
                 if order.stp != Stp.NONE:
                     return False
             found += maker.left
-            if found >= order.left:
+            if found >= (wanted or order.left):
                 return True
         return False
 
@@ -580,6 +604,7 @@ class NaiveExchange:
 
     def _enter_book(self, order: Order) -> None:
         """To the back of its level."""
+        order.hide()
         self.markets[order.instrument].levels[order.side].setdefault(order.price, []).append(order)
         self.orders[order.id] = order
 
@@ -616,7 +641,7 @@ class NaiveExchange:
             room = taker.left if taker.amount_left is None else taker.amount_left // (maker.price * market.k)
             if room == 0:
                 return False
-            lots = min(room, maker.left)
+            lots = min(room, maker.shown)
             if self._same_owner(maker.account, taker.account) and taker.stp != Stp.NONE:
                 if taker.stp == Stp.EXPIRE_TAKER:
                     return True
@@ -628,8 +653,7 @@ class NaiveExchange:
                     return True
                 continue
             self._fill(taker, maker, lots)
-            if maker.left == 0:
-                self._leave_book(maker)
+            self._leave_or_show(maker)
 
     def _expire_maker(self, maker: Order) -> None:
         self._lock(maker, -self._hold_of(maker))
@@ -648,8 +672,14 @@ class NaiveExchange:
             self._lock(order, self._hold_of(order) - held)
         self.prevented += lots
         self.stp_events.append([self.messages + 1, maker.id, lots, int(maker.left == 0)])
-        if maker.left == 0:
+        self._leave_or_show(maker)
+
+    def _leave_or_show(self, maker: Order) -> None:
+        """An order that shows nothing any more leaves, or comes with its next part to the back of its price."""
+        if maker.shown == 0:
             self._leave_book(maker)
+            if maker.left:
+                self._enter_book(maker)
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
         """Section 5: locks, proceeds, the taker's fee, the maker's fee or rebate."""

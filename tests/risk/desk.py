@@ -34,6 +34,7 @@ class Desk:
         self.number = 1
         self.outcomes: np.ndarray = np.zeros(0, dtype=OUTCOME_DTYPE)
         self.order_id = 0
+        self.ts_ns = 0
         for asset in (QUOTE, BASE, OTHER):
             self.do(build.list_asset(asset, *WHO))
         self.do(build.list_instrument(listing(**fields), *WHO))
@@ -48,10 +49,18 @@ class Desk:
         self.number += len(group)
         return self.sequence(stamped)
 
+    def send_at(self, group: np.ndarray, ts_ns: int) -> int:
+        """The same at a sequenced time of the caller's."""
+        self.ts_ns = ts_ns
+        return self.send(group)
+
     def sequence(self, stamped: np.ndarray) -> int:
         """The same for a group that has its source's number."""
         said: list[np.ndarray] = []
-        self.engine.feed(numbered(stamped, self.engine.last_seq + 1), lambda part: said.append(part.copy()))
+        group = numbered(stamped, self.engine.last_seq + 1)
+        if self.ts_ns:
+            group["ts_ns"] = self.ts_ns
+        self.engine.feed(group, lambda part: said.append(part.copy()))
         self.outcomes = np.concatenate(said)
         self.order_id = int(stamped["order_id"][0])
         check_settled(self.engine)

@@ -1,0 +1,137 @@
+"""Orders with terms: those that expire, and icebergs. What plain orders never touch.
+
+The row of an order in ``terms`` has the number of its slot, and counts where ``HAS_TERMS`` is set in the order's modes. Orders that
+expire are in a binary heap (``due``, from entry 1 on) by time and then age, which the row's ``due_at`` leads back to.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from matcher.jit import njit_called, njit_inlined
+from matcher.state import DUE_COUNT, HAS_TERMS
+
+
+@njit_inlined
+def hidden_lots(state, slot):
+    """Lots of a resting order behind those that it shows."""
+    if (state.orders[slot]["modes"] & HAS_TERMS) != 0:
+        return state.terms[slot]["hidden_lots"]
+    return np.int64(0)
+
+
+@njit_called
+def set_terms(state, slot, seq, expiry_ns, display_lots):
+    """Give terms to an order that is new in the pool; ``expiry_ns`` and ``display_lots`` 0 = none."""
+    row = state.terms[slot]
+    row["age"] = seq
+    row["expiry_ns"] = expiry_ns
+    row["display_lots"] = display_lots
+    row["hidden_lots"] = 0
+    row["due_at"] = 0
+    state.orders[slot]["modes"] |= HAS_TERMS
+    if expiry_ns != 0:
+        at = state.meta[DUE_COUNT] + 1
+        state.meta[DUE_COUNT] = at
+        _rise(state, at, slot)
+
+
+@njit_called
+def drop_terms(state, slot):
+    """Forget the terms of an order that leaves."""
+    at = np.int64(state.terms[slot]["due_at"])
+    if at != 0:
+        last = state.meta[DUE_COUNT]
+        moved = np.int64(state.due[last])
+        state.meta[DUE_COUNT] = last - 1
+        if moved != slot:
+            _rise(state, at, moved)
+            _sink(state, np.int64(state.terms[moved]["due_at"]), moved)
+
+
+@njit_called
+def show(state, slot, left_lots):
+    """Let an order that is to rest show its display quantity, or what it has."""
+    display = state.terms[slot]["display_lots"]
+    shown = left_lots if display == 0 else min(left_lots, display)
+    state.orders[slot]["left_lots"] = shown
+    state.terms[slot]["hidden_lots"] = left_lots - shown
+
+
+@njit_called
+def lower(state, slot, left_lots):
+    """Lower what an order has left and keep its place: what it hides goes first."""
+    shown = min(state.orders[slot]["left_lots"], left_lots)
+    state.orders[slot]["left_lots"] = shown
+    state.terms[slot]["hidden_lots"] = left_lots - shown
+
+
+@njit_called
+def replenish(state, slot):
+    """Show the next part of the iceberg at the head of its level, which loses its place to all others of the level."""
+    orders = state.orders
+    order = orders[slot]
+    show(state, slot, state.terms[slot]["hidden_lots"])
+    younger = np.int64(order["next"])
+    if younger == 0:
+        return
+    queue = state.levels[np.int64(order["level"])]
+    tail = np.int64(queue["tail"])
+    queue["head"] = younger
+    orders[younger]["prev"] = 0
+    queue["tail"] = slot
+    orders[tail]["next"] = slot
+    order["prev"] = tail
+    order["next"] = 0
+
+
+@njit_called
+def collect_due(state, now_ns):
+    """Orders whose time has come by ``now_ns``, by time and age, into ``scratch``; returns their number."""
+    count = np.int64(0)
+    while state.meta[DUE_COUNT] != 0:
+        slot = np.int64(state.due[1])
+        if state.terms[slot]["expiry_ns"] > now_ns:
+            break
+        drop_terms(state, slot)
+        state.terms[slot]["due_at"] = 0
+        state.scratch[count] = slot
+        count += 1
+    return count
+
+
+@njit_inlined
+def _sooner(terms, a, b):
+    if terms[a]["expiry_ns"] != terms[b]["expiry_ns"]:
+        return terms[a]["expiry_ns"] < terms[b]["expiry_ns"]
+    return terms[a]["age"] < terms[b]["age"]
+
+
+@njit_called
+def _rise(state, at, slot):
+    """Put an order at entry ``at`` of the heap, or above where it is due sooner."""
+    due = state.due
+    while at > 1 and _sooner(state.terms, slot, np.int64(due[at >> 1])):
+        due[at] = due[at >> 1]
+        state.terms[np.int64(due[at])]["due_at"] = at
+        at >>= 1
+    due[at] = slot
+    state.terms[slot]["due_at"] = at
+
+
+@njit_called
+def _sink(state, at, slot):
+    """Move the order at entry ``at`` of the heap below those that are due sooner."""
+    due = state.due
+    count = state.meta[DUE_COUNT]
+    while 2 * at <= count:
+        child = 2 * at
+        if child < count and _sooner(state.terms, np.int64(due[child + 1]), np.int64(due[child])):
+            child += 1
+        if not _sooner(state.terms, np.int64(due[child]), slot):
+            break
+        due[at] = due[child]
+        state.terms[np.int64(due[at])]["due_at"] = at
+        at = child
+    due[at] = slot
+    state.terms[slot]["due_at"] = at
