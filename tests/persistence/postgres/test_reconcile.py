@@ -125,7 +125,8 @@ def test_database_of_another_journal_or_of_none_is_refused(kept: Kept, postgres:
 
 def test_live_row_that_differs_is_named_and_one_that_moves_is_waited_for(kept: Kept) -> None:
     last = int(kept.of.groups[-1]["seq"][-1])
-    live, rebuilt = past.engine_at(kept.home, last), past.engine_at(kept.home, last // 2)
+    middle = int(kept.of.groups[len(kept.of.groups) // 2]["seq"][-1])
+    live, rebuilt = past.engine_at(kept.home, last), past.engine_at(kept.home, middle)
     board = np.zeros(1 << 12, dtype=np.int64)
     board[b.DURABLE_SEQ] = last
     at, rows, moving, differences = r._compare_live(kept.home, rebuilt, live.risk, board)
