@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from cambist import __version__
 from cambist.commands import OPTION_NAMES, Call, FailedError, UsageError
+from cambist.commands.connection import is_elsewhere
 from cambist.config import FILE_NAME, Config, ConfigError, Override, load
 from cambist.home import DEFAULT_HOME, Home, HomeError
 from cambist.launch import LaunchError
@@ -26,6 +28,9 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 _INTERRUPTED: Final = 130
+_UMASK: Final = 0o077
+_NOT_TOLD: Final = ("postgres.dsn", "postgres")
+_PASSWORD: Final = re.compile(r"://[^/@]*:[^/@]+@|password\s*=", re.IGNORECASE)
 
 
 class _Command(NamedTuple):
@@ -145,6 +150,8 @@ PROVIDERS: Final = ("cambist.commands.control", "cambist.commands.access")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``cambist`` with ``argv`` (default: the process's) and give the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Whatever a command or a process of the exchange writes is for its owner alone.
+    former = os.umask(_UMASK)
     try:
         return _run(arguments)
     except (UsageError, ConfigError) as error:
@@ -158,6 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    finally:
+        os.umask(former)
 
 
 def _say(error: Exception, status: int) -> int:
@@ -233,6 +242,10 @@ def _overrides(parsed: argparse.Namespace) -> dict[str, Override]:
         key, separator, text = setting.partition("=")
         if not separator or not key:
             raise UsageError(f"--set {setting}: must be KEY=VALUE, such as --set engine.shards=3")
+        if key in _NOT_TOLD and _PASSWORD.search(text):
+            raise UsageError(
+                f"--set {key}: everybody on this machine sees the password in the list of processes; write it into {FILE_NAME}"
+            )
         overrides[key] = Override(_toml_value(text), f"--set {key}")
     for key, value in vars(parsed).items():
         if "." in key:
@@ -254,6 +267,9 @@ def _configuration(parsed: argparse.Namespace, overrides: dict[str, Override]) -
     if parsed.config is not None:
         config = load(parsed.config, overrides, required=True)
         text = text or config.home
+    elif is_elsewhere(parsed):
+        # What lies in the default home is another exchange's, and perhaps another user's.
+        config = Config()
     else:
         config = load(Path(text or DEFAULT_HOME) / FILE_NAME, overrides, required=False)
     return config, Path(text) if text else None

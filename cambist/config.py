@@ -6,16 +6,19 @@ Every option of every command is a key of this file: ``cambist replay --shards 3
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from gateway.listening.settings import Listening, wrong
+from gateway.rates.rules import RateLimits
 from protocol import enums
 from protocol.instance import Engine, Limits, Overload, Rings
 from protocol.readers import SHARDS_MAX
@@ -100,14 +103,19 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """New orders are refused while the queue before them means more than this."""
 
 
-class ControlSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[control]``: the operators' gateway."""
+class ControlSection(Listening, frozen=True, forbid_unknown_fields=True):
+    """``[control]``: the operators' gateway; on TCP too where ``listen`` says so, for operators who have signed in."""
 
     enabled: bool = True
     socket: str = ""
     """Path of the Unix socket; empty: ``<home>/run/control.sock``."""
     owner_acts: bool = True
     """The home's owner acts without signing in; false: only until operators are registered who can do everything between them."""
+
+    @property
+    def listening(self) -> Listening:
+        """Where and how it listens on TCP."""
+        return Listening(self.listen, self.tls, self.plain_text)
 
 
 class ReplicaSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -271,6 +279,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tables: TablesSection = TablesSection()
     rings: RingsSection = RingsSection()
     gateway: GatewaySection = GatewaySection()
+    rate_limits: RateLimits = RateLimits()
     control: ControlSection = ControlSection()
     replica: ReplicaSection = ReplicaSection()
     snapshots: SnapshotsSection = SnapshotsSection()
@@ -329,14 +338,40 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(str(error).replace("limits.", "tables.")) from error
         return engine
 
+    def check_listening(self) -> None:
+        """Whether every gateway listens as it may; ConfigError if not. Files are not looked at."""
+        for section in msgspec.structs.fields(self):
+            settings = getattr(self, section.name)
+            found = wrong(settings) if isinstance(settings, Listening) else None
+            if found is not None:
+                key, sentence = found
+                value: Any = settings
+                for name in key.split("."):
+                    value = getattr(value, name)
+                raise ConfigError(f"{section.name}.{key} = {value!r}: {sentence}")
+        if self.control.enabled and self.control.listen and not self.postgres.enabled:
+            raise ConfigError(
+                f"control.listen = {self.control.listen!r}: operators sign in there, and with postgres.enabled = false there "
+                f"are none; take it away, or enable the database"
+            )
+
     def settings(self, *sections: str) -> dict[str, Any]:
         """Everything in ``sections`` by dotted key, as ``cambist.launch.running`` takes it, without what is not set."""
         return {
             f"{section}.{name}": value
             for section in sections
-            for name, value in msgspec.structs.asdict(getattr(self, section)).items()
+            for name, value in _flat(getattr(self, section))
             if value is not None
         }
+
+
+def _flat(section: msgspec.Struct) -> Iterator[tuple[str, Any]]:
+    """Names and values of a section, those of sections in it with dotted names."""
+    for name, value in msgspec.structs.asdict(section).items():
+        if isinstance(value, msgspec.Struct):
+            yield from ((f"{name}.{inner}", found) for inner, found in _flat(value))
+        else:
+            yield name, value
 
 
 class Override(NamedTuple):
@@ -364,12 +399,12 @@ def load(path: Path, overrides: Mapping[str, Override], *, required: bool) -> Co
         The file cannot be read, is no TOML, or a key breaks its rule.
     """
     document = _read(path, required=required)
-    merged: dict[str, Any] = {
-        name: dict(section) if isinstance(section, dict) else section for name, section in document.items()
-    }
+    merged = copy.deepcopy(document)
     for key, override in overrides.items():
-        section, _, name = key.rpartition(".")
-        table = merged.setdefault(section, {}) if section else merged
+        *sections, name = key.split(".")
+        table: Any = merged
+        for section in sections:
+            table = table.setdefault(section, {}) if isinstance(table, dict) else table
         if isinstance(table, dict):  # otherwise the file is wrong there, and the conversion says so
             table[name] = override.value
     try:
@@ -378,6 +413,7 @@ def load(path: Path, overrides: Mapping[str, Override], *, required: bool) -> Co
         raise ConfigError(_explained(str(error), path, merged, overrides)) from None
     try:
         config.engine_settings()
+        config.check_listening()
     except ConfigError as error:
         given = [override.option for key, override in overrides.items() if key in str(error)]
         raise ConfigError(f"{f'option {given[0]}' if given else path}: {error}") from None
@@ -426,14 +462,15 @@ def _value(document: Mapping[str, Any], key: str) -> str:
 
 def _fields(key: str) -> tuple[msgspec.inspect.Field, ...]:
     """Fields of the section ``key``; of the whole configuration for an empty key."""
-    info = msgspec.inspect.type_info(Config)
+    info: msgspec.inspect.Type = msgspec.inspect.type_info(Config)
+    for name in filter(None, key.split(".")):
+        assert isinstance(info, msgspec.inspect.StructType)
+        found = [field.type for field in info.fields if field.name == name]
+        if not found or not isinstance(found[0], msgspec.inspect.StructType):
+            return ()
+        info = found[0]
     assert isinstance(info, msgspec.inspect.StructType)
-    if not key:
-        return info.fields
-    for field in info.fields:
-        if field.name == key and isinstance(field.type, msgspec.inspect.StructType):
-            return field.type.fields
-    return ()
+    return info.fields
 
 
 def _unknown_key_rule(section: str, name: str) -> str:

@@ -23,6 +23,8 @@ from protocol.instance import SHARED_MEMORY, instance_name
 DEFAULT_HOME: Final = Path("var")
 UNFINISHED_RESTORE: Final = "restore.part"
 """Folder in a home that a restore is filling; see ``persistence.restore``."""
+RESTORED_USERS: Final = "access.jsonl"
+"""Users that a restore left for the database; see ``persistence.postgres.users``."""
 _SOCKET_PATH_MAX_BYTES: Final = 107  # sun_path of a Unix socket, less its final zero
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import msgspec
+
 from cambist.config import Config
 from cambist.home import Home
 from protocol import board
@@ -82,6 +84,9 @@ def table(home: Home, config: Config) -> Table:
     if config.control.enabled:
         socket = str(home.socket(config))
         options = {"socket": socket, "profile": config.profile, "owner_acts": str(config.control.owner_acts).lower()}
+        if config.control.listen:
+            options["listening"] = msgspec.json.encode(config.control.listening).decode()
+        options["rate_limits"] = msgspec.json.encode(config.rate_limits).decode()
         if config.postgres.enabled:
             options["postgres"] = config.postgres.dsn
         others.append(Process("control", "gateway.control.process", GATEWAY, board.LINE_CONTROL, 0, options, socket))

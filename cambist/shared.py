@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cambist.recovered import Recovery
+from gateway.rates import table as rates
 from protocol import board as words
 from protocol import enums, readers
 from protocol.instance import SHARED_MEMORY, Context
@@ -40,7 +41,7 @@ def remove_dead_instances() -> list[str]:
 
 
 class SharedMemory:
-    """Folder ``folder`` with a new board, owned by this process; ``remove`` ends it.
+    """Folder ``folder`` with a new board and a table for rate limits, owned by this process; ``remove`` ends it.
 
     Attributes
     ----------
@@ -48,10 +49,11 @@ class SharedMemory:
         int64[LINES * LINE_WORDS]; see ``protocol.board``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rate_rows: int) -> None:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True)
         self.board: np.ndarray = BoardFile.create(folder, words.LINES).board
+        rates.create(folder / rates.FILE_NAME, rate_rows)
         self._ingress: dict[int, RingFile] = {}
         claim_line(self.board, words.LINE_SUPERVISOR)
         self.store(words.SUPERVISOR_PID, os.getpid())

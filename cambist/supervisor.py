@@ -201,7 +201,7 @@ class Supervisor:
 
             for sentence in remove_dead_instances():
                 self.reporter.note(sentence)
-            self._shared = SharedMemory(self.home.shared)
+            self._shared = SharedMemory(self.home.shared, self.config.rate_limits.rows)
             undo.callback(self._shared.remove)
             undo.callback(self._remove_traces)
             undo.callback(self._close_forks)

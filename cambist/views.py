@@ -83,7 +83,7 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
     home : Home
         Its home.
     socket_path : Path
-        Control socket, asked for the instruments.
+        Control socket, asked for instruments, users and listeners.
     sample_s : float
         How long the processors' use is measured.
     """
@@ -123,6 +123,8 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
             lanes=_lanes(home, view),
             postgres=_postgres(home, table, view),
         )
+        told = asked(socket_path, "status")
+        answer["access"], answer["listeners"] = told.get("access", {}), told.get("listeners", [])
         answer["alarms"] = _alarms(view, answer)
     answer["memory_bytes"] = sum(row["memory_bytes"] for row in answer["processes"])
     answer["cpu_percent"] = round(sum(row["cpu_percent"] for row in answer["processes"]), 2)
@@ -132,7 +134,7 @@ def status(home: Home, socket_path: Path, sample_s: float) -> dict[str, Any]:
 
 
 def _alarms(view: BoardView, answer: Mapping[str, Any]) -> dict[str, int]:
-    """What an operator has to look at, with a number: a flag, how often it failed, or how many commands it is behind."""
+    """What an operator has to look at, with a number: a flag, how often it failed, how many, or how many commands or ms behind."""
     alarms = {name: view[word] for name, word in _ALARMS.items() if view[word]}
     if answer["audit"] == "damaged":
         alarms["audit_damaged"] = 1
@@ -140,12 +142,27 @@ def _alarms(view: BoardView, answer: Mapping[str, Any]) -> dict[str, int]:
     away = database.get("writer") in {"failed", "refused"}
     if database.get("lag", 0) and (away or database["lag_ms"] >= _LAG_ALARM_MS):
         alarms["postgres_behind"] = database["lag"]
+    different = answer["access"].get("groups", {}).get("different", 0)
+    if different:
+        alarms["groups_differ"] = different
+    behind_ms = answer["access"].get("behind_ms", 0)
+    if behind_ms >= _LAG_ALARM_MS:
+        alarms["access_behind"] = behind_ms
+    for name, key in (("tls_certificate", "certificate_problem"), ("not_listening", "problem")):
+        found = sum(1 for listener in answer["listeners"] if listener[key])
+        if found:
+            alarms[name] = found
     return alarms
 
 
 def instruments(socket_path: Path) -> list[dict[str, Any]]:
     """Instruments with their state, as the control gateway gives them; empty while it does not answer."""
-    request = json.dumps({"id": 1, "op": "instruments", "args": {}}).encode() + b"\n"
+    return list(asked(socket_path, "instruments").get("instruments", ()))
+
+
+def asked(socket_path: Path, op: str) -> dict[str, Any]:
+    """Result of a query to the control gateway; empty while it does not answer."""
+    request = json.dumps({"id": 1, "op": op, "args": {}}).encode() + b"\n"
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_TIMEOUT_S)
         connection.connect(str(socket_path))
@@ -153,8 +170,8 @@ def instruments(socket_path: Path) -> list[dict[str, Any]]:
         with connection.makefile("rb") as file:
             reply = json.loads(file.readline(_ANSWER_BYTES_MAX))
         if reply.get("ok"):
-            return list(reply["result"]["instruments"])
-    return []
+            return dict(reply["result"])
+    return {}
 
 
 def _snapshots(view: BoardView) -> dict[str, Any]:

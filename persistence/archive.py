@@ -107,7 +107,7 @@ def _check(store: DirectoryStore, header: SegmentHeader, data: memoryview) -> No
 
 def _write(place: Path, content: bytes, segment: bytes) -> None:
     scratch = place.with_name(f".{place.name}.new")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(content)

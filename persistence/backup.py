@@ -6,7 +6,8 @@ up to the durable cursor are taken. So a backup is consistent by itself, whateve
 
     journal/NNNNNNNN.seg[.zst]   the history up to ``seq``
     snapshots/…                  generations at or before ``seq``
-    limits.json names.json cambist.toml checkpoints.jsonl
+    limits.json names.json operators.json cambist.toml checkpoints.jsonl
+    access.jsonl                 the users, which are in no journal
     manifest.json                written last; without it there is no backup
 """
 
@@ -32,13 +33,14 @@ from persistence.journal.layout import SegmentHeader, chain_start, packed_name, 
 from persistence.journal.segments import SegmentCursor, lineage
 from persistence.journal.store import DirectoryStore, read_bytes
 from persistence.moments import Moment
+from persistence.postgres.users import FILE as USERS_FILE
 from persistence.recovery import LIMITS_FILE
 from persistence.timetravel import Past
 from protocol.versions import this_program
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
-PLAIN_FILES: Final = (LIMITS_FILE, "names.json", "cambist.toml")
+PLAIN_FILES: Final = (LIMITS_FILE, "names.json", "operators.json", "cambist.toml")
 SNAPSHOTS: Final = "snapshots"
 ENDING: Final = ".tar.zst"
 _CHUNK_BYTES: Final = 1 << 20
@@ -71,6 +73,8 @@ class Manifest(msgspec.Struct, frozen=True):
     epoch: int
     hashes: dict[str, str]
     files: dict[str, Entry]
+    access: str = "left out"
+    """The users that are in it: up to which event, "none" where there are none, or "left out"."""
 
     @property
     def state_hash(self) -> str:
@@ -86,7 +90,14 @@ class _Sink(Protocol):
     def abandon(self) -> None: ...
 
 
-def make_backup(home: Path, target: Path, created_ts_ns: int, config_file: Path | None = None) -> Manifest:
+def make_backup(
+    home: Path,
+    target: Path,
+    created_ts_ns: int,
+    config_file: Path | None = None,
+    users: bytes | None = None,
+    access: str = "left out",
+) -> Manifest:
     """Back a home up, running or not, to a new folder or a file that ends in ``.tar.zst``; the manifest.
 
     Parameters
@@ -98,6 +109,10 @@ def make_backup(home: Path, target: Path, created_ts_ns: int, config_file: Path 
         UTC, for the manifest.
     config_file : Path, optional
         Goes into the backup in place of the home's own ``cambist.toml``.
+    users : bytes, optional
+        As ``postgres.users.read`` gave them, before this call: so each account that they own is in the journal's part.
+    access : str
+        What the manifest says of them.
 
     Raises
     ------
@@ -110,6 +125,8 @@ def make_backup(home: Path, target: Path, created_ts_ns: int, config_file: Path 
         sink = _open_sink(target)
         try:
             files, newest = _copy(home, sink, place.seq, config_file)
+            if users is not None:
+                files[USERS_FILE] = sink.add(USERS_FILE, len(users), [users])
             manifest = Manifest(
                 format=FORMAT,
                 release=this_program().release,
@@ -123,6 +140,7 @@ def make_backup(home: Path, target: Path, created_ts_ns: int, config_file: Path 
                 epoch=newest.epoch,
                 hashes=hashes,
                 files=files,
+                access=access,
             )
             data = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
             sink.add(MANIFEST, len(data), [data])
@@ -340,6 +358,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "hashes": manifest.hashes,
         "release": manifest.release,
         "rules": manifest.rules,
+        "access": manifest.access,
         "files": len(manifest.files),
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
     }

@@ -1,9 +1,9 @@
 """Compares money in all the places where it is kept: risk's ledger, rebuilt from the journal and live, and the database, twice.
 
 For every account and asset: what the journal gives at the writer's position = the database's balances = the sum of its postings, to the
-unit; the same for what the exchange earned (FEE) and for the world outside (EXTERNAL). Where the exchange runs, risk's tables in shared
-memory are compared with the journal at the durable end: a row says which command changed it last, so it is compared at that command,
-while trading goes on.
+unit; the same for the world outside (EXTERNAL) and for what the exchange earned (FEE), which is the sum of its revenue by type, too.
+Where the exchange runs, risk's tables in shared memory are compared with the journal at the durable end: a row says which command changed
+it last, so it is compared at that command, while trading goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from persistence.journal.segments import history_at, lineage
 from persistence.journal.store import DirectoryStore
 from persistence.postgres.database import connect
 from persistence.postgres.store import Position, read_position
+from persistence.postgres.terms import REBATES
 from protocol import board as b
 from protocol.instance import Context, Engine, instance_name
 from protocol.records import COMMAND_SCHEMA
@@ -54,6 +55,8 @@ class Books(NamedTuple):
     position: Position
     balances: dict[Key, int]
     postings: dict[Key, int]
+    revenue: dict[Key, int]
+    """FEE as the sum of revenue by day, instrument and kind."""
 
 
 def reconcile(home: Path, dsn: str, engine: Engine) -> dict[str, Any]:
@@ -70,7 +73,10 @@ def reconcile(home: Path, dsn: str, engine: Engine) -> dict[str, Any]:
         raise NotReconciled(msg)
     rebuilt = past.engine_at(home, books.position.last_seq)
     names = _symbols(rebuilt)
-    found = compare({"risk": ledger_of(rebuilt), "postgres": books.balances, "postings": books.postings}, names)
+    ledger = ledger_of(rebuilt)
+    found = compare({"risk": ledger, "postgres": books.balances, "postings": books.postings}, names)
+    earned = {key: units for key, units in ledger.items() if key[2] == FEE}
+    found += compare({"risk": earned, "revenue": books.revenue}, names)
     answer: dict[str, Any] = {
         "seq": books.position.last_seq,
         "balances": len(books.balances),
@@ -111,13 +117,17 @@ async def read_books(dsn: str) -> Books:
             sums = await connection.fetch(
                 "SELECT account, asset, bucket, sum(amount_units) AS units FROM postings GROUP BY account, asset, bucket"
             )
+            earned = await connection.fetch(
+                "SELECT asset, sum(CASE WHEN kind = $1 THEN -units ELSE units END) AS units FROM revenue GROUP BY asset",
+                REBATES,
+            )
     finally:
         await connection.close()
     postings = {
         (row["account"], row["asset"], _BUCKETS.get(row["bucket"], f"bucket {row['bucket']}")): int(row["units"])
         for row in sums
     }
-    return Books(position, balances, postings)
+    return Books(position, balances, postings, {(0, row["asset"], FEE): int(row["units"]) for row in earned})
 
 
 def ledger_of(engine: FusedEngine) -> dict[Key, int]:

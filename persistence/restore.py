@@ -38,8 +38,11 @@ from persistence.journal.segments import SegmentCursor, lineage
 from persistence.journal.store import DirectoryStore, read_bytes
 from persistence.journal.writer import JournalWriter, WriterPosition
 from persistence.moments import Moment
+from persistence.postgres.users import FILE as USERS_FILE
+from persistence.postgres.users import fitted
 from persistence.timetravel import Past, Place
 from protocol.codec import as_words
+from protocol.enums import ACCOUNT_NONE
 
 PART: Final = "restore.part"
 
@@ -54,18 +57,20 @@ class Restored(NamedTuple):
     """Name of the branch in which the home goes on; empty where none was made."""
 
 
-def restore_home(backup: Path, home: Path, until: Moment | None, created_ts_ns: int) -> Restored:
+def restore_home(
+    backup: Path, home: Path, until: Moment | None, created_ts_ns: int, *, without_access_key: bool = False
+) -> Restored:
     """Lay out ``home``, which the caller has locked and found empty; nothing of it is left on an error.
 
     It goes on in a branch of its own: the home that was backed up may be in service too, and the two are then no longer one.
-    ``created_ts_ns`` is UTC, for the header of its first segment.
+    ``created_ts_ns`` is UTC, for the header of its first segment. ``without_access_key``: what is sealed in the users is given up.
 
     Raises BackupError, JournalError, NotInHistory, OSError.
     """
     part = home / PART
     part.mkdir(mode=0o700)
     try:
-        restored = _lay_out(backup, part, until)
+        restored = _lay_out(backup, part, until, without_access_key=without_access_key)
         restored = restored._replace(history=begin_branch(part / "journal", created_ts_ns).history)
         for folder in (part / "journal", part):
             sync_folder(folder)
@@ -88,7 +93,7 @@ def check_backup(backup: Path) -> Restored:
         return _lay_out(backup, Path(folder) / "home", None)
 
 
-def _lay_out(backup: Path, part: Path, until: Moment | None) -> Restored:
+def _lay_out(backup: Path, part: Path, until: Moment | None, *, without_access_key: bool = False) -> Restored:
     part.mkdir(mode=0o700, exist_ok=True)
     manifest = _extract(backup, part)
     found = scan(part / "journal", known_durable_seq=manifest.seq or None)
@@ -97,12 +102,21 @@ def _lay_out(backup: Path, part: Path, until: Moment | None) -> Restored:
     past = Past(part, known_seq=manifest.seq)
     end = past.place(None)
     place = end if until is None else past.place(until)
-    hashes = {name: str(value) for name, value in past.engine_at(place).hashes().items()}
+    engine = past.engine_at(place)
+    hashes = {name: str(value) for name, value in engine.hashes().items()}
     if place == end and hashes != manifest.hashes:
         different = [name for name in hashes if hashes[name] != manifest.hashes.get(name)]
         raise BackupError(
             f"{backup}: rebuilt from the backup, {', '.join(different)} differ from what the manifest states"
         )
+    if (part / USERS_FILE).exists():
+        status = engine.risk.accounts["status"]
+        data = fitted(
+            (part / USERS_FILE).read_bytes(),
+            lambda account: account < len(status) and status[account] != ACCOUNT_NONE,
+            without_key=without_access_key,
+        )
+        (part / USERS_FILE).write_bytes(data)
     if place != end:
         _cut(part, place)
     return Restored(manifest, place, hashes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ringbuf.arena import ArenaSpec, arena_size, attach_arena, create_arena, private_arena
     from ringbuf.atomics import (
+        compare_exchange,
         exchange,
         fence,
         fence_acquire,
@@ -129,6 +130,7 @@ __all__ = [
     "bell_word",
     "claim",
     "claim_line",
+    "compare_exchange",
     "create_arena",
     "exchange",
     "fence",

@@ -2,8 +2,8 @@
 
 Every function here works in three ways under one name: inside ``@njit`` code it is lowered to LLVM instructions at
 the place of the call; called from Python with the JIT on it runs a small compiled twin, so the access is a true
-atomic; with ``NUMBA_DISABLE_JIT=1`` it is plain Python, which is meant for tests on one thread (``fetch_add`` and
-``exchange`` are then two steps).
+atomic; with ``NUMBA_DISABLE_JIT=1`` it is plain Python, which is meant for tests on one thread (``fetch_add``, ``exchange``
+and ``compare_exchange`` are then two steps).
 
 ``words`` is always a one-dimensional int64 array and ``i`` an int64 index of a word in it; no bounds are checked.
 
@@ -26,6 +26,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import lower_builtin, type_callable
 
 __all__ = [
+    "compare_exchange",
     "exchange",
     "fence",
     "fence_acquire",
@@ -130,6 +131,11 @@ def emit_read_modify_write(builder: ir.IRBuilder, operation: str, pointer: ir.Va
     return builder.atomic_rmw(operation, pointer, value, "seq_cst")
 
 
+def emit_compare_exchange(builder: ir.IRBuilder, pointer: ir.Value, expected: ir.Value, value: ir.Value) -> ir.Value:
+    """Emit a sequentially consistent compare-and-exchange of an int64 word; gives the old value."""
+    return builder.extract_value(builder.cmpxchg(pointer, expected, value, "seq_cst", "seq_cst"), 0)
+
+
 def emit_clock(builder: ir.IRBuilder, clock: int) -> ir.Value:
     """Emit ``clock_gettime(clock)``; gives nanoseconds as int64."""
     function_type = ir.FunctionType(_I32, [_I32, _I64.as_pointer()])
@@ -187,7 +193,7 @@ def _register(function: Any, result: Any, extra: int, words: bool, lower: Any) -
             return lambda words, i: typer(words, i)  # noqa: PLW0108
         if extra == 1:
             return lambda words, i, v: typer(words, i, v)  # noqa: PLW0108
-        return lambda words, i, expected, timeout_ns: typer(words, i, expected, timeout_ns)  # noqa: PLW0108
+        return lambda words, i, expected, v: typer(words, i, expected, v)  # noqa: PLW0108
 
     arguments = (types.Array, types.int64, *(types.int64 for _ in range(extra))) if words else ()
 
@@ -279,6 +285,16 @@ def exchange(words: np.ndarray, i: int, v: int) -> int:
     return old
 
 
+def compare_exchange(words: np.ndarray, i: int, expected: int, v: int) -> int:
+    """Set ``words[i]`` (int64) to ``v`` if it is ``expected``, atomically and sequentially consistent; gives the old value."""
+    if not _PLAIN:
+        return _compiled_compare_exchange(words, i, expected, v)
+    old = int(words[i])
+    if old == expected:
+        words[i] = v
+    return old
+
+
 def fetch_or(words: np.ndarray, i: int, v: int) -> int:
     """Set the bits of ``v`` in ``words[i]`` (int64) atomically; gives the old value."""
     if not _PLAIN:
@@ -361,6 +377,7 @@ _register(store_release, types.none, 1, True, lambda b, p, v: emit_store(b, p, v
 _register(store_relaxed, types.none, 1, True, lambda b, p, v: emit_store(b, p, v, "monotonic"))
 _register(fetch_add, types.int64, 1, True, lambda b, p, v: emit_read_modify_write(b, "add", p, v))
 _register(exchange, types.int64, 1, True, lambda b, p, v: emit_read_modify_write(b, "xchg", p, v))
+_register(compare_exchange, types.int64, 2, True, emit_compare_exchange)
 _register(fetch_or, types.int64, 1, True, lambda b, p, v: emit_read_modify_write(b, "or", p, v))
 _register(fetch_and, types.int64, 1, True, lambda b, p, v: emit_read_modify_write(b, "and", p, v))
 _register(fence, types.none, 0, False, lambda b: b.fence("seq_cst"))
@@ -405,6 +422,11 @@ def _compiled_fetch_add(words, i, v):
 @njit(cache=True)
 def _compiled_exchange(words, i, v):
     return exchange(words, i, v)
+
+
+@njit(cache=True)
+def _compiled_compare_exchange(words, i, expected, v):
+    return compare_exchange(words, i, expected, v)
 
 
 @njit(cache=True)

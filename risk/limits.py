@@ -66,8 +66,8 @@ def tightest_collar(state, account, instrument):
 def limits_code(state, account, instrument, lots, value_units, rate_e8, ts_ns, opens, exact):
     """0, WAIT (-1) or the reason of the first limit that an order or amend exceeds: scope by scope, venue first.
 
-    ``lots`` 0: not known, as of a market order by amount. ``rate_e8``: what a unit of the quote counts. ``opens``: it would be
-    another open order. ``exact``: everything before is settled.
+    ``lots`` of a market order by amount: what the amount is at its protection price. ``rate_e8``: what a unit of the quote counts.
+    ``opens``: it would be another open order. ``exact``: everything before is settled.
     """
     for scope in range(e.SCOPE_INSTRUMENT + 1):
         row = limits_of(state, account, instrument, scope)

@@ -24,7 +24,7 @@ from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_t
 from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
 from risk.limits import count_order, limits_are_valid, limits_code, tightest_collar, write_kill, write_limits
-from risk.orders import amend_difference, band_limits, limit_hold, order_hold
+from risk.orders import amend_difference, amount_cap_lots, band_limits, limit_hold, order_hold
 from risk.outbox import cause_is_settled, tick_off_reserve
 
 WAIT: Final = -1
@@ -265,7 +265,8 @@ def reserve_order(state, rings, c, seq, slots, pending):
     if code == 0 and state.meta[s.LIMITED] != 0:
         by_amount = kind == e.MARKET_AMOUNT
         value = qty if by_amount else price * qty * row["multiplier"]
-        code = within_limits(state, c, seq, row, 0 if by_amount else qty, value, True)
+        lots = amount_cap_lots(qty, price, row["multiplier"]) if by_amount else qty
+        code = within_limits(state, c, seq, row, lots, value, True)
     if code == 0 and kind == e.LIMIT:
         code = band_code(state, instrument, row, side, price, collar)
     if code != 0:

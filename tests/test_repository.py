@@ -150,6 +150,7 @@ def test_commands_in_the_documents_are_those_of_the_program() -> None:
 def test_keys_of_the_configuration_are_in_the_operators_page() -> None:
     page = (ROOT / "docs/operations.md").read_text()
     sections = {"engine", "tables", "rings", "control", "replica", "snapshots", "postgres", "archive", "demo", "limits"}
+    sections |= {"rate_limits"}
     keys = {f"{section}.{key}" for section in sections for key in getattr(Config(), section).__struct_fields__}
     assert set() == {key for key in keys if not re.search(rf"`({key}|{key.split('.')[1]})`", page)}
 

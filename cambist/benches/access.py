@@ -2,7 +2,8 @@
 
 Each figure is one request: authentication, and ``may`` for placing an order on the account. HMAC and session tokens are what hot
 paths use and may take ``LIMIT_NS``; Ed25519 and RSA stand beside them: they are for logons and for those who can wait. The limit is
-the bare signature check, or the bare hash of the token, in the same run. Not measured: parsing, reading the address, the database.
+the bare signature check, or the bare hash of the token, in the same run. Rate limits are one call each, and may take ``RATE_NS``. Not
+measured: parsing, reading the address, the database.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import time
 from collections.abc import Callable
 from typing import Final
@@ -25,13 +27,20 @@ from gateway.access.directory import Directory
 from gateway.access.records import Record, Session
 from gateway.access.rights import TRADE, Principal, Verdict, may
 from gateway.access.sealing import Seal
+from gateway.rates import table as rate_table
+from gateway.rates.limiter import ALLOWED, Limiter
+from gateway.rates.rules import COUNT_MAX, RateLimits, Window
+from gateway.rates.subjects import of_address, of_key
+from ringbuf.atomics import fetch_add
 
 LIMIT_NS: Final = 10_000
+RATE_NS: Final = 2_000
 HELD: Final = ("hmac", "session")
 _NOW_NS: Final = 1_760_000_000_000_000_000
 _DAY_NS: Final = 86_400_000_000_000
 _USERS: Final = 1000
 _REQUESTS: Final = {"hmac": 20_000, "session": 20_000, "ed25519": 2_000, "rsa": 2_000}
+_RATES: Final = 50_000
 _PAYLOAD: Final = (
     b"symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=60000.00&timestamp=1499827319559"
 )
@@ -53,6 +62,45 @@ def run(task: Task) -> list[Row]:
         limit = ("the bare check, ns", least)
         allowed = {"allowed_ns": LIMIT_NS} if case in HELD else {}
         rows.append(row("access", case, "authenticate_ns", "ns", medians, cpu_s, limit, spread, **allowed))
+    return rows + _rates(task)
+
+
+def _rates(task: Task) -> list[Row]:
+    """Rows of calls that count in a table as gateways share it; fails where a call within its limits is refused."""
+    largest = (Window(60, COUNT_MAX),)
+    settings = RateLimits(ip_weight=largest, ip_requests=largest, key_weight=largest, account_orders=largest)
+    limiter = Limiter(rate_table.private(settings), settings)
+    addresses = [of_address(f"203.0.113.{host}") for host in range(256)]
+    signers = [of_key(f"key{number}") for number in range(256)]
+    turn = itertools.count()
+
+    def request() -> None:
+        at = next(turn) & 255
+        if limiter.check_request(addresses[at], signers[at], 2).code != ALLOWED:
+            raise BenchFailedError("a request within its limits was refused")
+
+    def order() -> None:
+        if limiter.count_order(1 + (next(turn) & 255)).code != ALLOWED:
+            raise BenchFailedError("an order within its limits was refused")
+
+    cases: dict[str, Callable[[], object]] = {
+        "rate request": request,
+        "rate order": order,
+        "rate give back": lambda: limiter.give_back(1 + (next(turn) & 255), 1),
+    }
+    word = np.zeros(1, dtype=np.int64)
+    least = float(np.median(_times(lambda: fetch_add(word, 0, 1), _RATES)))
+    rows = []
+    for case, act in cases.items():
+        task.progress(f"access {case}")
+        times, cpu_s = [], []
+        for _ in range(task.runs):
+            began_s = time.process_time()
+            times.append(_times(act, _RATES))
+            cpu_s.append(time.process_time() - began_s)
+        spread = percentiles_of(histogram(np.concatenate(times)))
+        medians, limit = [float(np.median(run)) for run in times], ("one atomic count, ns", least)
+        rows.append(row("access", case, "call_ns", "ns", medians, cpu_s, limit, spread, allowed_ns=RATE_NS))
     return rows
 
 

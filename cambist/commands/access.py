@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cambist.commands import Call, FailedError, UsageError, operator
+from cambist.commands import Call, FailedError, UsageError, connection, operator
 from cambist.commands import action as add_action
 from cambist.commands.tables import table
-from gateway.control.client import TIMEOUT_S, ControlClient, ControlError, RefusedError
+from gateway.control.client import ControlClient, ControlError, RefusedError
 
 COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "user": (
@@ -73,11 +73,8 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 def run(name: str, call: Call) -> int:
     """Do what the command line asks for, and show the answer."""
     arguments = call.arguments
-    socket_path = Path(call.config.control.socket) if call.config.control.socket else None
     try:
-        with ControlClient(
-            call.home.path, operator=arguments.operator, socket_path=socket_path, timeout_s=arguments.timeout
-        ) as client:
+        with connection.client(call) as client:
             result = _ACTIONS[name, arguments.action](_sender(client, getattr(arguments, "reason", "")), arguments)
     except ControlError as error:
         raise FailedError(str(error)) from None
@@ -204,10 +201,7 @@ def _configure_role(actions: Any) -> None:
 def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
     parser = add_action(actions, name, text)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--operator", default="", metavar="NAME", help="who acts (default: the login name)")
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help=f"wait for an answer (default {TIMEOUT_S:g})"
-    )
+    connection.options(parser)
     if reason:
         parser.add_argument("--reason", required=True, metavar="TEXT", help="why; it goes into the history")
     return parser

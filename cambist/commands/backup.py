@@ -24,10 +24,20 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments and options of ``backup`` or ``restore``."""
     if name == "backup":
         parser.add_argument("target", type=Path, metavar="DIR|FILE.tar.zst", help="a new folder or file")
+        parser.add_argument(
+            "--without-access",
+            action="store_true",
+            help="leave users, keys and operators out, where their database is away",
+        )
     else:
         parser.add_argument("backup", type=Path, metavar="BACKUP", help="what `cambist backup` wrote")
         parser.add_argument(
             "--until", metavar="SEQ|TIME", help="end the restored history right after this command or time"
+        )
+        parser.add_argument(
+            "--without-access-key",
+            action="store_true",
+            help="access.key of the home that was backed up is lost: give up the secrets of keys and authenticators",
         )
         parser.add_argument("--check", action="store_true", help="check the backup whole, and write no home")
     option(parser, "backup.json", "--json", action="store_true", help="one JSON object on stdout")
@@ -63,14 +73,43 @@ def _backup(call: Call) -> int:
 
     target: Path = call.arguments.target
     began_s = time.monotonic()
-    manifest = make_backup(call.home.path, target, time.time_ns(), call.arguments.config)
+    # First, so that every account that somebody owns is in the journal's part.
+    users, access = (None, "left out") if call.arguments.without_access else _users(call)
+    manifest = make_backup(call.home.path, target, time.time_ns(), call.arguments.config, users, access)
     result = {"backup": str(target), **summary(manifest), "seconds": round(time.monotonic() - began_s, 3)}
     if call.config.backup.json:
         print(json.dumps(result))
     else:
         print(f"{target}: {call.home.path} up to seq {manifest.seq}, {_size(result)} in {result['seconds']} s")
         print(f"state hash {manifest.state_hash}")
+        print(f"users: {access}" + ("; access.key is not in it: keep a copy elsewhere" if users else ""))
     return 0
+
+
+def _users(call: Call) -> tuple[bytes | None, str]:
+    """The users of a home, and what to say of them; BackupError where they cannot be had."""
+    from persistence.backup import BackupError
+    from persistence.postgres import users
+    from persistence.postgres.cluster import ClusterError
+    from persistence.postgres.database import UNREACHABLE
+
+    home, configured = call.home, call.config.postgres.dsn
+    if not call.config.postgres.enabled or (not configured and not users.is_made(home.path)):
+        # Users that were restored and not brought in yet are a backup's all the same.
+        data = (home.path / users.FILE).read_bytes() if (home.path / users.FILE).exists() else None
+        return data, users.said(data)
+    try:
+        if configured or is_held(home):
+            data = users.read(home.path, configured)
+        else:
+            with HomeLock(home), users.serving(home.path):
+                data = users.read(home.path, configured)
+    except (*UNREACHABLE, ValueError, ClusterError) as error:
+        raise BackupError(
+            f"the users (schema access) are missing, and are nowhere but in their database: {str(error) or type(error).__name__}. "
+            f"`cambist status` says how it stands; --without-access makes a backup without them"
+        ) from None
+    return data, users.said(data)
 
 
 def _restore(call: Call) -> int:
@@ -92,7 +131,9 @@ def _restore(call: Call) -> int:
         if not call.home_given:
             raise UsageError("say with --home which new home to make of the backup")
         with _new_home(call):
-            restored = restore_home(backup, call.home.path, until, time.time_ns())
+            restored = restore_home(
+                backup, call.home.path, until, time.time_ns(), without_access_key=call.arguments.without_access_key
+            )
     result: dict[str, Any] = {
         "backup": str(backup),
         "home": None if call.arguments.check else str(call.home.path),
@@ -111,7 +152,20 @@ def _restore(call: Call) -> int:
     what = f"{backup} is sound" if call.arguments.check else f"{call.home.path} is restored from {backup}"
     print(f"{what}: up to seq {restored.place.seq}, {_size(result)}, checked in {result['seconds']} s")
     print(f"state hash {result['state_hash']}")
+    print(f"users: {restored.manifest.access}")
+    if not call.arguments.check:
+        _say_key(call.home.path)
     return 0
+
+
+def _say_key(home: Path) -> None:
+    """What is to be done before the start."""
+    from persistence.postgres.users import UsersError, check_waiting
+
+    try:
+        check_waiting(home)
+    except UsersError as error:
+        print(f"before it is started: {error}")
 
 
 def _size(result: dict[str, Any]) -> str:

@@ -1,16 +1,16 @@
-"""What a person does by hand with a running exchange, over the control socket: orders, accounts, listings, money."""
+"""What a person does by hand with a running exchange, through the control gateway: orders, accounts, listings, money."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from cambist.commands import Call, FailedError, UsageError, operator
+from cambist.commands import Call, FailedError, UsageError, connection, operator
 from cambist.commands import action as add_action
 from cambist.commands.tables import table
-from gateway.control.client import TIMEOUT_S, ControlClient, ControlError, RefusedError
+from gateway.control.client import ControlError, RefusedError
 
 COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "order": (
@@ -76,16 +76,21 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
     "limit": (
-        "set and show pre-trade limits, pull and release kill switches",
+        "set and show pre-trade limits, pull and release kill switches; rate limits and who is banned by them",
         (
             "cambist limit set --account alice --open-orders 200 --orders-per-s 50 --collar 5% --reason desk",
             'cambist limit kill --firm 3 --reason "their request"',
             'cambist limit revive --firm 3 --reason "back"',
             "cambist limit list",
+            "cambist limit rates",
+            'cambist limit unban --ip 203.0.113.7 --reason "ticket 12"',
         ),
     ),
     "adjust": ("correct a balance, signed", ('cambist adjust -5 USDT --account alice --reason "double credit"',)),
 }
+
+
+_NS: Final = 1_000_000_000
 
 
 class _Request(NamedTuple):
@@ -107,11 +112,8 @@ def run(name: str, call: Call) -> int:
     action = getattr(arguments, "action", "")
     request = _REQUESTS[f"{name} {action}".strip()](arguments)
     args = {key: value for key, value in request.args.items() if value is not None}
-    socket_path = Path(call.config.control.socket) if call.config.control.socket else None
     try:
-        with ControlClient(
-            call.home.path, operator=arguments.operator, socket_path=socket_path, timeout_s=arguments.timeout
-        ) as client:
+        with connection.client(call) as client:
             reply = operator.send(client, request.op, args, getattr(arguments, "reason", "") or "")
     except ControlError as error:
         raise FailedError(str(error)) from None
@@ -207,7 +209,10 @@ def _configure_account(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--firm", type=int, metavar="N", help="firm, 0 = none")
     group.add_argument(
-        "--stp-group", type=int, metavar="N", help="accounts of one group do not trade with one another; 0 = alone"
+        "--stp-group",
+        type=_stp_group,
+        metavar="N",
+        help="accounts of one group do not trade with one another; 0 = alone, user = all accounts of the same user (default)",
     )
     _action(actions, "show", "show one account").add_argument("account", metavar="ACCOUNT", help="number or name")
     _action(actions, "list", "list all accounts")
@@ -323,6 +328,12 @@ def _configure_limit(parser: argparse.ArgumentParser) -> None:
     _scope(_action(actions, "kill", "cancel all orders of a scope and refuse new ones", reason=True))
     _scope(_action(actions, "revive", "undo a kill", reason=True))
     _action(actions, "list", "list all scopes with limits")
+    _action(actions, "rates", "show how often somebody may call gateways, and who is banned")
+    unban = _action(actions, "unban", "end a ban of one who called too often", reason=True)
+    whom = unban.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--ip", metavar="ADDRESS", help="an address of IPv6 stands for its /64")
+    whom.add_argument("--key", metavar="KEY")
+    whom.add_argument("--account", metavar="ACCOUNT", help="number or name")
 
 
 def _scope(parser: argparse.ArgumentParser, *, user: bool = True) -> None:
@@ -338,6 +349,11 @@ def _actions(parser: argparse.ArgumentParser) -> Any:
     return parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
 
+def _stp_group(text: str) -> int | str:
+    """A number, or "user"."""
+    return text if text == "user" else int(text)
+
+
 def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
     parser = add_action(actions, name, text)
     _common(parser)
@@ -348,10 +364,7 @@ def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argp
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the reply as JSON")
-    parser.add_argument("--operator", default="", metavar="NAME", help="who acts (default: the login name)")
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help=f"wait for an answer (default {TIMEOUT_S:g})"
-    )
+    connection.options(parser)
 
 
 def _reason(parser: argparse.ArgumentParser) -> None:
@@ -534,6 +547,8 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "limit kill": _scoped("kill"),
     "limit revive": _scoped("revive"),
     "limit list": _plain("limits"),
+    "limit rates": _plain("rate_limits"),
+    "limit unban": _plain("unban", "ip", "key", "account"),
 }
 
 
@@ -692,7 +707,7 @@ def _show_fees(result: Mapping[str, Any]) -> None:
         about_account = result["account"]
         print(
             f"account {about_account['account']}: 30-day volume {about_account['volume_30d']} {result['volume_asset'] or ''} "
-            f"of master {about_account['master']}, firm {about_account['firm']}, self-trade group {about_account['stp_group']}"
+            f"of master {about_account['master']}, firm {about_account['firm']}, self-trade group: {about_account['stp_words']}"
         )
 
 
@@ -703,6 +718,32 @@ def _show_limits(result: Mapping[str, Any]) -> None:
         for row in result["limits"]
     ]
     _list(("scope", "of", "state", *columns), rows, result, "limits")
+
+
+def _show_rate_limits(result: Mapping[str, Any]) -> None:
+    columns = ("counter", "of", "window_s", "limit")
+    table(columns, [[str(row[column]) for column in columns] for row in result["rules"]])
+    print(
+        f"{result['ban_after']} refusals in a minute ban an address, key or account for {result['ban_first_s']} s, "
+        f"twice as long each time, at most {result['ban_max_s']} s"
+    )
+    print(f"{result['rows_used']} of {result['rows']} rows have been used")
+    if result["shared"]:
+        print(f"THE TABLE IS FULL: for some there is no row, and they share one: {', '.join(result['shared'])}")
+    rows = [
+        [
+            row["of"],
+            row["who"],
+            f"{datetime.fromtimestamp(row['until_ns'] // _NS, UTC):%Y-%m-%d %H:%M:%S}",
+            str(row["level"]),
+        ]
+        for row in result["banned"]
+    ]
+    _list(("banned", "who", "until", "level"), rows, result, "bans")
+
+
+def _show_unban(result: Mapping[str, Any]) -> None:
+    print(f"{result['who']} is banned no more" if result["was_banned"] else f"{result['who']} was not banned")
 
 
 def _show_account(result: Mapping[str, Any]) -> None:
@@ -736,6 +777,8 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "transfer": _show_money,
     "fees": _show_fees,
     "limits": _show_limits,
+    "rate_limits": _show_rate_limits,
+    "unban": _show_unban,
     "kill": _show_kill,
     "set_state": _show_state,
     "book": _show_book,

@@ -159,12 +159,22 @@ async def _trades(db: Any, call: Call, names: Names) -> tuple[list[Any], list[st
         rows = await reads.trades(db, instrument, **period)
         return rows, [head, *(_trade_line(names, t, t.taker_side) for t in rows)]
     fills = await reads.fills(db, _account(call), instrument=instrument, **period)
+    rules = await reads.fee_rules(db, {f.fee_rule for f in fills})
     lines = [
         f"{_trade_line(names, f, f.side)} {LIQUIDITY[f.liquidity]:<5} "
-        f"{names.amount(f.fee_asset, f.fee_units):>14} {names.assets[f.fee_asset][0]}"
+        f"{names.amount(f.fee_asset, f.fee_units):>14} {names.assets[f.fee_asset][0]:<6} {_rule(f, rules)}"
         for f in fills
     ]
-    return fills, [f"{head} {'as':<5} {'fee':>14}", *lines]
+    return fills, [f"{head} {'as':<5} {'fee':>14} {'':<6} priced by", *lines]
+
+
+def _rule(fill: reads.Fill, rules: dict[int, reads.FeeRule]) -> str:
+    """Which version of which schedule priced a fill, and at which tier."""
+    rule = rules.get(fill.fee_rule)
+    if rule is None:
+        return "the instrument's rates"
+    discount = ", API discount" if fill.fee_api else ""
+    return f"schedule {rule.schedule}.{rule.version} tier {fill.fee_tier}{discount}"
 
 
 def _trade_line(names: Names, trade: Any, side: int) -> str:

@@ -17,7 +17,10 @@ CODE: Final = "CAMBIST_OPERATOR_CODE"
 
 
 def send(client: ControlClient, op: str, args: dict[str, Any], reason: str = "") -> Reply:
-    """The reply to a request, after signing in where that is asked for."""
+    """The reply to a request, after signing in where that is asked for, as it is over TCP by everybody."""
+    if client.must_sign_in:
+        sign_in(client)
+        client.must_sign_in = False
     reply = client.request(op, args, reason)
     if reply.error is None or reply.error.code != SIGN_IN_NEEDED:
         return reply

@@ -82,6 +82,10 @@ def _lines(state: dict[str, Any]) -> list[str]:
         lines += ["", _client_ids(state["client_ids"])]
     if state["postgres"]:
         lines += ["", _postgres(state["postgres"])]
+    if state["access"]:
+        lines += ["", *_access(state["access"])]
+    if state["listeners"]:
+        lines += ["", *(_listener(listener) for listener in state["listeners"])]
     if state["instruments"]:
         lines += ["", "instruments: " + ", ".join(f"{row['symbol']} {row['state']}" for row in state["instruments"])]
     return lines
@@ -107,6 +111,33 @@ def _postgres(database: dict[str, Any]) -> str:
         f"{database['commits']} commits; {database['dsn']}"
     )
     return f"{line}\n          {database['why']}" if database["why"] else line
+
+
+def _access(access: dict[str, Any]) -> list[str]:
+    """How far users are known, how old that is, and whose groups the engine has otherwise."""
+    groups = access["groups"]
+    line = f"users: {access['users']}, keys: {access['keys']}, as of event {access['version']}"
+    line += f" and {access['age_ms']} ms ago" if access["loaded"] else f", not read for {access['behind_ms']} ms"
+    if access["why"]:
+        line += f" ({access['why']})"
+    if not groups["checked"]:
+        return [f"{line}; groups of accounts are being compared"]
+    if not groups["different"]:
+        return [f"{line}; groups of accounts follow"]
+    rows = [f"          account {row['account']}: {row['why']}" for row in groups["accounts"]]
+    return [f"{line}; GROUPS OF {groups['different']} ACCOUNT(S) DO NOT FOLLOW YET:", *rows]
+
+
+def _listener(listener: dict[str, Any]) -> str:
+    """Where a gateway listens on TCP, until when its certificate is good, and what is wrong."""
+    secure = f"TLS, certificate good until {listener['not_after']}" if listener["not_after"] else "TLS"
+    doing = "listens" if listener["listens"] else "does not listen"
+    line = (
+        f"{listener['name']}: {doing} on {listener['address']}, {secure if listener['tls'] else 'plain text'}, "
+        f"{listener['connections']} connections, {listener['strangers']} not signed in, {listener['refused']} refused"
+    )
+    problems = [listener[key] for key in ("problem", "certificate_problem") if listener[key]]
+    return "\n".join([line, *(f"          {problem}" for problem in problems)])
 
 
 def _client_ids(ids: dict[str, Any]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from cambist.commands import Call, option
+from cambist.commands import Call, FailedError, option
 from cambist.config import EngineSection
-from cambist.home import HomeError
+from cambist.home import RESTORED_USERS, HomeError
 from cambist.launch import launch, up_command
 from cambist.output import forgiving_output
 from cambist.report import ConsoleReporter, PipeReporter, Reporter
@@ -40,6 +40,8 @@ def engine_options(parser: argparse.ArgumentParser) -> None:
 
 def run(name: str, call: Call) -> int:
     """Run the exchange in this process, or start one that stays behind (``--detach``)."""
+    if call.config.postgres.enabled and (call.home.path / RESTORED_USERS).exists():
+        _check_restored_users(call)
     if call.config.up.detach and call.arguments.ready_fd < 0:
         settings = {**call.overrides, "up.detach": False}
         call.home.make()
@@ -52,12 +54,22 @@ def run(name: str, call: Call) -> int:
     return _supervise(call, PipeReporter(descriptor) if descriptor >= 0 else ConsoleReporter())
 
 
+def _check_restored_users(call: Call) -> None:
+    from persistence.postgres.users import UsersError, check_waiting
+
+    try:
+        check_waiting(call.home.path)
+    except UsersError as error:
+        raise FailedError(str(error)) from None
+
+
 def _supervise(call: Call, reporter: Reporter) -> int:
     from ringbuf.kernel_cache import configure as configure_kernel_cache
 
     configure_kernel_cache()
     from cambist.processes import table
     from cambist.supervisor import Supervisor
+    from gateway.listening.listener import ListeningError, check_listening
     from ringbuf.errors import RingError
 
     on_ready = on_second = None
@@ -67,6 +79,8 @@ def _supervise(call: Call, reporter: Reporter) -> int:
         screen = Screen(call.home, call.config, reporter.line)
         on_ready, on_second = screen.ready, screen.second
     try:
+        if call.home.holder() is None:
+            check_listening("control", call.config.control.listening, call.home.path)
         supervisor = Supervisor(
             call.home,
             call.config,
@@ -78,6 +92,6 @@ def _supervise(call: Call, reporter: Reporter) -> int:
         )
         with forgiving_output():
             return supervisor.run()
-    except (HomeError, RingError) as error:
+    except (HomeError, ListeningError, RingError) as error:
         reporter.failed(str(error))
         return 1

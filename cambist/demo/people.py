@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cambist.demo import plan
-from gateway.access.codes import UNAVAILABLE
+from gateway.access.codes import CHANGE_UNKNOWN, STARTING, UNAVAILABLE
 from gateway.control.client import ControlClient, ControlError, RefusedError
 
 PATIENCE_S: Final = 40.0
@@ -55,7 +55,7 @@ def prepare(
             with ControlClient(home, operator=plan.OPERATOR, socket_path=socket_path, timeout_s=_ANSWER_S) as client:
                 return set_up(client.call, accounts, _former(former))
         except RefusedError as refused:
-            if refused.code != UNAVAILABLE:
+            if refused.code not in {UNAVAILABLE, STARTING, CHANGE_UNKNOWN}:
                 raise
         except ControlError:
             pass

@@ -241,6 +241,7 @@ def _exchange(home: Home, config: Config) -> Iterator[float | None]:
         "up.demo": True,
         # The tour kills engines; a database follows by number whatever happens, and is not looked at.
         "postgres.enabled": False,
+        "control.listen": "",
         "engine.checkpoint_interval_s": 1,
     }
     began_s = time.monotonic()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from gateway.access import codes, store
@@ -21,8 +22,12 @@ from gateway.access.directory import Directory
 from gateway.access.records import Record, Session, User
 from gateway.access.sealing import Seal
 from gateway.access.store import BehindError
+from persistence.journal.errors import JournalError
+from persistence.journal.recovery import as_store
+from persistence.journal.segments import lineage
 from persistence.postgres import schema
 from persistence.postgres.database import UNREACHABLE, connect
+from persistence.postgres.store import OtherJournalError, check_history, read_position
 
 POLL_S: Final = 0.25
 COMMAND_TIMEOUT_S: Final = 5.0
@@ -45,9 +50,18 @@ class AccessCache:
         Opens secrets of keys.
     clock_ns : callable
         UTC.
+    journal : Path, optional
+        Of the exchange whose users these are: the database of another one is not followed, nor one that the writer has not made its
+        own yet. Without it, any is.
     """
 
-    def __init__(self, dsn: Callable[[], str], seal: Seal, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        dsn: Callable[[], str],
+        seal: Seal,
+        clock_ns: Callable[[], int] = time.time_ns,
+        journal: Path | None = None,
+    ) -> None:
         self.directory = Directory()
         self.authenticator = Authenticator(self.directory, seal)
         self.seal = seal
@@ -57,10 +71,12 @@ class AccessCache:
         self.why = "not connected yet"
         """Why the database is not followed; empty while it is."""
         self._dsn = dsn
+        self._journal = journal
         self._connection: Any = None
         self._lock = asyncio.Lock()
         self._noticed = asyncio.Event()
-        self._confirmed_s = 0.0
+        self._confirmed_s = time.monotonic()
+        """When the directory was last known to be the present; at first, when there was none yet."""
         self._seen_s = 0.0
         self._on_login: list[OnLogin] = []
         self._on_change: list[Callable[[list[Record]], None]] = []
@@ -76,7 +92,11 @@ class AccessCache:
 
     def age_s(self) -> float:
         """How long ago the directory was last known to be the present; infinite before it ever was."""
-        return time.monotonic() - self._confirmed_s if self.loaded.is_set() else float("inf")
+        return self.behind_s() if self.loaded.is_set() else float("inf")
+
+    def behind_s(self) -> float:
+        """For how long the present has not been known, before the first time too."""
+        return time.monotonic() - self._confirmed_s
 
     def status(self) -> dict[str, Any]:
         """What the cache says of itself."""
@@ -84,6 +104,7 @@ class AccessCache:
             "loaded": self.loaded.is_set(),
             "version": self.directory.version,
             "age_ms": round(self.age_s() * 1000) if self.loaded.is_set() else None,
+            "behind_ms": round(self.behind_s() * 1000),
             "users": len(self.directory.users),
             "keys": len(self.directory.keys),
             "why": self.why,
@@ -99,6 +120,8 @@ class AccessCache:
                 self.why = (
                     f"{error}: what is known stays in force; restore the newer one, or start again to use this one"
                 )
+            except (OtherJournalError, JournalError) as error:
+                self.why = str(error)
             except (*UNREACHABLE, ValueError, schema.SchemaError) as error:
                 self.why = f"the database of users is away: {error or type(error).__name__}"
             finally:
@@ -109,8 +132,8 @@ class AccessCache:
     async def act(self, decide: Callable[[Directory], Change], *, actor: str, reason: str = "") -> Change:
         """Decide and write a change; in force here when this returns, everywhere within a second.
 
-        Raises Denied: for what ``decide`` says, or UNAVAILABLE while the database is away. After an UNAVAILABLE in the middle of
-        writing the change may have been made.
+        Raises Denied: for what ``decide`` says, UNAVAILABLE while the database is away, CHANGE_UNKNOWN where it went away in the
+        middle of writing.
         """
         async with self._lock:
             connection = self._connection
@@ -124,7 +147,7 @@ class AccessCache:
             except (*UNREACHABLE, BehindError) as error:
                 # Whether it was written will be seen by who connects anew.
                 connection.terminate()
-                raise Denied(codes.UNAVAILABLE) from error
+                raise Denied(codes.CHANGE_UNKNOWN) from error
             self._confirmed_s = time.monotonic()
         self._tell(rows)
         if change.denied is not None:
@@ -147,6 +170,8 @@ class AccessCache:
         # Waiting for the writer, which brings the schema to the newest version.
         if await schema.version(connection) != schema.HEAD:
             raise ConnectionError("the schema is being made")
+        if self._journal is not None:
+            await _check_journal(connection, self._journal)
         await connection.add_listener(store.CHANNEL, lambda *_: self._noticed.set())
         while True:
             self._noticed.clear()
@@ -198,3 +223,12 @@ class AccessCache:
                     task = asyncio.ensure_future(notify(self.directory.users[row.user_id], row))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
+
+
+async def _check_journal(connection: Any, journal: Path) -> None:
+    """Raise OtherJournalError where the database is of another exchange, ConnectionError where it is nobody's yet."""
+    headers = (await asyncio.get_running_loop().run_in_executor(None, lineage, as_store(journal))).headers
+    found = await read_position(connection)
+    if found is None or not headers:
+        raise ConnectionError("the writer has not begun with it")
+    check_history(found, headers)

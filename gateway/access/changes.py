@@ -35,6 +35,8 @@ KEYS_MAX: Final = 200
 ACCOUNTS_MAX: Final = 200
 TEXT_MAX: Final = 200
 OPERATOR_MAX: Final = 15
+IDENTITY: Final = "identity"
+"""Operator of commands that follow from changes here; nobody else can use the name."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,23}")
 NAME_RULE: Final = "a name has 1 to 24 small letters, digits, dots, dashes or underscores and begins with a letter"
 
@@ -71,7 +73,7 @@ def create_operator(
     _check_name(name)
     if len(name) > OPERATOR_MAX:
         raise Denied(codes.BAD_VALUE, f"an operator's name has at most {OPERATOR_MAX} characters")
-    if directory.user(name) is not None:
+    if name == IDENTITY or directory.user(name) is not None:
         raise Denied(codes.NAME_TAKEN, name)
     number = directory.next_id(directory.users)
     user = User(
@@ -94,9 +96,11 @@ def close_user(directory: Directory, name: str, now_ns: int) -> Change:
     return Change(tuple(rows), "user closed", f"user {name}")
 
 
-def create_firm(directory: Directory, name: str, now_ns: int) -> Change:
-    """A firm."""
+def create_firm(directory: Directory, name: str, now_ns: int, most: int) -> Change:
+    """A firm; the engine's table has room for ``most``."""
     _check_name(name)
+    if directory.next_id(directory.firms) > most:
+        raise Denied(codes.TOO_MANY, f"the engine has room for {most} firms; raise tables.firms")
     if directory.firm(name) is not None:
         raise Denied(codes.NAME_TAKEN, name)
     return Change((Firm(directory.next_id(directory.firms), name, now_ns),), "firm created", f"firm {name}")

@@ -28,6 +28,9 @@ UNKNOWN_NAME: Final = 321
 BAD_VALUE: Final = 322
 UNAVAILABLE: Final = 323
 TOO_MANY: Final = 324
+RATE_LIMITED: Final = 325
+STARTING: Final = 330
+CHANGE_UNKNOWN: Final = 331
 
 TEXT: Final[dict[int, str]] = {
     # One text for an unknown name, a wrong password, an unknown key and a wrong signature: which it was helps only who guesses.
@@ -55,6 +58,9 @@ TEXT: Final[dict[int, str]] = {
     BAD_VALUE: "a value is not as it must be",
     UNAVAILABLE: "the database of users is away; try again",
     TOO_MANY: "there are as many as may be",
+    RATE_LIMITED: "there were too many attempts; wait and try again",
+    STARTING: "the users have not been read from their database since the start; try again in a moment",
+    CHANGE_UNKNOWN: "the database of users went away in the middle; look whether the change was made",
 }
 NAME: Final[dict[int, str]] = {
     value: name for name, value in sorted(globals().items()) if name.isupper() and isinstance(value, int)

@@ -20,6 +20,7 @@ _READ: Final = frozenset(
     {
         *("balance", "account", "accounts", "assets", "instruments", "orders", "book", "status", "fees", "limits"),
         *("user_list", "user_show", "key_list", "key_show", "firm_list", "role_list", "proposals", "access_events"),
+        "rate_limits",
     }
 )
 OWN: Final = frozenset({"sign_in", "own_password", "own_totp"})
@@ -30,7 +31,8 @@ ROLES: Final[dict[str, Role]] = {
     "support": Role(
         "helps users: ends sessions and keys, resets what they lost, sets and lifts account states",
         _READ
-        | {"session_revoke", "key_revoke", "restrict", "lift", "user_password", "user_factors", "key_create", "cancel"},
+        | {"session_revoke", "key_revoke", "restrict", "lift", "user_password", "user_factors", "key_create", "cancel"}
+        | {"unban"},
     ),
     "accounts": Role(
         "registers users and firms, opens accounts",
@@ -72,7 +74,7 @@ ROLES: Final[dict[str, Role]] = {
         "stops who must be stopped: freezes, cancels, restricts, limits, kills",
         _READ
         | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "set_state", "restrict", "lift"}
-        | {"set_limits", "kill", "revive"},
+        | {"set_limits", "kill", "revive", "unban"},
     ),
     "dealing": Role("trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all"}),
     "security": Role(
@@ -98,6 +100,7 @@ FOUR_EYES: Final[dict[str, str]] = {
     "set_groups": "changes whose volume counts for whom",
     "list_instrument": "sets what clients pay",
     "name_account": "changes whom a name means",
+    "firm_assign": "changes what a user pays and where it stops",
     "account_attach": "makes somebody the owner of an account and what is in it",
     "key_create": "lets somebody act for a client",
     "user_password": "lets somebody sign in for a client",
@@ -108,7 +111,7 @@ FOUR_EYES: Final[dict[str, str]] = {
 """Operations that a second operator must approve, and why."""
 
 _PRICES: Final = frozenset(
-    {"set_fees", "set_schedule", "assign_fees", "set_volume_rate", "set_groups", "list_instrument"}
+    {"set_fees", "set_schedule", "assign_fees", "set_volume_rate", "set_groups", "list_instrument", "firm_assign"}
 )
 TAKES_OVER: Final = FOUR_EYES.keys() - _PRICES
 """Those that move a client's money, or let whoever does them move it."""

@@ -15,7 +15,8 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-FILE_NAME: Final = "access.key"
+from persistence.postgres.users import KEY_FILE
+
 KEY_BYTES: Final = 32
 _VERSION: Final = b"\x01"
 _NONCE_BYTES: Final = 12
@@ -46,7 +47,7 @@ class Seal:
             return self._cipher.decrypt(nonce, text, owner.encode())
         except InvalidTag:
             raise SealError(
-                f"the secret of {owner} does not open: {FILE_NAME} is another one than it was sealed with; put the right file "
+                f"the secret of {owner} does not open: {KEY_FILE} is another one than it was sealed with; put the right file "
                 f"back into the home, or make new keys"
             ) from None
 
@@ -56,7 +57,7 @@ def key_file(home: Path) -> bytes:
 
     Raises SealError where others may read it, or it is no key.
     """
-    path = home / FILE_NAME
+    path = home / KEY_FILE
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:

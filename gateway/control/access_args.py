@@ -155,6 +155,14 @@ class AccessEvents(Args):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
+class Unban(Args):
+    """End a ban for calling too often: of an address, a key or an account, one of them."""
+
+    ip: Text | None = None
+    key: Text | None = None
+    account: int | Text | None = None
+
+
 ACCESS_ARGS: Final[dict[str, type[Args]]] = {
     "sign_in": SignIn,
     "own_password": OwnPassword,
@@ -183,9 +191,21 @@ ACCESS_ARGS: Final[dict[str, type[Args]]] = {
     "approve": OfProposal,
     "deny": OfProposal,
     "access_events": AccessEvents,
+    "rate_limits": NoArgs,
+    "unban": Unban,
 }
 ACCESS_QUERIES: Final = frozenset(
-    {"user_list", "user_show", "key_list", "key_show", "firm_list", "role_list", "proposals", "access_events"}
+    {
+        "user_list",
+        "user_show",
+        "key_list",
+        "key_show",
+        "firm_list",
+        "role_list",
+        "proposals",
+        "access_events",
+        "rate_limits",
+    }
 )
 WITHOUT_REASON: Final = frozenset({"sign_in", "own_password", "own_totp"})
 """What an operator does about itself."""

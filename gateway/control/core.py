@@ -100,6 +100,9 @@ class ControlCore:
         self._pending: dict[int, _Pending] = {}
         self._queries: list[_Query] = []
         self._lane = ProducerLane(ring, board, source, overload)
+        self._unseen_number = self._lane.next_number - 1
+        """Up to here nobody here knows what became of commands: an earlier life of the gateway sent them, or they were given up."""
+        self._unseen_seq = -1
 
     @property
     def waiting(self) -> int:
@@ -120,6 +123,17 @@ class ControlCore:
     def needed_seq(self) -> int:
         """Outcomes of commands after this one are waited for."""
         return min((pending.settled_seq for pending in self._pending.values()), default=(1 << 63) - 1)
+
+    def groups_are_final(self, account: int) -> bool:
+        """Whether no SET_GROUPS of the account is under way, so that what the engine's tables say of its groups will last."""
+        if self._unseen_seq < 0:
+            if load_acquire(self.board, lines.LANE_SEQUENCED + self.source) < self._unseen_number:
+                return False
+            self._unseen_seq = int(load_acquire(self.board, lines.SEQUENCED_SEQ))
+        if load_acquire(self.board, lines.SETTLED_SEQ) < self._unseen_seq:
+            return False
+        drafts = (pending.draft for pending in self._pending.values())
+        return not any(draft.type == e.SET_GROUPS and int(draft.group[0]["account"]) == account for draft in drafts)
 
     def submit(self, peer: int, request: Request, now_ns: int, utc_ns: int) -> Reply | None:
         """Take a request received at ``now_ns`` (monotonic) and ``utc_ns``; None = the reply comes later."""
@@ -173,6 +187,7 @@ class ControlCore:
             reply = Reply(pending.request.id, ok=False, error=reason_error(OUTCOME_UNKNOWN), result=result)
             answers.append(Answer(pending.peer, reply))
             self.unknown += 1
+        self._see_anew()
         return answers
 
     def give_up_queries(self) -> list[Answer]:
@@ -184,6 +199,7 @@ class ControlCore:
     def change_epoch(self, view: EngineView) -> list[Answer]:
         """Read another epoch's tables; queries that wait are asked again, for their rows may be lost."""
         self.catalog.attach(view)
+        self._see_anew()
         waiting, self._queries = self._queries, []
         answers = []
         for query in waiting:
@@ -196,6 +212,9 @@ class ControlCore:
     def forget(self, peer: int) -> None:
         """Drop what would be said to a peer that has left; its numbered commands go on."""
         self._queries = [query for query in self._queries if query.peer != peer]
+
+    def _see_anew(self) -> None:
+        self._unseen_number, self._unseen_seq = self._lane.next_number - 1, -1
 
     def _status(self, now_ns: int) -> dict[str, Any]:
         before = self._lane.before(now_ns)

@@ -3,7 +3,7 @@
 Whoever reaches the socket is the home's owner by the rules of the system, and may act without signing in, as whoever a request's
 ``operator`` says: that is how an exchange begins. The name of a registered operator is not for the taking: a connection must have
 signed in as it, and can then do what its roles allow, no more; what needs four eyes becomes a proposal. With ``owner_acts`` off the
-owner, too, must sign in as soon as there are operators who can do everything else between them.
+owner, too, must sign in as soon as there are operators who can do everything else between them. Over TCP nobody is the owner.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from gateway.access import changes, codes, keys, login, proposals, recovery, totp
 from gateway.access.authentication import token_hash
 from gateway.access.cache import AccessCache
-from gateway.access.changes import Change
+from gateway.access.changes import IDENTITY, Change
 from gateway.access.codes import Denied
 from gateway.access.directory import Directory
 from gateway.access.login import Lifetime, Origin, Second
@@ -27,18 +27,22 @@ from gateway.access.passwords import Passwords, checked, generated
 from gateway.access.records import OPERATOR, Proposal, Record, Restriction, Session, User, shown
 from gateway.access.rights import SCOPES, Principal, explained, may
 from gateway.control import access_args as a
-from gateway.control import desk_reads
+from gateway.control import desk_reads, rate_desk
 from gateway.control.access_args import ACCESS_ARGS, ACCESS_QUERIES
 from gateway.control.catalog import Catalog
-from gateway.control.messages import ARGS, QUERY_OPS, Refused, Reply, Request, refusal
+from gateway.control.groups import GroupKeeper
+from gateway.control.messages import ARGS, QUERY_OPS, Refused, Reply, Request, SetGroups, refusal
 from gateway.control.names import write_whole
+from gateway.rates.limiter import Limiter
 from protocol.build import OPERATOR_BYTES
 from protocol.enums import ACCOUNT_NONE
 
 FILE_NAME: Final = "operators.json"
 """Names that are registered, so that they are not for the taking while the database is away at a start."""
 ISSUER: Final = "Cambist"
+STARTING_RETRY_MS: Final = 200
 _READS: Final = QUERY_OPS | ACCESS_QUERIES
+_OF_USERS: Final = ACCESS_ARGS.keys() | ACCESS_QUERIES | {"sign_in"}
 _LIFETIME: Final = Lifetime(idle_ns=12 * 3600 * 1_000_000_000)
 _NAMES: Final = msgspec.json.Decoder(list[str])
 
@@ -51,6 +55,8 @@ class Seat(msgspec.Struct):
 
     name: str = ""
     principal: Principal = Principal()
+    address: str = ""
+    """Of a peer on TCP, who is nobody before signing in; empty on the control socket."""
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -72,6 +78,8 @@ class Desk:
     catalog : Catalog
         Accounts of the engine.
     passwords : Passwords
+    limiter : Limiter
+        Of sign-ins.
     home : Path or None
         Where FILE_NAME is kept.
     owner_acts : bool
@@ -82,6 +90,7 @@ class Desk:
         cache: AccessCache | None,
         catalog: Catalog,
         passwords: Passwords,
+        limiter: Limiter,
         home: Path | None = None,
         *,
         owner_acts: bool = True,
@@ -89,9 +98,11 @@ class Desk:
         self._cache = cache
         self._catalog = catalog
         self._passwords = passwords
+        self._limiter = limiter
         self._file = None if home is None else home / FILE_NAME
         self._owner_acts = owner_acts
         self._execute: Callable[[Request], Later] | None = None
+        self._groups = None if cache is None else GroupKeeper(cache, catalog)
         self._enrolling: dict[int, bytes] = {}
         self._reserved = frozenset[str]()
         if self._file is not None and self._file.exists():
@@ -117,21 +128,35 @@ class Desk:
             "operator_roles": self._operator_roles,
             "approve": self._approve,
             "deny": self._deny,
+            "unban": self._unban,
         }
 
-    def executes_by(self, execute: Callable[[Request], Later]) -> None:
-        """Have approved commands sent to the engine by ``execute``, which gives their replies."""
+    def executes_by(self, execute: Callable[[Request], Later], groups_are_final: Callable[[int], bool]) -> None:
+        """Have commands sent to the engine by ``execute``, which gives their replies: approved ones, and groups of accounts."""
         self._execute = execute
+        if self._groups is not None:
+            self._groups.executes_by(execute, groups_are_final)
+
+    async def keep_groups(self) -> None:
+        """Keep the engine's groups of accounts as the users are, until cancelled."""
+        if self._groups is not None:
+            await self._groups.run()
 
     def judge(self, seat: Seat, request: Request) -> Later | None:
         """None: the request may go to the engine. Otherwise what answers it. Raises Refused."""
         op = request.op
+        if seat.address and not seat.name and op != "sign_in":
+            raise Refused(codes.SIGN_IN_NEEDED, "on TCP everybody signs in first")
+        if op in _OF_USERS and self._cache is not None and not self._cache.loaded.is_set():
+            raise Refused(codes.STARTING, self._cache.why, retry_ms=STARTING_RETRY_MS)
         if op == "sign_in":
             return self._answered(request, self._sign_in(seat, request.args))
         if seat.name and request.operator not in {"", seat.name}:
             raise Refused(
                 codes.SIGN_IN_NEEDED, f"this connection is {seat.name}'s, the request names {request.operator}"
             )
+        if self._groups is not None and isinstance(request.args, SetGroups):
+            self._groups.refuse_foreign(request.args)
         if seat.name:
             verdict = may(self._directory, seat.principal, op, 0, self._now_ns)
             if verdict.code == codes.APPROVAL_NEEDED:
@@ -140,6 +165,8 @@ class Desk:
                 raise Refused(verdict.code, verdict.text.partition(": ")[2])
         else:
             self._check_owner(request)
+        if op == "rate_limits":
+            return self._answered(request, self._rate_limits())
         if op in ACCESS_QUERIES:
             return self._answered(request, desk_reads.answer(self._known, op, request.args))
         if op in ACCESS_ARGS:
@@ -147,9 +174,15 @@ class Desk:
             return self._answered(request, self._handlers[op](actor, request.args))
         return None
 
+    def admits(self, address: str) -> bool:
+        """Whether one more connection from an address may be, on TCP."""
+        return rate_desk.admits(self._limiter, address)
+
     def status(self) -> dict[str, Any]:
         """How far the users are known."""
-        return {} if self._cache is None else {"access": self._cache.status()}
+        if self._cache is None or self._groups is None:
+            return {}
+        return {"access": self._cache.status() | {"groups": self._groups.status()}}
 
     # --- who ----------------------------------------------------------------------------------------------------------
 
@@ -169,7 +202,7 @@ class Desk:
 
     def _is_registered(self, name: str) -> bool:
         user = None if self._cache is None else self._cache.directory.user(name)
-        return name in self._reserved or (user is not None and user.kind == OPERATOR)
+        return name == IDENTITY or name in self._reserved or (user is not None and user.kind == OPERATOR)
 
     def _check_owner(self, request: Request) -> None:
         if self._is_registered(request.operator) or request.op in OWN:
@@ -177,7 +210,7 @@ class Desk:
         if self._owner_acts or request.op in _READS or self._cache is None:
             return
         if not self._cache.loaded.is_set():
-            raise Refused(codes.UNAVAILABLE, "who the operators are is not known yet")
+            raise Refused(codes.STARTING, self._cache.why, retry_ms=STARTING_RETRY_MS)
         if _is_complete(self._cache.directory):
             raise Refused(codes.SIGN_IN_NEEDED, "control.owner_acts = false: sign in as an operator")
 
@@ -191,16 +224,17 @@ class Desk:
     async def _sign_in(self, seat: Seat, args: Any) -> dict[str, Any]:
         assert isinstance(args, a.SignIn)
         cache = self._known
-        check = await self._hashing(self._passwords.check, cache.directory.user(args.name), args.password)
         token = generated()
 
         def decide(directory: Directory) -> Change:
             return login.sign_in(
-                *(directory, args.name, check, Second(args.code), Origin("local", "control socket"), token_hash(token)),
+                *(directory, args.name, check, Second(args.code), _origin(seat), token_hash(token)),
                 *(_LIFETIME, cache.seal, self._now_ns, OPERATOR),
             )
 
-        change = await cache.act(decide, actor=args.name)
+        with rate_desk.sign_in_attempt(self._limiter, args.name, seat.address):
+            check = await self._hashing(self._passwords.check, cache.directory.user(args.name), args.password)
+            change = await cache.act(decide, actor=args.name)
         session_id = next(row.session_id for row in change.rows if isinstance(row, Session) and not row.revoked_ns)
         user = changes.the_user(cache.directory, args.name)
         seat.name, seat.principal = user.name, Principal(session_id=session_id, operator_id=user.user_id)
@@ -262,9 +296,10 @@ class Desk:
 
     async def _own_password(self, actor: Actor, args: a.OwnPassword) -> dict[str, Any]:
         assert actor.seat is not None
-        check = await self._hashing(self._passwords.check, self._directory.user(actor.name), args.password)
-        if not check.ok:
-            raise Denied(codes.BAD_CREDENTIALS)
+        with rate_desk.sign_in_attempt(self._limiter, actor.name, actor.seat.address):
+            check = await self._hashing(self._passwords.check, self._directory.user(actor.name), args.password)
+            if not check.ok:
+                raise Denied(codes.BAD_CREDENTIALS)
         hashed = await self._hashing(self._passwords.hash, checked(args.new))
         await self._act(actor, lambda d: changes.set_password(d, actor.name, hashed, self._now_ns, temporary=False))
         # All sessions have ended with the former password.
@@ -330,19 +365,22 @@ class Desk:
         if self._catalog.view.account(account).status == ACCOUNT_NONE:
             raise Denied(codes.UNKNOWN_NAME, f"account {account} was not created")
         await self._act(actor, lambda d: changes.attach_account(d, args.user, account, args.label))
-        return shown(self._directory.accounts[account])
+        return shown(self._directory.accounts[account]) | await self._settled(actor, [account])
 
     async def _session_revoke(self, actor: Actor, args: a.SessionRevoke) -> dict[str, Any]:
         await self._act(actor, lambda d: changes.revoke_sessions(d, args.user, self._now_ns, args.session))
         return {"user": args.user, "session": args.session}
 
     async def _firm_create(self, actor: Actor, args: a.FirmCreate) -> dict[str, Any]:
-        await self._act(actor, lambda d: changes.create_firm(d, args.name, self._now_ns))
+        most = self._catalog.limits.firms
+        await self._act(actor, lambda d: changes.create_firm(d, args.name, self._now_ns, most))
         return shown(changes.the_firm(self._directory, args.name))
 
     async def _firm_assign(self, actor: Actor, args: a.FirmAssign) -> dict[str, Any]:
         await self._act(actor, lambda d: changes.assign_firm(d, args.user, args.firm))
-        return {"user": args.user, "firm": args.firm}
+        user = changes.the_user(self._directory, args.user)
+        accounts = [row.account for row in self._directory.accounts_of(user.user_id)]
+        return {"user": args.user, "firm": args.firm} | await self._settled(actor, accounts)
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
@@ -400,6 +438,18 @@ class Desk:
         change = await self._act(actor, lambda d: changes.lift(d, args.state, self._now_ns))
         return _state(change.rows[0])
 
+    # --- rate limits --------------------------------------------------------------------------------------------------
+
+    async def _rate_limits(self) -> dict[str, Any]:
+        return rate_desk.shown(self._limiter, None if self._cache is None else self._cache.directory)
+
+    async def _unban(self, actor: Actor, args: a.Unban) -> dict[str, Any]:
+        subject, words = rate_desk.banned_subject(self._catalog, args)
+        if self._cache is not None:
+            # Said before it is done, so that nothing is done that is not in the history.
+            await self._act(actor, lambda _: Change((), "ban ended", words))
+        return {"who": words, "was_banned": self._limiter.unban(subject)}
+
     # --- small --------------------------------------------------------------------------------------------------------
 
     async def _answered(self, request: Request, doing: Awaitable[dict[str, Any]]) -> Reply:
@@ -412,6 +462,11 @@ class Desk:
 
     async def _act(self, actor: Actor, decide: Callable[[Directory], Change]) -> Change:
         return await self._known.act(decide, actor=actor.name, reason=actor.reason)
+
+    async def _settled(self, actor: Actor, accounts: list[int]) -> dict[str, Any]:
+        """Have the engine's groups follow; what cannot be now, is later."""
+        assert self._groups is not None
+        return {"groups": await self._groups.settle(accounts, actor.name, actor.reason)}
 
     async def _password(self, actor: Actor, given: str | None) -> tuple[str | None, str]:
         """A password to show, or None where the owner chose it, and its hash. Operators never choose for others."""
@@ -428,6 +483,10 @@ def _is_complete(directory: Directory) -> bool:
     """Whether operators can do without the owner: one gives roles, and another one approves."""
     able = {role: {u.user_id for u in directory.users.values() if role in u.roles} for role in ("security", "approver")}
     return len(able["security"] | able["approver"]) >= 2 and all(able.values())
+
+
+def _origin(seat: Seat) -> Origin:
+    return Origin(seat.address, "control gateway") if seat.address else Origin("local", "control socket")
 
 
 def _state(row: Record) -> dict[str, Any]:

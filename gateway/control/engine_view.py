@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gateway.access.groups import Groups
 from gateway.control.view import (
     AccountRow,
     AssetRow,
@@ -13,7 +14,6 @@ from gateway.control.view import (
     Balance,
     FeeTables,
     FeeVersion,
-    Groups,
     InstrumentRow,
     Level,
     LimitRow,
@@ -187,6 +187,10 @@ class RiskView:
         """What the account belongs to."""
         row = self._state.accounts[account]
         return Groups(int(row["master"]), int(row["firm"]), int(row["stp_group"]))
+
+    def is_active(self, account: int) -> bool:
+        """Whether the account has orders, open or in flight, or money commands in flight."""
+        return int(self._state.accounts[account]["activity"]) > 0
 
     def volume(self, master: int) -> Volume:
         """30-day volume of a master."""

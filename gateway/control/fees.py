@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from gateway.access.groups import STP_ALONE, STP_USER, stp_words
 from gateway.control import messages as m
 from gateway.control.catalog import Catalog, parse_amount, parse_decimal, parse_share_e8
 from gateway.control.messages import Refused
@@ -114,8 +115,13 @@ def groups_group(catalog: Catalog, args: m.SetGroups, operator: str, reason: str
     account = catalog.account(args.account)
     now = catalog.view.groups(account)
     master = now.master if args.master is None else catalog.account(args.master, "args.master")
+    master = 0 if master == account else master
     firm = now.firm if args.firm is None else args.firm
-    stp_group = now.stp_group if args.stp_group is None else args.stp_group
+    stp_group = now.stp_group
+    if args.stp_group == "user":
+        stp_group = STP_USER + (master or account)
+    elif args.stp_group is not None:
+        stp_group = args.stp_group or STP_ALONE + account
     return build.set_groups(account, master, firm, stp_group, operator, reason)
 
 
@@ -162,6 +168,7 @@ def fees_answer(catalog: Catalog, args: m.Fees) -> tuple[dict[str, Any], int]:
             "master": groups.master or account,
             "firm": groups.firm,
             "stp_group": groups.stp_group,
+            "stp_words": stp_words(groups.stp_group),
             "volume_30d": text,
             "volume_day": volume.day,
         }

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.access import codes
+from gateway.access.groups import STP_OPERATOR_MAX
 from protocol import reasons
 
 OUTCOME_UNKNOWN: Final = -1
@@ -180,12 +181,15 @@ class SetVolumeRate(Args):
 
 
 class SetGroups(Args):
-    """Main account, firm and self-trade group of an account; what is not given stays."""
+    """Main account, firm and self-trade group of an account; what is not given stays.
+
+    ``stp_group`` 0: alone; "user": with all accounts of its main account, as where nobody chooses.
+    """
 
     account: int | Text
     master: int | Text | None = None
     firm: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
-    stp_group: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
+    stp_group: Annotated[int, Meta(ge=0, le=STP_OPERATOR_MAX)] | Literal["user"] | None = None
 
 
 class Transfer(Args):

@@ -25,6 +25,8 @@ from gateway.control.desk import Desk, Later, Seat
 from gateway.control.messages import Refused, Reply, Request, refusal
 from gateway.control.session import ControlSession
 from gateway.control.view import EngineView
+from gateway.listening.listener import Arrival, Listener
+from gateway.listening.settings import Listening
 from gateway.outcomes import OutcomeFollower
 from gateway.watch import NEVER, OutcomeWatch
 from protocol import board as lines
@@ -33,6 +35,9 @@ from ringbuf import Ring, RingError, advance, heartbeat, load_acquire
 
 SOCKET_NAME: Final = "control.sock"
 CONNECTIONS_MAX: Final = 64
+"""On the Unix socket, and as many on TCP."""
+STRANGER_REQUESTS_MAX: Final = 64
+"""What may be asked on TCP before somebody has signed in."""
 _IDLE_S: Final = 0.1
 _HELD_S: Final = 0.001
 _RECOVERING_S: Final = 0.005
@@ -70,6 +75,10 @@ class ControlServer:
         The socket; its folder is made for the owner only.
     desk : Desk
         Who may do what.
+    listening : Listening, optional
+        Where operators reach it on TCP, besides.
+    home : Path, optional
+        Of which the paths of certificates are.
     wait_durable : bool
         False with durability "async".
     """
@@ -83,16 +92,23 @@ class ControlServer:
         path: Path,
         desk: Desk,
         *,
+        listening: Listening | None = None,
+        home: Path = Path(),
         wait_durable: bool = True,
     ) -> None:
         self._core = core
         self._desk = desk
-        desk.executes_by(self._execute)
+        desk.executes_by(self._execute, core.groups_are_final)
         self._board = board
         self._line = line
         self._attach = attach
         self._path = path
         self._wait_durable = wait_durable
+        self._door: Listener | None = None
+        if listening is not None and listening.listen:
+            self._door = Listener(
+                *("control", listening, home, lambda arrival: _Peer(self, arrival), CONNECTIONS_MAX), admits=desk.admits
+            )
         self._peers: dict[int, _Peer] = {}
         self._next_peer = 1
         self._approved: dict[int, asyncio.Future[Reply]] = {}
@@ -107,21 +123,30 @@ class ControlServer:
     async def serve(self) -> None:
         """Offer the socket until ``stop`` or the board's STOP, wait for what was sent, and remove the socket."""
         loop = asyncio.get_running_loop()
+        # First, so that whoever can reach the socket can reach the other.
+        if self._door is not None:
+            await self._door.start()
         listener = listen(self._path)
         self._watch.start()
         server = await loop.create_unix_server(lambda: _Peer(self), sock=listener)
+        keeping = asyncio.ensure_future(self._desk.keep_groups())
         try:
             while not self._stopping and load_acquire(self._board, lines.STOP) < STOP_GATEWAYS:
                 await self._turn()
             self._stopping = True
             server.close()
             self._path.unlink(missing_ok=True)
+            if self._door is not None:
+                await self._door.stop()
             end_s = loop.time() + _LAST_ANSWERS_S
             while self._core.commands_waiting and loop.time() < end_s:
                 await self._turn()
         finally:
+            keeping.cancel()
             server.close()
             self._leave()
+            if self._door is not None:
+                await self._door.emptied()
             self._path.unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -133,8 +158,10 @@ class ControlServer:
 
     def joined(self, peer: _Peer) -> int | None:
         """Number of a new peer; None if it may not stay."""
-        if len(self._peers) >= CONNECTIONS_MAX:
-            gone = next((other for other in self._peers.values() if other.session.close_expected()), None)
+        # Connections on TCP are counted where they arrive.
+        local = [other for other in self._peers.values() if other.arrival is None]
+        if peer.arrival is None and len(local) >= CONNECTIONS_MAX:
+            gone = next((other for other in local if other.session.close_expected()), None)
             if gone is None:
                 return None
             gone.abort()
@@ -155,6 +182,9 @@ class ControlServer:
         if requests:
             self._prepare()
         for request in requests:
+            if peer.asks_too_much():
+                peer.abort()
+                return
             reply = self._submitted(number, peer, request)
             if reply is None:
                 peer.waiting += 1
@@ -187,6 +217,7 @@ class ControlServer:
             if reply is not None and reply.ok and request.op == "status":
                 assert reply.result is not None
                 reply.result.update(self._desk.status())
+                reply.result["listeners"] = [] if self._door is None else [self._door.status()]
             return reply
         task = asyncio.ensure_future(self._answer_later(number, later))
         self._tasks.add(task)
@@ -301,19 +332,25 @@ class ControlServer:
 class _Peer(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, server: ControlServer) -> None:
+    def __init__(self, server: ControlServer, arrival: Arrival | None = None) -> None:
+        self.arrival = arrival
+        """Of a connection on TCP."""
         self.session = ControlSession()
-        self.seat = Seat()
+        self.seat = Seat() if arrival is None else Seat(address=arrival.address)
+        self._asked = 0
         self.waiting = 0
         self._server = server
         self._number: int | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let the owner in and nobody else."""
+        """On the socket let the owner in and nobody else; on TCP everybody, to sign in."""
         # uvloop's transports are of its own kind.
         self._transport = cast("asyncio.Transport", transport)
-        if peer_uid(transport.get_extra_info("socket")) == os.getuid():
+        if self.arrival is not None:
+            self.arrival.met(transport)
+            self._number = self._server.joined(self)
+        elif peer_uid(transport.get_extra_info("socket")) == os.getuid():
             self._number = self._server.joined(self)
         if self._number is None:
             self._transport.abort()
@@ -324,10 +361,10 @@ class _Peer(asyncio.Protocol):
             self._server.received(self._number, self, data)
 
     def eof_received(self) -> bool:
-        """Take the end of the peer's side; the connection stays until its answers are written."""
+        """Take the end of the peer's side; the connection stays until its answers are written, which TLS cannot."""
         if self._number is not None:
             self._server.received(self._number, self, None)
-        return True
+        return self._transport is not None and self._transport.get_extra_info("ssl_object") is None
 
     def pause_writing(self) -> None:
         """Stop reading from a peer that does not read its answers."""
@@ -343,12 +380,18 @@ class _Peer(asyncio.Protocol):
         """Forget the peer."""
         if self._number is not None:
             self._server.left(self._number)
+        if self.arrival is not None:
+            self.arrival.left()
         self._transport = None
 
     def flush(self) -> None:
         """Write what the session has to say; let go of a peer that lets it pile up or that is done."""
         if self._transport is None:
             return
+        if self.arrival is not None:
+            self.arrival.heard()
+            if self.seat.name:
+                self.arrival.known()
         data = self.session.data_to_send()
         if data:
             self._transport.write(data)
@@ -356,6 +399,13 @@ class _Peer(asyncio.Protocol):
             self._transport.abort()
         elif self.session.close_expected() and self.waiting == 0:
             self._transport.close()
+
+    def asks_too_much(self) -> bool:
+        """Whether a stranger goes on asking without having signed in; to be called once a request."""
+        if self.arrival is None or self.seat.name:
+            return False
+        self._asked += 1
+        return self._asked > STRANGER_REQUESTS_MAX
 
     def abort(self) -> None:
         """Close at once."""

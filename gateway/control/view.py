@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from gateway.access.groups import Groups
 from protocol.instruments import Asset, Instrument
 
 
@@ -104,14 +105,6 @@ class FeeTables(NamedTuple):
     seq: int
 
 
-class Groups(NamedTuple):
-    """What an account belongs to; 0 = itself, none, alone."""
-
-    master: int
-    firm: int
-    stp_group: int
-
-
 class Volume(NamedTuple):
     """30-day volume of a master, in units of the volume asset, as of the day (days since 1970) of its last look."""
 
@@ -167,6 +160,9 @@ class EngineView(Protocol):
 
     def groups(self, account: int) -> Groups:
         """What the account belongs to."""
+
+    def is_active(self, account: int) -> bool:
+        """Whether the account has orders, open or in flight, or money commands in flight."""
 
     def volume(self, master: int) -> Volume:
         """30-day volume of a master."""

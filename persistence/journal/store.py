@@ -213,7 +213,7 @@ class DirectoryStore:
         """Make a file of ``head`` and then zeros, all on the disk on return; nothing is left of it on an error."""
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / name
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             _fill(descriptor, size_bytes, head)
         except OSError:

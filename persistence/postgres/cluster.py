@@ -139,8 +139,11 @@ class Cluster:
         scratch.rename(self.data)
         return True
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the server as a child that ends with this process; it is not ready yet. Raises ClusterError."""
+    def start(self, log: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start the server as a child that ends with this process; it is not ready yet. Raises ClusterError.
+
+        Its messages go to the end of ``log``, or where this process's do.
+        """
         self.end_orphan()
         self.socket_folder.mkdir(mode=0o700, exist_ok=True)
         settings = _SETTINGS | {
@@ -149,11 +152,13 @@ class Cluster:
         }
         command = ["-D", str(self.data), *(f"--{name}={value}" for name, value in settings.items())]
         try:
-            return subprocess.Popen(
-                [str(program("postgres")), *command],
-                stdin=subprocess.DEVNULL,
-                preexec_fn=_become_server,  # noqa: PLW1509 - the process has one thread
-            )
+            with contextlib.ExitStack() as stack:
+                return subprocess.Popen(
+                    [str(program("postgres")), *command],
+                    stdin=subprocess.DEVNULL,
+                    stderr=None if log is None else stack.enter_context(log.open("ab")),
+                    preexec_fn=_become_server,  # noqa: PLW1509 - the process has one thread
+                )
         except (OSError, subprocess.SubprocessError) as error:
             raise _cannot_run("postgres", error) from error
 

@@ -44,7 +44,7 @@ def klines_of(trades: np.ndarray) -> list[Kline]:
         sorted_trades = trades[order]
         prices, seqs = sorted_trades["price_ticks"], sorted_trades["seq"]
         highs, lows = np.maximum.reduceat(prices, starts), np.minimum.reduceat(prices, starts)
-        volumes, turnovers = _sums(sorted_trades["qty_lots"], starts), _sums(sorted_trades["value_units"], starts)
+        volumes, turnovers = sums(sorted_trades["qty_lots"], starts), sums(sorted_trades["value_units"], starts)
         found += [
             Kline(
                 int(of[a]),
@@ -65,7 +65,7 @@ def klines_of(trades: np.ndarray) -> list[Kline]:
     return found
 
 
-def _sums(values: np.ndarray, starts: np.ndarray) -> list[int]:
+def sums(values: np.ndarray, starts: np.ndarray) -> list[int]:
     """Exact sums of non-negative int64 by group: in two halves, because the whole may pass 64 bits."""
     high = np.add.reduceat(values >> _LOW_BITS, starts)
     low = np.add.reduceat(values & ((1 << _LOW_BITS) - 1), starts)

@@ -18,11 +18,13 @@ from persistence.postgres.terms import (
     DEPOSIT,
     EXTERNAL,
     FEE,
-    FEES,
     FREE,
     HOLD,
     LOCKED,
+    MAKER_FEE,
+    REBATE,
     RELEASE,
+    TAKER_FEE,
     TRADE,
     TRANSFER,
     WITHDRAW_HOLD,
@@ -68,6 +70,12 @@ TRADE_DTYPE: Final = np.dtype(
         ("maker_fee_units", "<i8"),
         ("taker_fee_asset", "<i4"),
         ("maker_fee_asset", "<i4"),
+        ("taker_fee_rule", "<i4"),
+        ("maker_fee_rule", "<i4"),
+        ("taker_fee_tier", "<i2"),
+        ("maker_fee_tier", "<i2"),
+        ("taker_fee_api", "<i2"),
+        ("maker_fee_api", "<i2"),
     ]
 )
 """A trade, under the number of the taker's outcome."""
@@ -307,8 +315,11 @@ def _fill(state, taker_out, maker_out, taker_row, maker_row):
 def _pay_fee(state, out):
     fee = out["fee_units"]
     asset = np.int64(out["fee_asset"])
-    _post(state, out, out["index"], FEES, out["account"], asset, FREE, -fee, out["order_id"])
-    _post(state, out, out["index"], FEES, 0, asset, FEE, fee, out["order_id"])
+    movement = TAKER_FEE
+    if (out["flags"] & e.OUTCOME_TAKER) == 0:
+        movement = MAKER_FEE if fee > 0 else REBATE
+    _post(state, out, out["index"], movement, out["account"], asset, FREE, -fee, out["order_id"])
+    _post(state, out, out["index"], movement, 0, asset, FEE, fee, out["order_id"])
 
 
 @inner
@@ -340,6 +351,12 @@ def _write_trade(state, taker_out, maker_out):
     row["maker_fee_units"] = maker_out["fee_units"]
     row["taker_fee_asset"] = taker_out["fee_asset"]
     row["maker_fee_asset"] = maker_out["fee_asset"]
+    row["taker_fee_rule"] = taker_out["reason"]
+    row["maker_fee_rule"] = maker_out["reason"]
+    row["taker_fee_tier"] = taker_out["fee_tier"] & (e.FEE_TIER_API - 1)
+    row["maker_fee_tier"] = maker_out["fee_tier"] & (e.FEE_TIER_API - 1)
+    row["taker_fee_api"] = taker_out["fee_tier"] >= e.FEE_TIER_API
+    row["maker_fee_api"] = maker_out["fee_tier"] >= e.FEE_TIER_API
 
 
 @inner

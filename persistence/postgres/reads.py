@@ -7,6 +7,7 @@ rows have come in since: no page costs more than another. A time is sequenced ti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -87,6 +88,11 @@ class Fill(msgspec.Struct, frozen=True):
     order_id: int
     fee_units: int
     fee_asset: int
+    fee_rule: int
+    """Row of ``fee_rules``; 0: the instrument's own rates."""
+    fee_tier: int
+    fee_api: int
+    """1: with the API discount."""
 
 
 class Trade(msgspec.Struct, frozen=True):
@@ -108,6 +114,74 @@ class Trade(msgspec.Struct, frozen=True):
     maker_fee_units: int
     taker_fee_asset: int
     maker_fee_asset: int
+    taker_fee_rule: int
+    maker_fee_rule: int
+    taker_fee_tier: int
+    maker_fee_tier: int
+    taker_fee_api: int
+    maker_fee_api: int
+
+
+class FeeRule(msgspec.Struct, frozen=True):
+    """A version of a fee schedule: what the ``fee_rule`` of a fill names. Tiers are (least volume, maker, taker), rates in 1e-8."""
+
+    rule: int
+    schedule: int
+    version: int
+    effective_ts_ns: int
+    api_discount_e8: int
+    seq: int
+    ts_ns: int
+    tiers: tuple[tuple[int, int, int], ...]
+
+
+class FeeAssignment(msgspec.Struct, frozen=True):
+    """A scope (SCOPE_*) and the fee schedule that it has since a command."""
+
+    scope: int
+    account: int
+    instrument: int
+    firm: int
+    schedule: int
+    updated_seq: int
+
+
+class ScopeLimits(msgspec.Struct, frozen=True):
+    """Pre-trade limits of a scope (SCOPE_*) since a command, 0 = none."""
+
+    scope: int
+    account: int
+    instrument: int
+    firm: int
+    qty_max_lots: int
+    notional_max_units: int
+    open_orders_max: int
+    orders_per_s: int
+    collar_e8: int
+    killed: bool
+    updated_seq: int
+
+
+class AccountGroups(msgspec.Struct, frozen=True):
+    """What an account belongs to: main account (0 = itself), firm (0 = none), self-trade group."""
+
+    account: int
+    state: int
+    updated_seq: int
+    master: int
+    firm: int
+    stp_group: int
+
+
+class Revenue(msgspec.Struct, frozen=True):
+    """What fills brought: ``kind`` of terms.REVENUES, by UTC day since 1970. Rebates are what was paid."""
+
+    day: int
+    instrument: int
+    asset: int
+    kind: int
+    units: int
+    fills: int
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -292,7 +366,8 @@ def fills_query(
             query.where("(ts_ns, seq, idx) < ({}, {}, {})", before.ts_ns, before.seq, before.idx - index)
         columns = (
             f"seq, idx + {index} AS idx, ts_ns, instrument, {own_side} AS side, {liquidity} AS liquidity, price_ticks, "
-            f"qty_lots, value_units, {side}_order_id AS order_id, {side}_fee_units AS fee_units, {side}_fee_asset AS fee_asset"
+            f"qty_lots, value_units, {side}_order_id AS order_id, {side}_fee_units AS fee_units, {side}_fee_asset AS fee_asset, "
+            f"{side}_fee_rule AS fee_rule, {side}_fee_tier AS fee_tier, {side}_fee_api AS fee_api"
         )
         halves.append(
             query.text(f"(SELECT {columns} FROM trades", "ts_ns DESC, trades.seq DESC, trades.idx DESC", limit)
@@ -423,3 +498,46 @@ async def klines(
 async def held_assets(db: Any, account: int) -> list[int]:
     """Assets that an account has ever had any of."""
     return [row[0] for row in await db.fetch("SELECT asset FROM balances WHERE account = $1 ORDER BY asset", account)]
+
+
+async def fee_rules(db: Any, rules: Iterable[int] | None = None) -> dict[int, FeeRule]:
+    """Versions of fee schedules by rule, those that fills name or all; rule 0 has no row."""
+    chosen = None if rules is None else sorted(set(rules))
+    where = "($1::integer[] IS NULL OR rule = ANY($1))"
+    tiers: dict[int, list[tuple[int, int, int]]] = {}
+    for row in await db.fetch(f"SELECT * FROM fee_tiers WHERE {where} ORDER BY rule, tier", chosen):
+        tiers.setdefault(row["rule"], []).append((row["min_volume_units"], row["maker_e8"], row["taker_e8"]))
+    rows = await db.fetch(f"SELECT * FROM fee_versions WHERE {where} ORDER BY rule", chosen)
+    return {row["rule"]: FeeRule(**row, tiers=tuple(tiers[row["rule"]])) for row in rows}
+
+
+async def fee_assignments(db: Any) -> list[FeeAssignment]:
+    """Who has which fee schedule now."""
+    text = f"SELECT {_names(FeeAssignment)} FROM fee_assignments WHERE schedule > 0 ORDER BY scope, account, instrument, firm"
+    return [FeeAssignment(*row) for row in await db.fetch(text)]
+
+
+async def limits(db: Any) -> list[ScopeLimits]:
+    """Every scope that ever had limits or a kill switch, as it is now."""
+    text = f"SELECT {_names(ScopeLimits)} FROM limits ORDER BY scope, account, instrument, firm"
+    return [ScopeLimits(*row) for row in await db.fetch(text)]
+
+
+async def groups(db: Any, account: int) -> AccountGroups | None:
+    """What an account belongs to; None where there is none of this number."""
+    row = await db.fetchrow(f"SELECT {_names(AccountGroups)} FROM accounts WHERE account = $1", account)
+    return None if row is None else AccountGroups(*row)
+
+
+async def revenue(db: Any, *, from_day: int = 0, to_day: int = 1 << 30, instrument: int | None = None) -> list[Revenue]:
+    """Revenue by day, instrument, asset and kind; ``to_day`` is not in the period."""
+    query = _Query()
+    query.where("day >= {} AND day < {}", from_day, to_day)
+    if instrument is not None:
+        query.where("instrument = {}", instrument)
+    text = f"SELECT {_names(Revenue)} FROM revenue WHERE {' AND '.join(query.conditions)} ORDER BY day, instrument, asset, kind"
+    rows = await db.fetch(text, *query.arguments)
+    return [
+        Revenue(row["day"], row["instrument"], row["asset"], row["kind"], int(row["units"]), row["fills"])
+        for row in rows
+    ]

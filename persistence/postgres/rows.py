@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from persistence.fused import FusedEngine
+from persistence.postgres.fees import FeeRows, fee_rows
 from persistence.postgres.klines import Kline, klines_of
 from persistence.postgres.ledger import Ledger
 from persistence.postgres.schema import DAY_NS, month_of
@@ -90,6 +91,7 @@ _ORDER_KINDS[
         e.OUT_PREVENTED,
     ]
 ] = True
+_DONE_KINDS: Final = np.isin(np.arange(256), [e.OUT_ADMIN, e.OUT_DONE])
 _ENTERING: Final = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT)
 _ABOUT_ORDERS: Final = (*_ENTERING, e.CANCEL, e.AMEND)
 
@@ -111,6 +113,7 @@ class Batch(NamedTuple):
     assets: list[tuple[Any, ...]]
     instruments: list[tuple[Any, ...]]
     accounts: list[tuple[Any, ...]]
+    fees: FeeRows
 
     @property
     def months(self) -> set[int]:
@@ -122,7 +125,7 @@ class Batch(NamedTuple):
     @property
     def rows(self) -> int:
         """Rows written or changed."""
-        return sum(len(part) for part in self[4:])
+        return sum(len(part) for part in (*self[4:-1], *self.fees))
 
 
 def batch_of(slots: np.ndarray, outcomes: np.ndarray, ledger: Ledger, engine: FusedEngine) -> Batch:
@@ -134,8 +137,11 @@ def batch_of(slots: np.ndarray, outcomes: np.ndarray, ledger: Ledger, engine: Fu
     fresh = moved.orders[moved.orders["fresh"] == 1]
     former = moved.orders[moved.orders["fresh"] == 0]
     admin = outcomes[outcomes["kind"] == e.OUT_ADMIN]
+    done = outcomes[_DONE_KINDS[outcomes["kind"]]]
+    first_seq = int(slots["seq"][0])
+    commands = slots[done["seq"] - first_seq]
     return Batch(
-        first_seq=int(slots["seq"][0]),
+        first_seq=first_seq,
         last_seq=int(slots["seq"][-1]),
         first_ts_ns=int(slots["ts_ns"][0]),
         last_ts_ns=int(slots["ts_ns"][-1]),
@@ -147,8 +153,9 @@ def batch_of(slots: np.ndarray, outcomes: np.ndarray, ledger: Ledger, engine: Fu
         balances=_balances(moved.postings, ledger),
         klines=klines_of(moved.trades),
         assets=_assets(engine, moved.postings, slots, admin),
-        instruments=_instruments(engine, admin),
+        instruments=_instruments(engine, commands),
         accounts=_accounts(engine, admin),
+        fees=fee_rows(engine, commands, moved.trades),
     )
 
 
@@ -242,10 +249,13 @@ def _last_seqs(numbers: np.ndarray, seqs: np.ndarray) -> dict[int, int]:
     return {number: seq for number, seq in zip(numbers.tolist(), seqs.tolist(), strict=True) if number > 0}
 
 
+_ASSET_FIELDS: Final = ("volume_rate_e8", "taker_fee_units", "maker_fee_units", "rebate_units")
+
+
 def _assets(engine: FusedEngine, postings: np.ndarray, slots: np.ndarray, admin: np.ndarray) -> list[tuple[Any, ...]]:
-    """Listed assets, and those whose system accounts moved."""
+    """Assets listed or given a volume rate, and those whose system accounts moved."""
     system = postings[postings["account"] == 0]
-    listed = admin["seq"][admin["type"] == e.LIST_ASSET]
+    listed = admin["seq"][np.isin(admin["type"], (e.LIST_ASSET, e.SET_VOLUME_RATE))]
     touched = _last_seqs(slots["asset"][listed - slots["seq"][0]], listed) | _last_seqs(system["asset"], system["seq"])
     rows = engine.risk.assets
     return [
@@ -256,6 +266,7 @@ def _assets(engine: FusedEngine, postings: np.ndarray, slots: np.ndarray, admin:
             int(rows["fee_units"][asset]),
             int(rows["net_deposits_units"][asset]),
             seq,
+            *(int(rows[name][asset]) for name in _ASSET_FIELDS),
         )
         for asset, seq in sorted(touched.items())
     ]
@@ -267,21 +278,31 @@ _INSTRUMENT_FIELDS: Final = (
 )
 
 
-def _instruments(engine: FusedEngine, admin: np.ndarray) -> list[tuple[Any, ...]]:
+def _instruments(engine: FusedEngine, commands: np.ndarray) -> list[tuple[Any, ...]]:
     kinds = (e.LIST_INSTRUMENT, e.SET_FEES, e.SET_BANDS, e.HALT, e.RESUME, e.SET_STATE)
-    changed = admin[np.isin(admin["type"], kinds)]
+    gets_schedule = (commands["type"] == e.ASSIGN_FEES) & (commands["price_ticks"] == e.SCOPE_INSTRUMENT)
+    changed = commands[np.isin(commands["type"], kinds) | gets_schedule]
     rows = engine.risk.instruments
     return [
-        (number, rows["symbol"][number].decode(), *(int(rows[name][number]) for name in _INSTRUMENT_FIELDS), seq)
+        (
+            number,
+            rows["symbol"][number].decode(),
+            *(int(rows[name][number]) for name in _INSTRUMENT_FIELDS),
+            seq,
+            bool(rows["follows_venue"][number]),
+        )
         for number, seq in sorted(_last_seqs(changed["instrument"], changed["seq"]).items())
     ]
 
 
+_GROUPS: Final = ("master", "firm", "stp_group")
+
+
 def _accounts(engine: FusedEngine, admin: np.ndarray) -> list[tuple[Any, ...]]:
-    kinds = (e.CREATE_ACCOUNT, e.CLOSE_ACCOUNT, e.FREEZE, e.UNFREEZE)
+    kinds = (e.CREATE_ACCOUNT, e.CLOSE_ACCOUNT, e.FREEZE, e.UNFREEZE, e.SET_GROUPS)
     changed = admin[np.isin(admin["type"], kinds)]
-    states = engine.risk.accounts["status"]
+    rows = engine.risk.accounts
     return [
-        (account, int(states[account]), seq)
+        (account, int(rows["status"][account]), seq, *(int(rows[name][account]) for name in _GROUPS))
         for account, seq in sorted(_last_seqs(changed["account"], changed["seq"]).items())
     ]

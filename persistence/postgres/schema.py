@@ -10,7 +10,7 @@ import asyncpg
 
 from persistence.postgres.klines import NS
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """Newest change of the schema; a test compares it with the files."""
 PARTITIONED: Final = ("order_events", "trades", "postings")
 _LOCK: Final = 0x63616D62697374

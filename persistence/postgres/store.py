@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
+from persistence.journal.layout import SegmentHeader
+from persistence.journal.segments import history_at
 from persistence.postgres import pgcopy
 from persistence.postgres.rows import BALANCE_DTYPE, CHANGED_ORDER_DTYPE, CHANGING, Batch
 
@@ -42,19 +44,38 @@ ON CONFLICT (account, asset) DO UPDATE SET free_units = excluded.free_units, loc
     updated_seq = excluded.updated_seq
 """
 _ASSETS: Final = """
-INSERT INTO assets VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO assets VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (asset) DO UPDATE SET fee_units = excluded.fee_units, net_deposits_units = excluded.net_deposits_units,
-    updated_seq = excluded.updated_seq
+    updated_seq = excluded.updated_seq, volume_rate_e8 = excluded.volume_rate_e8, taker_fee_units = excluded.taker_fee_units,
+    maker_fee_units = excluded.maker_fee_units, rebate_units = excluded.rebate_units
 """
 _INSTRUMENTS: Final = """
-INSERT INTO instruments VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+INSERT INTO instruments VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (instrument) DO UPDATE SET state = excluded.state, maker_rate_e8 = excluded.maker_rate_e8,
     taker_rate_e8 = excluded.taker_rate_e8, band_up_e8 = excluded.band_up_e8, band_down_e8 = excluded.band_down_e8,
-    breaker_e8 = excluded.breaker_e8, updated_seq = excluded.updated_seq
+    breaker_e8 = excluded.breaker_e8, updated_seq = excluded.updated_seq, follows_venue = excluded.follows_venue
 """
 _ACCOUNTS: Final = """
-INSERT INTO accounts VALUES ($1, $2, $3)
-ON CONFLICT (account) DO UPDATE SET state = excluded.state, updated_seq = excluded.updated_seq
+INSERT INTO accounts VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (account) DO UPDATE SET state = excluded.state, updated_seq = excluded.updated_seq, master = excluded.master,
+    firm = excluded.firm, stp_group = excluded.stp_group
+"""
+_FEE_VERSIONS: Final = "INSERT INTO fee_versions VALUES ($1, $2, $3, $4, $5, $6, $7)"
+_FEE_TIERS: Final = "INSERT INTO fee_tiers VALUES ($1, $2, $3, $4, $5)"
+_FEE_ASSIGNMENTS: Final = """
+INSERT INTO fee_assignments VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (scope, account, instrument, firm) DO UPDATE SET schedule = excluded.schedule, updated_seq = excluded.updated_seq
+"""
+_LIMITS: Final = """
+INSERT INTO limits VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (scope, account, instrument, firm) DO UPDATE SET qty_max_lots = excluded.qty_max_lots,
+    notional_max_units = excluded.notional_max_units, open_orders_max = excluded.open_orders_max,
+    orders_per_s = excluded.orders_per_s, collar_e8 = excluded.collar_e8, killed = excluded.killed,
+    updated_seq = excluded.updated_seq
+"""
+_REVENUE: Final = """
+INSERT INTO revenue AS r VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (day, instrument, asset, kind) DO UPDATE SET units = r.units + excluded.units, fills = r.fills + excluded.fills
 """
 _KLINES: Final = """
 INSERT INTO klines AS k VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
@@ -76,6 +97,20 @@ async def read_position(connection: Any) -> Position | None:
     """Position of the database; None where nobody has written to it."""
     found = await connection.fetchrow("SELECT journal_id, last_seq FROM writer")
     return None if found is None else Position(found["journal_id"], found["last_seq"])
+
+
+class OtherJournalError(Exception):
+    """The database is another exchange's; the message names both journals and says what to do."""
+
+
+def check_history(found: Position, headers: tuple[SegmentHeader, ...]) -> None:
+    """Raise OtherJournalError unless a database of that position belongs to the journal of these segments."""
+    history = history_at(headers, found.last_seq)
+    if found.journal_id != history:
+        raise OtherJournalError(
+            f"the database belongs to journal {found.journal_id}, and at seq {found.last_seq} this home's is {history}: name "
+            f"this home's own database in postgres.dsn, or an empty one"
+        )
 
 
 async def take(connection: Any, journal_id: str) -> None:
@@ -110,6 +145,11 @@ async def write(connection: Any, batch: Batch, history: str) -> None:
             (_ASSETS, batch.assets),
             (_INSTRUMENTS, batch.instruments),
             (_ACCOUNTS, batch.accounts),
+            (_FEE_VERSIONS, batch.fees.fee_versions),
+            (_FEE_TIERS, batch.fees.fee_tiers),
+            (_FEE_ASSIGNMENTS, batch.fees.fee_assignments),
+            (_LIMITS, batch.fees.limits),
+            (_REVENUE, batch.fees.revenue),
             (_KLINES, [msgspec.structs.astuple(kline) for kline in batch.klines]),
         ):
             if rows:

@@ -13,7 +13,7 @@ BUCKETS: Final = {FREE: "free", LOCKED: "locked", FEE: "FEE", EXTERNAL: "EXTERNA
 
 HOLD: Final = 1
 TRADE: Final = 2
-FEES: Final = 3
+FEES: Final = 3  # written before the three below were told apart
 RELEASE: Final = 4
 AMEND: Final = 5
 DEPOSIT: Final = 6
@@ -22,6 +22,9 @@ WITHDRAW_SETTLE: Final = 8
 WITHDRAW_RELEASE: Final = 9
 ADJUST: Final = 10
 TRANSFER: Final = 11
+TAKER_FEE: Final = 12
+MAKER_FEE: Final = 13
+REBATE: Final = 14
 MOVEMENTS: Final = {
     HOLD: "hold",
     TRADE: "trade",
@@ -34,8 +37,17 @@ MOVEMENTS: Final = {
     WITHDRAW_RELEASE: "withdraw_release",
     ADJUST: "adjust",
     TRANSFER: "transfer",
+    TAKER_FEE: "taker_fee",
+    MAKER_FEE: "maker_fee",
+    REBATE: "rebate",
 }
 """Why money moved."""
+
+TAKER_FEES: Final = 1
+MAKER_FEES: Final = 2
+REBATES: Final = 3
+REVENUES: Final = {TAKER_FEES: "taker_fees", MAKER_FEES: "maker_fees", REBATES: "rebates"}
+"""Kinds of revenue; rebates are paid, and count as positive."""
 
 ORDER_STATE_REJECTED: Final = 5
 """Beside the engine's ORDER_STATE_*: it never was in a book."""

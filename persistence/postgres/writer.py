@@ -35,7 +35,17 @@ from persistence.postgres.database import UNREACHABLE, connect, redacted
 from persistence.postgres.ledger import Ledger, LedgerFault
 from persistence.postgres.rows import Batch, batch_of
 from persistence.postgres.schema import SchemaError, make_partitions, migrate, month_of
-from persistence.postgres.store import PREPARE, SESSION, Position, read_position, take, write
+from persistence.postgres.store import (
+    PREPARE,
+    SESSION,
+    OtherJournalError,
+    Position,
+    check_history,
+    read_position,
+    take,
+    write,
+)
+from persistence.postgres.users import UsersError, bring_in
 from protocol import board as b
 from protocol.instance import Engine
 
@@ -125,7 +135,7 @@ class Writer:
             began_s = time.monotonic()
             try:
                 await self._serve(stopping)
-            except (Refused, SchemaError) as error:
+            except (Refused, OtherJournalError, SchemaError, UsersError) as error:
                 self._status.state(b.DATABASE_REFUSED, str(error))
             except (JournalError, EngineFault, LedgerFault) as error:
                 self._engine = None
@@ -146,6 +156,7 @@ class Writer:
         try:
             async with asyncio.timeout(_TRANSACTION_TIMEOUT_S):
                 await migrate(dsn, connection)
+                await bring_in(connection, self._home)
                 await connection.execute(PREPARE)
                 position = await self._position(connection)
             self._months.clear()
@@ -166,12 +177,7 @@ class Writer:
         if found is None:
             found = Position(history_at(headers, 0), 0)
             await take(connection, found.journal_id)
-        history = history_at(headers, found.last_seq)
-        if found.journal_id != history:
-            raise Refused(
-                f"the database belongs to journal {found.journal_id}, and at seq {found.last_seq} this home's is {history}: name "
-                f"this home's own database in postgres.dsn, or an empty one"
-            )
+        check_history(found, headers)
         self._headers = headers
         return found.last_seq
 

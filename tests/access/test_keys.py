@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from gateway.access import changes, codes, keys
 from gateway.access.keys import address, introspected
 from gateway.access.records import shown
-from gateway.access.sealing import FILE_NAME, Seal, SealError, key_file
+from gateway.access.sealing import Seal, SealError, key_file
+from persistence.postgres.users import KEY_FILE
 from tests.access.support import HOME, SECOND_NS, World, denied
 
 PAYLOAD = b"symbol=BTCUSDT&side=BUY&timestamp=1499827319559"
@@ -236,11 +237,11 @@ def test_sealed_secret_opens_for_its_owner_with_its_key_only() -> None:
 def test_key_file_is_made_once_and_refused_when_others_may_read_it(tmp_path: Path) -> None:
     key = key_file(tmp_path)
     assert key == key_file(tmp_path)
-    assert 0o600 == (tmp_path / FILE_NAME).stat().st_mode & 0o777
-    (tmp_path / FILE_NAME).chmod(0o640)
+    assert 0o600 == (tmp_path / KEY_FILE).stat().st_mode & 0o777
+    (tmp_path / KEY_FILE).chmod(0o640)
     with pytest.raises(SealError, match="chmod 600"):
         key_file(tmp_path)
-    (tmp_path / FILE_NAME).chmod(0o600)
-    (tmp_path / FILE_NAME).write_bytes(b"short")
+    (tmp_path / KEY_FILE).chmod(0o600)
+    (tmp_path / KEY_FILE).write_bytes(b"short")
     with pytest.raises(SealError, match="5 bytes"):
         key_file(tmp_path)

@@ -92,7 +92,7 @@ class Both:
         self.world, self.model, self.now = World(), Model(), 0
         for user, accounts in USERS.items():
             self.world.user(user, *accounts)
-        self.world.apply(changes.create_firm(self.world.directory, "firm", self.world.now_ns))
+        self.world.apply(changes.create_firm(self.world.directory, "firm", self.world.now_ns, 9))
         self.principals: list[tuple[tuple[str, Any], Principal]] = []
         self.tokens: dict[int, str] = {}
 
@@ -264,7 +264,7 @@ def test_account_state_is_explained_with_scope_reason_and_end() -> None:
 def test_states_of_a_user_are_its_own_its_firms_and_its_accounts() -> None:
     world = World()
     world.user("ann", 1)
-    world.apply(changes.create_firm(world.directory, "firm", 1))
+    world.apply(changes.create_firm(world.directory, "firm", 1, 9))
     world.apply(changes.assign_firm(world.directory, "ann", "firm"))
     for subject in ("user", "account", "firm"):
         world.apply(changes.restrict(world.directory, subject, 1, ["trade"], subject, world.now_ns))

@@ -8,6 +8,7 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -24,7 +25,11 @@ from gateway.access.passwords import Passwords
 from gateway.access.records import CLIENT, TABLES, Session, User
 from gateway.access.rights import Principal, may
 from gateway.access.sealing import Seal
+from persistence.journal import DirectoryStore
+from persistence.journal.segments import history_at, lineage
+from persistence.postgres.store import take
 from tests.access.support import CHEAP, NOW_NS, PASSWORD
+from tests.persistence.journal_slots import limit_orders, write_batches
 from tests.persistence.postgres.conftest import Postgres
 
 SEAL = Seal(bytes(32))
@@ -106,7 +111,7 @@ def test_another_gateway_reads_back_exactly_what_was_written(postgres: Postgres)
 
     async def scenario() -> None:
         async with cache_of(dsn) as one, cache_of(dsn) as two:
-            await do(one, *user("ann", 1, 11), key("ann", "k"), lambda d: changes.create_firm(d, "firm", NOW_NS))
+            await do(one, *user("ann", 1, 11), key("ann", "k"), lambda d: changes.create_firm(d, "firm", NOW_NS, 9))
             await do(one, lambda d: changes.restrict(d, "firm", 1, ["trade", "api"], "why", NOW_NS))
             await do(one, lambda d: changes.set_recovery(d, "ann", recovery.new_codes()))
             await signed_in(one, "ann", b"hash")
@@ -309,5 +314,51 @@ def test_last_use_of_a_session_reaches_the_other_gateways_without_an_event(postg
             assert later_ns == two.directory.sessions[1].seen_ns
             assert {} == one.authenticator.touched
             assert one.directory.version == len(await two.events())
+
+    asyncio.run(scenario())
+
+
+def journal_of(folder: Path) -> tuple[Path, str]:
+    """A journal, and the name of its history."""
+    folder.mkdir()
+    store = DirectoryStore(folder)
+    write_batches(store, [limit_orders(5)])
+    return folder, history_at(lineage(store).headers, 0)
+
+
+def test_database_of_another_exchange_is_refused_by_name_and_what_is_known_stays(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    dsn = postgres.fresh()
+    journal, history = journal_of(tmp_path / "journal")
+    foreign = "ab" * 16
+
+    async def scenario() -> None:
+        connection = await asyncpg.connect(dsn)
+        cache = AccessCache(lambda: dsn, SEAL, journal=journal)
+        running = asyncio.ensure_future(cache.run())
+        try:
+            await until(lambda: "the writer has not begun with it" in cache.why)
+            await take(connection, foreign)
+            await until(lambda: foreign in cache.why)
+            assert f"this home's is {history}: name this home's own database in postgres.dsn" in cache.why
+            assert not cache.loaded.is_set()
+            with pytest.raises(Denied):
+                await do(cache, *user("ann", 1))
+            await connection.execute(f"UPDATE writer SET journal_id = '{history}'")
+            await until(cache.loaded.is_set)
+            await do(cache, *user("ann", 1))
+            await connection.execute(f"UPDATE writer SET journal_id = '{foreign}'")
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name = 'cambist access'"
+            )
+            await until(lambda: foreign in cache.why)
+            assert cache.directory.user("ann") is not None
+            behind_ms = cache.status()["behind_ms"]
+            await until(lambda: cache.status()["behind_ms"] > behind_ms)
+        finally:
+            running.cancel()
+            await connection.close()
 
     asyncio.run(scenario())

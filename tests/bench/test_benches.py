@@ -156,13 +156,13 @@ def test_latency_has_percentiles_with_and_without_the_journal(flow: Path, tmp_pa
     found = results_of("latency", flow, tmp_path)
     closed = ("settled", "durable", "paused_settled", "paused_durable")
     offered = [f"open_{spacing}_{rate}" for spacing in ("even", "poisson") for rate in SMOKE.open_rates]
-    machine = [f"machine_{name}" for name in ("ping_pong", "futex_wake", "fdatasync")]
+    machine = [f"machine_{name}" for name in ("ping_pong", "futex_wake", "fdatasync", "fdatasync_paused")]
     for topology in ("split", "fused"):
         assert {f"w1_{topology}_{kind}" for kind in closed} <= set(found)
         # A machine that is busy may not keep up with any but the first rate.
         assert {f"w1_{topology}_{offered[0]}", f"w1_{topology}_{offered[2]}"} <= set(found)
     assert set(found) <= {f"w1_{way}_{kind}" for way in ("split", "fused") for kind in (*closed, *offered)} | {*machine}
-    assert machine == list(found)[-3:]
+    assert machine == list(found)[-4:]
     for row in found.values():
         times = row["percentiles_ns"]
         assert ["50", "99", "99.9", "99.99", "100"] == list(times)
@@ -425,5 +425,6 @@ def test_a_snapshot_beside_a_live_exchange_is_measured(flow: Path, tmp_path: Pat
 
 def test_access_asks_for_every_kind_of_principal(tmp_path: Path) -> None:
     found = results_of("access", None, tmp_path)
-    assert ["hmac", "session", "ed25519", "rsa"] == list(found)
+    rates = ["rate request", "rate order", "rate give back"]
+    assert ["hmac", "session", "ed25519", "rsa", *rates] == list(found)
     assert all(one["median"] > 0 for one in found.values())

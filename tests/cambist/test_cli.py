@@ -113,3 +113,35 @@ def test_up_in_a_held_home_is_status_1_and_names_the_holder(home: Home, capsys: 
     with HomeLock(home):
         assert cli.main(["up", "--home", str(home.path)]) == 1
     assert f"process {os.getpid()} (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["postgres.dsn=postgresql://desk:open-sesame@host/db", "postgres.dsn=postgresql:///db?password=open-sesame"],
+)
+def test_password_that_the_list_of_processes_would_show_is_refused(
+    setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 2 == cli.main(["status", "--home", str(tmp_path), "--set", setting])
+    said = capsys.readouterr().err
+    assert "list of processes" in said
+    assert "open-sesame" not in said
+
+
+def test_what_a_command_writes_is_the_owners_alone_and_the_mask_of_its_caller_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    masks = []
+
+    def run(_: list[str]) -> int:
+        masks.append(os.umask(0o077))
+        return 0
+
+    monkeypatch.setattr(cli, "_run", run)
+    former = os.umask(0o022)
+    try:
+        cli.main([])
+        masks.append(os.umask(0o022))
+    finally:
+        os.umask(former)
+    assert [0o077, 0o022] == masks

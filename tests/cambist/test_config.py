@@ -42,6 +42,16 @@ def test_no_file_gives_the_defaults_of_the_engine(tmp_path: Path) -> None:
         ("[gateway]\nqueue_target = 5", "gateway.queue_target", "5", "did you mean queue_target_ms?"),
         ("[test]\nmatcher_delay_us = -1", "test.matcher_delay_us", "-1", ">= 0"),
         ("[test]\nmatcher_delay_us = 5\n[engine]\ntopology = 'fused'", "test.matcher_delay_us", "5", "engine.topology"),
+        ("[rate_limits]\nrows = 1000", "rate_limits", "1000", "a power of two"),
+        ("[rate_limits]\nip_weight = [{window_s = 60, limit = 0}]", "rate_limits.ip_weight[0].limit", "", ">= 1"),
+        ("[rate_limits]\nip_weight = [{window_s = 7, limit = 1}]", "rate_limits", "7", "does not divide a day"),
+        (
+            "[rate_limits]\nkey_weight = [{window_s = 60, limit = 1}, {window_s = 60, limit = 2}]",
+            "rate_limits",
+            "",
+            "one window_s",
+        ),
+        ("[rate_limits]\nban_first_s = 10\nban_max_s = 9", "rate_limits", "10", "must not be above"),
         ("[control]\nenabled = 1", "control.enabled", "1", "Expected bool"),
     ],
 )
@@ -91,3 +101,32 @@ def test_settings_of_sections_load_back_to_the_same_configuration(tmp_path: Path
     config = load(path, {}, required=True)
     overrides = {key: Override(value, key) for key, value in config.settings("engine", "rings", "replay").items()}
     assert config == load(tmp_path / "none.toml", overrides, required=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "rule"),
+    [
+        ('[control]\nlisten = "0.0.0.0:7443"', "control.listen = '0.0.0.0:7443'", "plain_text = true"),
+        ('[control]\nlisten = "7443"', "control.listen = '7443'", "no address and port"),
+        ('[control]\nlisten = "127.0.0.1:1"\n[control.tls]\nkey = "k"', "control.tls.key = 'k'", "tls.certificate"),
+        ('[control.tls]\nclient_ca = "ca"', "control.tls.client_ca = 'ca'", "over TLS only"),
+        ('[control.tls]\ncertificat = "c"', "control.tls.certificat = 'c'", "did you mean certificate?"),
+        ("[control.tls]\ncertificate = 3", "control.tls.certificate = 3", "Expected `str`".replace("`", "")),
+        ("[control]\ntls = 3", "control.tls = 3", "Expected object"),
+        ('[control]\nlisten = "127.0.0.1:1"\n[postgres]\nenabled = false', "control.listen = '127.0.0.1:1'", "sign in"),
+    ],
+)  # fmt: skip
+def test_listening_that_may_not_be_is_refused_with_what_to_do(tmp_path: Path, text: str, key: str, rule: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as refused:
+        load(path, {}, required=True)
+    assert str(refused.value).startswith(f"{path}: {key}")
+    assert rule in str(refused.value)
+
+
+def test_keys_of_sections_in_sections_are_set_from_the_command_line_beside_those_of_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, '[control]\nlisten = "127.0.0.1:1"\n[control.tls]\ncertificate = "c"')
+    config = load(path, {"control.tls.key": Override("k", "--set control.tls.key")}, required=True)
+    assert ("c", "k") == (config.control.tls.certificate, config.control.tls.key)
+    again = {key: Override(value, key) for key, value in config.settings("control").items()}
+    assert config == load(tmp_path / "none.toml", again, required=False)

@@ -188,11 +188,12 @@ class Market:
             self.membership,
             self.transfer,
             self.limits,
+            self.pressed,
             self.kill,
             self.state,
             self.expire,
         )
-        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 0.3, 1, 8))[0]()
+        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8))[0]()
 
     def account(self) -> int:
         return (
@@ -530,6 +531,61 @@ class Market:
         }
         self.office(build.set_limits(kind, *WHO, **{**at, **chosen}))
         self.follow.append(lambda: self.office(build.set_limits(kind, *WHO, **at)))
+
+    def pressed(self) -> None:
+        """A limit of an account's scopes, and at once orders on both sides of it; each limit is met in each kind of order."""
+        rng = self.random
+        account, instrument = rng.randrange(1, ACCOUNTS - 2), rng.choice((1, 1, 2, 3))
+        master, firm = self.oracle._group(account).master, self.oracle._group(account).firm
+        scopes: list[tuple[int, dict[str, Any]]] = [
+            (e.SCOPE_VENUE, {}),
+            (e.SCOPE_INSTRUMENT, {"instrument": instrument}),
+        ]
+        scopes += [(e.SCOPE_ACCOUNT, {"account": account}), (e.SCOPE_USER, {"account": master})]
+        scopes += [(e.SCOPE_FIRM, {"firm": firm})] if firm else []
+        kind, at = rng.choice(scopes)
+        market = self.oracle.markets.get(instrument)
+        if market is None or account not in self.oracle.status:
+            return
+        side, price = self.side(), max(1, int(self.mid[instrument]))
+        lots = rng.choice((1, 3, 20, 500))
+        if rng.random() < 0.5:
+            self.office(build.set_volume_rate(market.spec.quote, rng.choice((E8, 3, 7 * E8)), *WHO))
+        value = lots * price * market.k * self.oracle.volume_rates.get(market.spec.quote, 0) // E8
+        chosen: dict[str, Any] = rng.choice(
+            (
+                {"orders_per_s": rng.choice((1, 2))},
+                {"collar_e8": rng.choice((100_000, 1_000_000, 5_000_000))},
+                {"qty_max_lots": lots},
+                {"notional_max_units": max(1, value + rng.choice((-1, 0, 1)))},
+                {"open_orders_max": rng.choice((1, 2))},
+            )
+        )
+        paid = market.spec.quote if side == Side.BUY else market.spec.base
+        self.office(build.deposit(account, paid, 4 * (lots + 2) * max(price * market.k, market.spec.lot_atoms), *WHO))
+        self.office(build.set_limits(kind, *WHO, **{**at, **chosen}))
+        for _ in range(rng.choice((3, 4, 6))):
+            near = max(1, price + rng.choice((0, 0, 1, -1, price // 50, -price // 50, price // 8, -price // 8)))
+            size = max(1, lots + rng.choice((0, 0, 0, 1, -1)))
+            common = {"account": account, "instrument": instrument, "side": side, "price_ticks": near}
+            by_amount = size * near * market.k + rng.choice((0, 0, -1, near * market.k - 1))
+            group = rng.choice(
+                (
+                    build.limit(**common, qty_lots=size),
+                    build.limit(**common, qty_lots=size),
+                    build.market(**common, qty_lots=size),
+                    build.market_amount(**common, amount_units=max(1, by_amount)),
+                )
+            )
+            self.send(group)
+            mine = [order for order in self.oracle.orders.values() if order.account == account]
+            if mine and rng.random() < 0.4:
+                order = rng.choice(mine)
+                amended = build.amend(
+                    account=account, instrument=order.instrument, order_id=order.id, price_ticks=near, qty_lots=size
+                )
+                self.send(amended)
+        self.office(build.set_limits(kind, *WHO, **at))
 
     def kill(self) -> None:
         kind, at = self.scope()

@@ -853,8 +853,9 @@ class Oracle(NaiveExchange):
             code = self._state_code(instrument)
         if code == r.ACCEPTED:
             by_amount = kind == e.MARKET_AMOUNT
-            value = qty if by_amount else price * qty * self.markets[instrument].k
-            code = self._limit_code(account, instrument, 0 if by_amount else qty, value)
+            lot_value = price * self.markets[instrument].k
+            lots, value = (qty // lot_value, qty) if by_amount else (qty, lot_value * qty)
+            code = self._limit_code(account, instrument, lots, value)
         if code == r.ACCEPTED and kind == e.LIMIT:
             code = self._band_code(instrument, int(h["side"]), price)
         return code

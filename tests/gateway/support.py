@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from gateway.access.groups import Groups
 from gateway.control.core import ControlCore
 from gateway.control.messages import ARGS, Reply, Request
 from gateway.control.names import NameBook
@@ -15,7 +16,6 @@ from gateway.control.view import (
     AssetRow,
     Balance,
     FeeTables,
-    Groups,
     InstrumentRow,
     Level,
     LimitRow,
@@ -45,6 +45,8 @@ class FakeView:
         self.account_rows = {7: AccountRow(7, e.ACCOUNT_OPEN, 8)}
         self.balance_rows = {7: {1: Balance(500_000_000, 0, 9)}}
         self.orders: list[OpenOrder] = []
+        self.group_rows: dict[int, Groups] = {}
+        self.active: set[int] = set()
         self.seq = 20
 
     def assets(self) -> list[AssetRow]:
@@ -77,7 +79,10 @@ class FakeView:
         return FeeTables([], [], {1: 100_000_000}, {}, self.seq)
 
     def groups(self, account: int) -> Groups:
-        return Groups(0, account % 2, 0)
+        return self.group_rows.get(account, Groups(0, account % 2, 0))
+
+    def is_active(self, account: int) -> bool:
+        return account in self.active
 
     def volume(self, master: int) -> Volume:
         return Volume(master, 0)

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.control.core import ControlCore
 from gateway.control.names import FILE_NAME, NameBook, NamesError
 from gateway.control.view import AccountRow, AssetRow, OpenOrder
 from protocol import board as lines
 from protocol import enums as e
 from protocol import reasons
 from protocol.build import order_id_of
-from protocol.instance import Overload
+from protocol.instance import Limits, Overload
 from protocol.instruments import Asset
 from protocol.readers import refused_word
 from protocol.records import EXT_ADMIN_SLOT, EXT_IDS_SLOT, EXT_LISTING_SLOT, OUTCOME_DTYPE
@@ -669,3 +670,27 @@ def test_an_engine_found_wrong_takes_nothing_and_its_outcomes_are_not_passed_on(
     assert "DIVERGED" == exchange.refused("balance", {"account": 7})
     exchange.board[lines.DIVERGED] = lines.DIVERGED_ALARM
     assert [True] == [reply.ok for reply in exchange.replies()]
+
+
+def test_groups_of_an_account_are_final_when_none_of_their_changes_is_under_way() -> None:
+    exchange = Exchange()
+    assert exchange.core.groups_are_final(7)
+    assert exchange.submit("set_groups", {"account": 7, "stp_group": 5}) is None
+    assert (False, True) == (exchange.core.groups_are_final(7), exchange.core.groups_are_final(8))
+    exchange.feed(
+        outcome(1, source_seq=int(exchange.group()[0]["source_seq"]), type=e.SET_GROUPS, flags=e.OUTCOME_LAST)
+    )
+    exchange.board[lines.DURABLE_SEQ] = 5
+    assert 1 == len(exchange.replies())
+    assert exchange.core.groups_are_final(7)
+
+
+def test_groups_are_not_final_until_what_an_earlier_gateway_sent_is_settled() -> None:
+    exchange = Exchange()
+    exchange.submit("set_groups", {"account": 7, "stp_group": 5})
+    later = ControlCore(exchange.ingress, exchange.board, Limits(accounts=1000), exchange.names, view=exchange.view)
+    assert not later.groups_are_final(7)
+    exchange.board[lines.SEQUENCED_SEQ] = exchange.board[lines.LANE_SEQUENCED + e.SOURCE_CONTROL] = 2
+    assert not later.groups_are_final(7)
+    exchange.board[lines.SETTLED_SEQ] = 2
+    assert later.groups_are_final(7)

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import pytest
 import uvloop
 
+from gateway.access.cache import AccessCache
 from gateway.access.passwords import Passwords
 from gateway.control import server as server_module
 from gateway.control.client import ControlClient, ControlError, NotRunningError, RefusedError
@@ -21,6 +22,10 @@ from gateway.control.core import ControlCore
 from gateway.control.desk import Desk
 from gateway.control.names import NameBook
 from gateway.control.server import ControlServer, EpochRings, ServerError, listen
+from gateway.listening.settings import Listening
+from gateway.rates import table
+from gateway.rates.limiter import Limiter
+from gateway.rates.rules import RateLimits
 from gateway.watch import OutcomeWatch
 from protocol import board as lines
 from protocol import enums as e
@@ -40,8 +45,10 @@ async def _warm_watch(board: np.ndarray) -> None:
 class Service:
     """A server in a thread, and an engine that accepts every command."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, listening: Listening | None = None, cache: object = None) -> None:
         self.home = home
+        self.listening = listening
+        self.cache = cast("AccessCache | None", cache)
         self.board = running_board()
         self.ingress = private_ring(COMMAND_DTYPE, 64, board=self.board)
         self.views: dict[int, FakeView] = {1: FakeView()}
@@ -107,9 +114,10 @@ class Service:
 
         async def run() -> None:
             path = self.home / "run" / "control.sock"
-            self._server = ControlServer(
-                self.core, self.board, lines.LINE_CONTROL, attach, path, Desk(None, self.core.catalog, Passwords(CHEAP))
-            )
+            limiter = Limiter(table.private(RateLimits()), RateLimits())
+            desk = Desk(self.cache, self.core.catalog, Passwords(CHEAP), limiter)
+            given = (self.core, self.board, lines.LINE_CONTROL, attach, path, desk)
+            self._server = ControlServer(*given, listening=self.listening, home=self.home)
             self._started.set()
             await self._server.serve()
 

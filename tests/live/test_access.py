@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ def test_two_operators_move_money_that_one_cannot_and_no_file_has_a_secret(tmp_p
         return done.json
 
     with up(home):
+        while not cambist("status", "--home", home, "--json").json["access"].get("loaded"):
+            time.sleep(0.1)
         alice = ok("user", "create", "alice", "--reason", "signed up")
+        sub = ok("user", "sub", "alice", "--reason", "asked")["account"]
+        assert alice["account"] == ok("fee", "list", "--account", str(sub))["result"]["account"]["master"]
+        groups = cambist("status", "--home", home, "--json").json["access"]["groups"]
+        assert (True, 0) == (groups["checked"], groups["different"])
         key = ok("key", "create", "alice", "--permission", "trade", "--reason", "asked")
         ok("asset", "create", "USDT", "--reason", "new")
         passwords = {}

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import njit
 
 from ringbuf import (
+    compare_exchange,
     exchange,
     fence,
     fence_acquire,
@@ -33,6 +34,7 @@ from ringbuf import (
     store_release,
 )
 from ringbuf.atomics import (
+    emit_compare_exchange,
     emit_futex,
     emit_load,
     emit_pause,
@@ -51,6 +53,8 @@ def use_everything(words):
     store_relaxed(words, 1, 6)
     old_sum = fetch_add(words, 0, 3)
     old_value = exchange(words, 2, 9)
+    not_exchanged = compare_exchange(words, 4, 1, 7)
+    found_zero = compare_exchange(words, 4, 0, 8)
     fetch_or(words, 3, 6)
     fetch_and(words, 3, 2)
     fence()
@@ -67,13 +71,16 @@ def use_everything(words):
         load_acquire(words, 3),
         old_sum,
         old_value,
+        not_exchanged,
+        found_zero,
+        load_relaxed(words, 4),
         differs,
         timed_out,
         woken,
     )
 
 
-EVERYTHING = (8, 6, 2, 5, 0, -errno.EAGAIN, -errno.ETIMEDOUT, 0)
+EVERYTHING = (8, 6, 2, 5, 0, 0, 0, 8, -errno.EAGAIN, -errno.ETIMEDOUT, 0)
 
 
 @njit(cache=True, nogil=True)
@@ -153,6 +160,28 @@ def add_often(words, times):
         fetch_add(words, 0, 1)
 
 
+def test_words_that_several_threads_swap_when_unchanged_lose_nothing() -> None:
+    words = np.zeros(1, np.int64)
+    swap_often(words, 0)
+    threads = [threading.Thread(target=swap_often, args=(words, 50_000)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 200_000 == words[0]
+
+
+@njit(cache=True, nogil=True)
+def swap_often(words, times):
+    for _ in range(times):
+        seen = load_relaxed(words, 0)
+        while True:
+            found = compare_exchange(words, 0, seen, seen + 1)
+            if found == seen:
+                break
+            seen = found
+
+
 def test_relaxed_load_is_not_hoisted_out_of_a_spin_loop() -> None:
     words = np.zeros(1, np.int64)
     assert spin_until(words, 0, now_ns()) == 0
@@ -214,6 +243,7 @@ def emitted(machine: str) -> ir.Module:
     builder.fence("acquire")
     builder.fence("release")
     added = emit_read_modify_write(builder, "add", pointer, value)
+    added = builder.add(added, emit_compare_exchange(builder, pointer, loaded, value))
     waited = emit_futex(builder, futex_syscall_number(machine), pointer, 0, value, value)
     builder.ret(builder.add(loaded, builder.add(added, waited)))
     return module
@@ -234,7 +264,14 @@ def test_instructions_are_chosen_by_machine(machine: str, hint: str, futex: int)
     text = str(emitted(machine))
     assert f'@"{hint}"' in text
     assert f"i64 {futex}" in text
-    for part in ("load atomic i64", " acquire, align 8", " release, align 8", "fence seq_cst", "atomicrmw add"):
+    for part in (
+        "load atomic i64",
+        " acquire, align 8",
+        " release, align 8",
+        "fence seq_cst",
+        "atomicrmw add",
+        "cmpxchg",
+    ):
         assert part in text, part
 
 

@@ -14,7 +14,7 @@ ADAPTIVE APP0 ArenaSpec BELL BoardFile Doorbell FIRST_BELL_LINE HEARTBEAT_NS LIN
 NO_BELL PID Ring RingCapacityError RingEpochError RingError RingExistsError RingFile RingFormatError RingInUseError
 RingMissingError RingReaderError RingSchemaError RingSlotSizeError RingSpaceError RingTruncatedError RingVersionError
 RingWriterError SAVED_WAKES SLEEPING SLEEPS SPIN STEPS_BUSY STRATEGIES WAKES_RECEIVED YIELD advance alive arena_size
-attach_arena bell_word claim claim_line create_arena exchange fence fence_acquire fence_release fetch_add fetch_and
+attach_arena bell_word claim claim_line compare_exchange create_arena exchange fence fence_acquire fence_release fetch_add fetch_and
 fetch_or futex_wait futex_wake heartbeat idle_wait lag load_acquire load_relaxed min_cursor now_ns pause private_arena
 private_board private_ring publish published reader_cursor realtime_ns release_line remove_stale ring_bell room
 sched_yield still_valid store_relaxed store_release woke

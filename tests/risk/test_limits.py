@@ -128,3 +128,34 @@ def test_limits_of_others_do_not_matter(desk: Desk) -> None:
 def test_bad_limits_and_scopes_are_refused(desk: Desk) -> None:
     assert r.BAD_LIMIT == desk.send(build.set_limits(e.SCOPE_VENUE, *WHO, collar_e8=E8 + 1))
     assert r.BAD_GROUP == desk.send(build.set_limits(e.SCOPE_USER, *WHO, account=1)), "a sub-account names no user"
+
+
+@EVERY
+@pytest.mark.parametrize("side", [e.BUY, e.SELL])
+def test_order_by_amount_is_as_large_as_its_amount_is_at_the_protection_price(
+    desk: Desk, scope: int, side: int
+) -> None:
+    # A quote unit a tick and lot: five lots at 100 are 500 units, and 599 are not yet six.
+    limit(desk, scope, qty_max_lots=5)
+
+    def spend(amount: int, price: int = 100) -> int:
+        common = {"account": 1, "instrument": 1, "side": side, "price_ticks": price}
+        return desk.send(build.market_amount(**common, amount_units=amount))
+
+    assert [r.ACCEPTED, r.ORDER_SIZE_LIMIT] == [spend(599), spend(600)]
+    assert [r.ACCEPTED, r.ORDER_SIZE_LIMIT] == [spend(600, 101), spend(606, 101)]
+    limit(desk, scope, notional_max_units=500)
+    assert [r.ACCEPTED, r.NOTIONAL_LIMIT] == [spend(500), spend(501)]
+
+
+def test_order_by_amount_is_measured_at_the_collar_where_that_protects_it(desk: Desk) -> None:
+    desk.do(build.set_limits(e.SCOPE_ACCOUNT, *WHO, account=1, qty_max_lots=5, collar_e8=10_000_000))
+
+    def buy_for(amount: int, price: int = 0) -> int:
+        return desk.send(
+            build.market_amount(account=1, instrument=1, side=e.BUY, price_ticks=price, amount_units=amount)
+        )
+
+    # The reference is 100, so that the collar protects at 110.
+    assert [r.ACCEPTED, r.ORDER_SIZE_LIMIT] == [buy_for(659), buy_for(660)]
+    assert [r.ACCEPTED, r.ORDER_SIZE_LIMIT] == [buy_for(659, 200), buy_for(660, 200)]

@@ -1,6 +1,6 @@
 """Terms of orders: what is refused, what is held and freed, in which order they expire, and that snapshots keep them."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from matcher.hashes import books_hash
 from matcher.process import shard_state
 from matcher.rebuild import take_over_books
-from matcher.state import DUE_COUNT, limits_of, make_state, reset, state_spec
+from matcher.state import DUE_COUNT, MatcherState, limits_of, make_state, reset, state_spec
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
@@ -149,7 +149,7 @@ def test_another_number_of_shards_has_the_same_terms() -> None:
     market = Market(7, 900, access=True)
     done = MarketRun(market, Variant("", 1, 64), parts=1)
     engine = done.run.engine
-    source = engine.matchers[0]
+    source = cast("MatcherState", engine.matchers[0])
     assert int(source.meta[DUE_COUNT]) > 0, "some order expires"
     total = 0
     for shard in range(3):

@@ -26,6 +26,11 @@ TABLES = {
     "trades": "seq, idx",
     "postings": "seq, idx, line",
     "klines": "instrument, interval_s, open_ts_ns",
+    "revenue": "day, instrument, asset, kind",
+    "fee_versions": "rule",
+    "fee_tiers": "rule, tier",
+    "fee_assignments": "scope, account, instrument, firm",
+    "limits": "scope, account, instrument, firm",
 }
 BATCH_SLOTS = 1 << 13
 

@@ -128,10 +128,12 @@ def sides(filled: Filled, account: int) -> list[Fill]:
         common = (t.price_ticks, t.qty_lots, t.value_units)
         if t.taker_account == account:
             taker = (t.taker_order_id, t.taker_fee_units, t.taker_fee_asset)
-            found.append(Fill(t.seq, t.idx, t.ts_ns, t.instrument, t.taker_side, 2, *common, *taker))
+            rule = (t.taker_fee_rule, t.taker_fee_tier, t.taker_fee_api)
+            found.append(Fill(t.seq, t.idx, t.ts_ns, t.instrument, t.taker_side, 2, *common, *taker, *rule))
         if t.maker_account == account:
             maker = (t.maker_order_id, t.maker_fee_units, t.maker_fee_asset)
-            found.append(Fill(t.seq, t.idx + 1, t.ts_ns, t.instrument, 1 - t.taker_side, 1, *common, *maker))
+            rule = (t.maker_fee_rule, t.maker_fee_tier, t.maker_fee_api)
+            found.append(Fill(t.seq, t.idx + 1, t.ts_ns, t.instrument, 1 - t.taker_side, 1, *common, *maker, *rule))
     return sorted(found, key=lambda f: (f.ts_ns, f.seq, f.idx), reverse=True)
 
 

@@ -10,6 +10,7 @@ import pytest
 from persistence import postings as audit_postings
 from persistence import reconcile as r
 from persistence.audit import past
+from persistence.postgres.terms import REBATES
 from persistence.recovery import keep_limits
 from protocol import board as b
 from risk import state as s
@@ -71,6 +72,7 @@ def test_all_places_agree_to_the_unit(kept: Kept) -> None:
             "free",
         ),
         ("UPDATE assets SET fee_units = fee_units + 1", "UPDATE assets SET fee_units = fee_units - 1", "FEE"),
+        ("UPDATE revenue SET units = units + 1", "UPDATE revenue SET units = units - 1", "FEE"),
     ],
 )
 def test_one_unit_is_found_and_named(kept: Kept, change: str, undo: str, bucket: str) -> None:
@@ -79,6 +81,10 @@ def test_one_unit_is_found_and_named(kept: Kept, change: str, undo: str, bucket:
         row = next(row for row in rows["postings"] if row[5] and row[7] == 1)
         where, account, asset = f"WHERE seq = {row[0]} AND idx = {row[1]} AND line = {row[2]}", row[5], row[6]
         place = "postings"
+    elif "revenue" in change:
+        day, instrument, asset, kind = next(row[:4] for row in rows["revenue"] if row[3] != REBATES)
+        where = f"WHERE day = {day} AND instrument = {instrument} AND asset = {asset} AND kind = {kind}"
+        account, place = 0, "revenue"
     elif "assets" in change:
         where, account, asset, place = "WHERE asset = 2", 0, 2, "postgres"
     else:

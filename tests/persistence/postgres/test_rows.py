@@ -34,7 +34,7 @@ def test_postings_of_every_movement_add_up_to_zero_in_each_asset(market: History
         np.add.at(sums, group.ravel(), postings["amount_units"])
         assert not sums.any()
         seen |= set(postings["movement"].tolist())
-    assert {m.HOLD, m.TRADE, m.FEES, m.RELEASE, m.AMEND, m.DEPOSIT, m.WITHDRAW_HOLD, m.ADJUST} <= seen
+    assert {m.HOLD, m.TRADE, m.TAKER_FEE, m.MAKER_FEE, m.RELEASE, m.AMEND, m.DEPOSIT, m.WITHDRAW_HOLD, m.ADJUST} <= seen
 
 
 def test_sums_of_postings_are_the_balances_of_an_independent_oracle(market: History) -> None:

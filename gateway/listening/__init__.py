@@ -1,0 +1,1 @@
+"""How every gateway listens on TCP: typed ``settings``, ``certificates`` renewed in use, a ``listener`` that bounds strangers."""

@@ -1,0 +1,1 @@
+"""How gateways listen on TCP: real sockets, certificates made on the spot."""
