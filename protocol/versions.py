@@ -27,7 +27,8 @@ from protocol.release import RELEASE
 RULES_VERSION: Final = 2
 RULES: Final = {
     1: "spot: reserve and settle, price bands and breakers, each client order id used once",
-    2: "fee schedules with tiers, contracts and discounts; groups of accounts, transfers, pre-trade limits, kill switches",
+    2: "fee schedules with tiers, contracts and discounts; groups of accounts, transfers, pre-trade limits, kill switches; "
+    "states of a market, orders that expire, minimum quantities, icebergs",
 }
 """What changed with each version, one line each. What gives any recorded command another verdict, outcome or state is a new one."""
 

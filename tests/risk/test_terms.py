@@ -12,7 +12,7 @@ from matcher.state import DUE_COUNT, MatcherState, limits_of, make_state, reset,
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
-from protocol.order_terms import DAY_NS, expiry_of
+from protocol.order_terms import DAY_NS
 from ringbuf.arena import private_arena
 from tests.engine.driver import Variant
 from tests.engine.operators import START_TS_NS, Market, MarketRun
@@ -105,10 +105,13 @@ def test_what_expires_is_free_at_once(desk: Desk) -> None:
     assert [r.BY_EXPIRY, 0] == desk.outcomes["reason"].tolist()
 
 
-def test_a_day_ends_at_midnight_utc() -> None:
-    midnight = 20_000 * DAY_NS
-    assert [midnight, midnight + DAY_NS] == [expiry_of(e.EXPIRY_DAY, ts) for ts in (midnight - 1, midnight)]
-    assert [0, 7] == [expiry_of(given, midnight) for given in (0, 7)]
+def test_a_day_ends_at_midnight_utc(desk: Desk) -> None:
+    midnight = (NOW // DAY_NS + 2) * DAY_NS
+    for ts_ns, end in ((midnight - 1, midnight), (midnight, midnight + DAY_NS)):
+        desk.ts_ns = ts_ns
+        order_id = desk.do(limit(desk, lots=1, expiry_ts_ns=e.EXPIRY_DAY))
+        rows = desk.engine.risk.holds
+        assert [end] == rows["expiry_ts_ns"][rows["order_id"] == order_id].tolist()
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3])
