@@ -19,6 +19,7 @@ each access; here it does not.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -93,9 +94,12 @@ class _EntryLibrary(JITCodeLibrary):
         own = {function.name for function in self._final_module.functions if not function.is_declaration}
         for library in _reached(self._linking_libraries):
             self._final_module.link_in(_module_of(library), preserve=True)
+        whose = hashlib.blake2b(" ".join(sorted(own)).encode(), digest_size=8).hexdigest()
         for function in self._final_module.functions:
             if not function.is_declaration and function.name not in own:
                 function.linkage = llvm.Linkage.internal
+                # The linker of loaded code takes a private function, whose unused arguments are gone, for another object's of that name.
+                function.name = f"{whose}.{function.name}"
         self._linking_libraries = []
         super().finalize()
 

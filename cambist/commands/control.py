@@ -332,7 +332,7 @@ def _configure_limit(parser: argparse.ArgumentParser) -> None:
     unban = _action(actions, "unban", "end a ban of one who called too often", reason=True)
     whom = unban.add_mutually_exclusive_group(required=True)
     whom.add_argument("--ip", metavar="ADDRESS", help="an address of IPv6 stands for its /64")
-    whom.add_argument("--key", metavar="KEY")
+    whom.add_argument("--api-key", metavar="KEY")
     whom.add_argument("--account", metavar="ACCOUNT", help="number or name")
 
 
@@ -548,7 +548,7 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "limit revive": _scoped("revive"),
     "limit list": _plain("limits"),
     "limit rates": _plain("rate_limits"),
-    "limit unban": _plain("unban", "ip", "key", "account"),
+    "limit unban": lambda a: _Request("unban", {"ip": a.ip, "key": a.api_key, "account": a.account}),
 }
 
 

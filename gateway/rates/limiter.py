@@ -1,6 +1,6 @@
 """What gateways call: may this request, order, message, logon or sign-in be, and how much has been used.
 
-A call is a kernel's, well below two microseconds, and counts in the table that all gateway processes of the machine share. A limiter
+A call is a kernel's, one to two microseconds, and counts in the table that all gateway processes of the machine share. A limiter
 is used by one thread.
 """
 
