@@ -143,7 +143,8 @@ class AccessCache:
                 acting = store.act(
                     connection, self.directory, decide, actor=actor, reason=reason, ts_ns=self.clock_ns()
                 )
-                change, rows = await asyncio.wait_for(acting, COMMAND_TIMEOUT_S)
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    change, rows = await acting
             except (*UNREACHABLE, BehindError) as error:
                 # Whether it was written will be seen by who connects anew.
                 connection.terminate()
@@ -175,11 +176,14 @@ class AccessCache:
         await connection.add_listener(store.CHANNEL, lambda *_: self._noticed.set())
         while True:
             self._noticed.clear()
-            rows = await asyncio.wait_for(self._step(connection), COMMAND_TIMEOUT_S)
+            # Not wait_for: of Python 3.11 it forgets a cancellation that comes together with what was waited for.
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                rows = await self._step(connection)
             self.why = ""
             self._tell(rows)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._noticed.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._noticed.wait()
 
     async def _step(self, connection: Any) -> list[Record]:
         async with self._lock:

@@ -89,7 +89,8 @@ class GroupKeeper:
                 await asyncio.sleep(0)
                 continue
             try:
-                await asyncio.wait_for(self._changed.wait(), PAUSE_S)
+                async with asyncio.timeout(PAUSE_S):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

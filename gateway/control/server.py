@@ -256,7 +256,8 @@ class ControlServer:
         follower = self._follower
         if self._core.commands_waiting == 0 or follower is None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), _IDLE_S)
+                async with asyncio.timeout(_IDLE_S):
+                    await self._asked.wait()
         elif follower.durable_seq() < 0:
             await asyncio.sleep(_RECOVERING_S)
         else:

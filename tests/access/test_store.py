@@ -34,7 +34,7 @@ from tests.persistence.postgres.conftest import Postgres
 
 SEAL = Seal(bytes(32))
 HASHER = Passwords(CHEAP)
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @contextlib.asynccontextmanager
@@ -47,8 +47,8 @@ async def cache_of(dsn: str) -> AsyncIterator[AccessCache]:
         yield cache
     finally:
         running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        ended, _ = await asyncio.wait({running}, timeout=PATIENCE_S)
+        assert ended, "a cache that was told to end goes on"
 
 
 async def until(true: Callable[[], bool]) -> float:
@@ -244,6 +244,20 @@ def test_known_keys_and_sessions_go_on_while_the_database_is_away_and_revocation
             await until(lambda: one.why == "" and two.why == "")
             await do(one, lambda d: changes.revoke_key(d, "good", NOW_NS))
             await until(lambda: not may(two.directory, Principal(key_id="good"), "trade", 1, NOW_NS).allowed)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_cache_that_is_told_to_end_in_the_moment_of_a_notice_ends(postgres: Postgres, turns: int) -> None:
+    dsn = postgres.fresh()
+
+    async def scenario() -> None:
+        async with cache_of(dsn) as one:
+            await until(lambda: one.why == "")
+            one._noticed.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
 
     asyncio.run(scenario())
 
