@@ -137,21 +137,29 @@ def test_status_says_how_far_the_table_of_client_order_ids_reaches(ids: tuple[fl
 
 
 @pytest.mark.parametrize(
-    ("audit", "database", "alarms"),
+    ("part", "alarms"),
     [
-        ("follows", {}, {}),
-        ("follows", {"writer": "up", "lag": 9_000, "lag_ms": 1_900}, {}),
-        ("follows", {"writer": "up", "lag": 9_000, "lag_ms": 6_000}, {"postgres_behind": 9_000}),
-        ("follows", {"writer": "failed", "lag": 3, "lag_ms": 0}, {"postgres_behind": 3}),
-        ("follows", {"writer": "refused", "lag": 0, "lag_ms": 0}, {}),
-        ("damaged", {}, {"audit_damaged": 1}),
+        ({}, {}),
+        ({"postgres": {"writer": "up", "lag": 9_000, "lag_ms": 1_900}}, {}),
+        ({"postgres": {"writer": "up", "lag": 9_000, "lag_ms": 6_000}}, {"postgres_behind": 9_000}),
+        ({"postgres": {"writer": "failed", "lag": 3, "lag_ms": 0}}, {"postgres_behind": 3}),
+        ({"postgres": {"writer": "refused", "lag": 0, "lag_ms": 0}}, {}),
+        ({"audit": "damaged"}, {"audit_damaged": 1}),
+        ({"access": {"behind_ms": 4_999, "groups": {"different": 0}}}, {}),
+        ({"access": {"behind_ms": 5_000, "groups": {"different": 2}}}, {"access_behind": 5_000, "groups_differ": 2}),
+        ({"listeners": [{"certificate_problem": "", "problem": ""}]}, {}),
+        (
+            {"listeners": [{"certificate_problem": "old", "problem": "taken"}]},
+            {"tls_certificate": 1, "not_listening": 1},
+        ),
     ],
 )
-def test_status_has_alarms_for_a_damaged_chain_and_a_database_that_falls_behind(
-    exchange: Home, audit: str, database: dict[str, Any], alarms: dict[str, int]
+def test_status_has_an_alarm_for_what_an_operator_has_to_look_at(
+    exchange: Home, part: dict[str, Any], alarms: dict[str, int]
 ) -> None:
+    sound = {"audit": "follows", "postgres": {}, "access": {}, "listeners": []}
     with BoardView(exchange.shared / "board") as view:
-        assert alarms == views._alarms(view, {"audit": audit, "postgres": database})
+        assert alarms == views._alarms(view, sound | part)
 
 
 def test_second_up_is_refused_and_names_the_holder(exchange: Home) -> None:
