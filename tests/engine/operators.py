@@ -53,20 +53,21 @@ TABLE = (
 """Shares of 1e-8; instrument 4 stays unlisted, 6 is listed on the way."""
 
 
-def numbered(group: np.ndarray, seq: int, slots_a_day: int = 0) -> np.ndarray:
+def numbered(group: np.ndarray, seq: int, slots_a_day: int = 0, start_ts_ns: int = START_TS_NS) -> np.ndarray:
     """A copy of the group as the sequencer stamps it."""
     out = group.copy()
     out["seq"] = np.arange(seq, seq + len(out))
-    out["ts_ns"] = START_TS_NS + COMMAND_NS * seq + (DAY_NS * (seq // slots_a_day) if slots_a_day else 0)
+    out["ts_ns"] = start_ts_ns + COMMAND_NS * seq + (DAY_NS * (seq // slots_a_day) if slots_a_day else 0)
     return out
 
 
 class Market:
     """One history in the making: stamped groups and the oracle's outcomes of each."""
 
-    def __init__(self, seed: int, n: int, *, access: bool = False) -> None:
+    def __init__(self, seed: int, n: int, *, access: bool = False, start_ts_ns: int = START_TS_NS) -> None:
         """With ``access`` also fees in schedules, groups, transfers, limits, kill switches, and days that pass."""
         self.access = access
+        self.start_ts_ns = start_ts_ns
         self.name = f"--seed {seed} --n {n}"
         self.random = random.Random(seed)
         self.client_ids, self.client_id_ttl_ms = self.random.choice(IDS_KEPT), self.random.choice(TTLS_MS)
@@ -106,7 +107,7 @@ class Market:
         self.send(group, e.SOURCE_CONTROL)
 
     def _apply(self, group: np.ndarray) -> None:
-        group = numbered(group, self.next_seq, self.slots_a_day)
+        group = numbered(group, self.next_seq, self.slots_a_day, self.start_ts_ns)
         self.next_seq += len(group)
         self.groups.append(group)
         self.expected.append(self.oracle.apply(group))
@@ -253,7 +254,7 @@ class Market:
         """The order with terms, of which some make no sense."""
         rng = self.random
         qty = max(1, int(group["qty_lots"][0]))
-        now = START_TS_NS if not self.groups else int(self.groups[-1]["ts_ns"][0])
+        now = self.start_ts_ns if not self.groups else int(self.groups[-1]["ts_ns"][0])
         display, minimum, expiry = 0, 0, 0
         which = rng.randrange(8)
         if which in (0, 3, 4):

@@ -280,16 +280,22 @@ def test_shards_together_say_what_one_says(shards: int) -> None:
     expected = drive(alone, requests, random.Random(1))
     pipes = [Pipe(4, k, shards) for k in range(shards)]
     told = [drive(pipe, requests, random.Random(k)) for k, pipe in enumerate(pipes)]
+    expiring = {seq for seq, q in enumerate(requests, 1) if q.type == e.EXPIRE}
+
+    def place(seq: int, event: Event, i: int) -> tuple[int, ...]:
+        """What settling goes by: what expires by time, then age, and anything else by instrument."""
+        return (seq, event.left_lots, event.order_id, i) if seq in expiring else (seq, event.instrument, i)
+
     merged = sorted(
-        ((seq, event.instrument, i, event) for events in told for i, (seq, event) in enumerate(events)),
-        key=lambda row: row[:3],
+        ((place(seq, event, i), event) for events in told for i, (seq, event) in enumerate(events)),
+        key=lambda row: row[0],
     )
 
     def essence(seq: int, event: Event) -> tuple[int, Event]:
         return seq, event._replace(last=False)
 
     assert [essence(seq, event) for seq, event in expected if event.kind != e.EV_NOTHING] == [
-        essence(seq, event) for seq, _, _, event in merged if event.kind != e.EV_NOTHING
+        essence(at[0], event) for at, event in merged if event.kind != e.EV_NOTHING
     ]
     total = {"books": 0, "events": 0}
     for pipe in pipes:

@@ -13,7 +13,7 @@ from persistence.postgres.rows import Batch, batch_of
 from persistence.postgres.schema import month_bounds_ns, month_of
 from protocol.instance import Engine
 from tests.engine.driver import ROOMY
-from tests.engine.operators import COMMAND_NS, Market, sized
+from tests.engine.operators import START_TS_NS, Market, sized
 from tests.persistence.journal_slots import write_batches
 
 TABLES = {
@@ -36,7 +36,7 @@ BATCH_SLOTS = 1 << 13
 
 
 class History(NamedTuple):
-    """Groups of a random market whose middle is the first moment of a month."""
+    """Groups of a random market with the first moment of a month about its middle."""
 
     market: Market
     groups: list[np.ndarray]
@@ -59,15 +59,14 @@ class History(NamedTuple):
 
 
 def history(seed: int, n: int) -> History:
-    market = Market(seed, n, access=seed % 2 == 1)
-    slots = np.concatenate(market.groups)
+    access = seed % 2 == 1
+    # Times are shifted before anything is decided by them: commands of risk that came back would differ from its outbox.
+    slots = np.concatenate(Market(seed, n, access=access).groups)
     turn_ns = month_bounds_ns(month_of(int(slots["ts_ns"][0])))[1]
     shift_ns = turn_ns - int(slots["ts_ns"][len(slots) // 2])
-    groups = [group.copy() for group in market.groups]
-    for group in groups:
-        group["ts_ns"] += shift_ns
-    assert COMMAND_NS * len(slots) < abs(shift_ns)
-    return History(market, groups, Engine(limits=sized(market), rings=ROOMY))
+    market = Market(seed, n, access=access, start_ts_ns=START_TS_NS + shift_ns)
+    assert int(market.groups[0]["ts_ns"][0]) < turn_ns < int(market.groups[-1]["ts_ns"][-1])
+    return History(market, market.groups, Engine(limits=sized(market), rings=ROOMY))
 
 
 class Followed:
