@@ -284,7 +284,7 @@ def test_shards_together_say_what_one_says(shards: int) -> None:
 
     def place(seq: int, event: Event, i: int) -> tuple[int, ...]:
         """What settling goes by: what expires by time, then age, and anything else by instrument."""
-        return (seq, event.left_lots, event.order_id, i) if seq in expiring else (seq, event.instrument, i)
+        return (seq, event.left_lots, event.taker_left, i) if seq in expiring else (seq, event.instrument, i)
 
     merged = sorted(
         ((place(seq, event, i), event) for events in told for i, (seq, event) in enumerate(events)),

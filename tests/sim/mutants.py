@@ -129,10 +129,8 @@ MUTANTS = {
     "settled-out-of-order": Mutant(
         "a cancel-all over several shards is settled as the shards answer",
         "risk.kernel",
-        "            instrument < best_instrument\n"
-        '            or (instrument == best_instrument and event["order_id"] < best_order)\n'
-        "            or best == _NO_SHARD",
-        "            best == _NO_SHARD",
+        "        if first < best_first or (first == best_first and then < best_then) or best == _NO_SHARD:",
+        "        if best == _NO_SHARD:",
         "quick",
         plain=True,
     ),

@@ -179,7 +179,10 @@ class SimWriter:
         now = set(world.folder.seqs())
         if self._status == 0:
             world.walk("snapshot: written")
-            world.announced.add(max(now))
+            newest = world.folder.path(max(now))
+            # It may have rotted before it was announced.
+            if newest.read_bytes() == self._shown[0].files[newest.name]:
+                world.announced.add(max(now))
         world.announced &= now
         return self._status
 
