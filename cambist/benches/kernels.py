@@ -11,7 +11,7 @@ from protocol import enums as e
 from protocol.jit import entry, inner
 from ringbuf.atomics import futex_wait, futex_wake, load_acquire, now_ns, pause, sched_yield, store_release
 from ringbuf.ring import Ring, advance, publish, published, reader_cursor, room
-from ringbuf.waiting import ADAPTIVE, SHORTEST_SLEEP_NS, idle_wait, woke
+from ringbuf.waiting import ADAPTIVE, SHORTEST_SLEEP_NS, YIELD, idle_wait, woke
 
 PING: Final = 0
 PONG: Final = 32
@@ -126,7 +126,7 @@ def round_trips(
     pause_ns: int,
     out_ns: np.ndarray,
 ) -> int:
-    """Send one command at a time and wait for its outcome; the next is sent when that has come.
+    """Send one command at a time and look again and again for its outcome; the next is sent when that has come.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def round_trips(
             settled = last > 0 and outcomes.slots[(last - 1) & outcome_mask]["seq"] >= number
             if settled and (not durable or load_acquire(board, b.DURABLE_SEQ) >= number):
                 break
-            idle = idle_wait(board, line, idle, ADAPTIVE)
+            idle = idle_wait(board, line, idle, YIELD)
             if now_ns() - begin_ns > _PATIENCE_NS:
                 return k
         out_ns[k] = now_ns() - begin_ns

@@ -12,8 +12,8 @@ prefill are those of w1; the state reached is compared with that of the fused en
 
 Limits, measured in turn: a cache line to and fro between two processes, waking a process that sleeps, a bare write and
 sync, one after the other and, for orders that come with pauses, with the same pauses: a disk and a processor that
-rested answer later. Not measured: gateways and networks; a client that sleeps instead of looking again and again for
-some 50 us.
+rested answer later. Not measured: gateways and networks, and waking the client, which looks again and again and gives
+its processor away between (a client that sleeps waits for one more wake).
 """
 
 from __future__ import annotations
