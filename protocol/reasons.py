@@ -85,6 +85,12 @@ MIN_QTY_ABOVE_QUANTITY: Final = 66
 MIN_QTY_MISPLACED: Final = 67
 MIN_QTY_UNFILLED: Final = 68
 
+# Of auctions and price bands, decided by risk.
+IMMEDIATE_IN_AUCTION: Final = 120
+MIN_QTY_IN_AUCTION: Final = 121
+AUCTION_END: Final = 122
+BAD_AUCTION: Final = 123
+
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
 BY_STP: Final = 81
@@ -97,6 +103,7 @@ BY_REDUCE_ONLY: Final = 87
 BY_KILL: Final = 88
 BY_DELISTING: Final = 89
 BY_EXPIRY: Final = 90
+BY_AUCTION: Final = 95
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -175,6 +182,11 @@ TEXT: Final[dict[int, str]] = {
     "nothing was executed and no number used, so that it is safe to send again",
     DIVERGED: "the exchange acknowledges nothing until an operator acts, because its own check found the live engine wrong; "
     "the command was not taken",
+    IMMEDIATE_IN_AUCTION: "orders gather for an auction: market, ioc and fok orders are not taken; cancels and amends work",
+    MIN_QTY_IN_AUCTION: "orders gather for an auction, and a minimum quantity could not trade at once",
+    AUCTION_END: "only the state auction has an end: a time after the command, up to a day, and open, post-only or closed behind it",
+    BAD_AUCTION: "a dynamic band is at most 100 %, an interruption's auction at most a day, its random part no longer than itself, "
+    "and extended at most 100 times",
     BY_USER: "cancelled by its owner",
     BY_STP: "ended by self-trade prevention",
     BY_IOC: "the rest of an immediate order was dropped",
@@ -185,6 +197,7 @@ TEXT: Final[dict[int, str]] = {
     BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
     BY_KILL: "cancelled by a kill switch",
     BY_EXPIRY: "its time has come",
+    BY_AUCTION: "traded in an auction",
     BY_DELISTING: "cancelled because its instrument was delisted",
 }
 assert set(TEXT) == set(NAME), "every reason has a text"

@@ -40,13 +40,14 @@ _HEAD = (
         "<i8",
         48,
         "quantity, new total, or amount in units; SET_FEES: taker rate e8; SET_TIMER: phase ns; SET_SCHEDULE, ASSIGN_FEES: schedule; "
-        "SET_GROUPS: firm",
+        "SET_GROUPS: firm; SET_STATE: ts_ns at which an auction ends, 0 = with another command",
     ),
     Field(
         "trigger_price_ticks",
         "<i8",
         56,
-        "stop or take-profit price; SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group",
+        "stop or take-profit price; SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group; "
+        "SET_STATE: state behind an auction that has an end, from risk the seq of the auction that it ends",
     ),
     Field("source", "<u2", 64, "producer slot", wire=False),
     Field("version", "u1", 66, "schema version of this record", wire=False),
@@ -199,6 +200,19 @@ EXT_LIMITS_SLOT: Final = Record(
     ),
 )
 """Pre-trade limits of a scope, all of them anew. Behind these is room for position and daily loss."""
+
+EXT_AUCTION_SLOT: Final = Record(
+    "ext_auction",
+    SLOT_BYTES,
+    (
+        *_EXT,
+        Field("dynamic_e8", "<i8", 24, "a trade further than this from the one before the command interrupts; 0 = never"),
+        Field("auction_ns", "<i8", 32, "an interruption is an auction of so long; 0 = it is a halt"),
+        Field("random_ns", "<i8", 40, "and of up to so much longer"),
+        Field("extensions", "<i8", 48, "how often an auction is lengthened whose price would be beyond the breaker"),
+    ),
+)
+"""What SET_BANDS sets beside the listing's fields; without the slot all of it is 0."""
 
 VERDICT: Final = Record(
     "verdict",
@@ -364,6 +378,7 @@ COMMAND_VIEWS: Final = (
     EXT_ASSET_SLOT,
     EXT_FEES_SLOT,
     EXT_LIMITS_SLOT,
+    EXT_AUCTION_SLOT,
 )
 OUTCOME_VIEWS: Final = (OUTCOME, OUTCOME_POSITION, OUTCOME_IDS, OUTCOME_DUPLICATE)
 

@@ -38,6 +38,7 @@ _STPS: Final = {
     "decrement": e.STP_DECREMENT,
 }
 CLIENT_IDS_MAX: Final = 1 << 16
+_NS: Final = 1_000_000_000
 Promise = tuple[str, int | str]
 
 
@@ -418,6 +419,10 @@ class Drafter:
             reference_ticks=0 if reference is None else parse_price(instrument, reference, "args.reference_price"),
             operator=operator,
             reason=reason,
+            dynamic_e8=parse_share_e8(args.dynamic, "args.dynamic", reasons.BAD_AUCTION),
+            auction_ns=args.auction_s * _NS,
+            random_ns=args.random_s * _NS,
+            extensions=args.extensions,
         )
         return Draft(group, instrument=instrument)
 
@@ -437,8 +442,13 @@ class Drafter:
         if args.state not in STATE_OF:
             raise Refused(reasons.MALFORMED, "maintenance is a state of the venue: leave instrument out", "args.state")
         instrument = self.catalog.instrument(args.instrument)
-        group = build.set_state(instrument.index, STATE_OF[args.state], operator, reason)
-        return Draft(group, instrument=instrument, extra={"market": args.state})
+        end: dict[str, int] = {}
+        extra: dict[str, Any] = {"market": args.state}
+        if args.end_ts_ns is not None:
+            end = {"end_ts_ns": args.end_ts_ns, "then": STATE_OF[args.then]}
+            extra |= {"end_ts_ns": args.end_ts_ns, "then": args.then}
+        group = build.set_state(instrument.index, STATE_OF[args.state], operator, reason, **end)
+        return Draft(group, instrument=instrument, extra=extra)
 
     # --- the clock ----------------------------------------------------------------------------------------------------
 

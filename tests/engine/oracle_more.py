@@ -17,6 +17,7 @@ from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.records import (
     EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
@@ -29,6 +30,7 @@ from protocol.records import (
 )
 from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
+from tests.engine.oracle_auctions import GATHERING, Auction, AuctionRules, is_far, random_part
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
     E8,
@@ -44,8 +46,8 @@ from tests.naive.limits import LimitBook
 
 SAMPLES = 30
 DAY_NS = 86_400_000_000_000
-STATES = {1: "open", 2: "halted", 3: "post-only", 4: "cancel-only", 5: "closed", 6: "delisted"}
-TRADING = ("open", "post-only")
+STATES = {1: "open", 2: "halted", 3: "post-only", 4: "cancel-only", 5: "closed", 6: "delisted", 7: "pre-open", 8: "auction"}
+TRADING = ("open", "post-only", *GATHERING)
 REFUSING = {
     "cancel-only": r.INSTRUMENT_CANCEL_ONLY,
     "closed": r.INSTRUMENT_CLOSED,
@@ -67,6 +69,7 @@ class Bands:
         self.breaker_pending = False
         self.price_max_ticks = 0
         self.qty_max_lots = 0
+        self.dynamic_e8 = self.auction_ns = self.random_ns = self.extensions = 0
 
     @property
     def on(self) -> bool:
@@ -110,18 +113,23 @@ class Bands:
             self.samples = [*self.samples, self.last_ticks * self.tick_e8][-SAMPLES:]
             self.reference_e8 = sum(self.samples) // len(self.samples)
 
-    def breaks(self, price: int) -> bool:
-        """Whether a trade at ``price`` is too far from the reference."""
-        highest, lowest = self.highest(self.breaker_e8), self.lowest(self.breaker_e8)
-        return (highest is not None and price > highest) or (lowest is not None and price < lowest)
+    def breaks(self, price: int, before_ticks: int) -> bool:
+        """Whether a trade at ``price`` is too far from the reference, or from the last price before its command."""
+        before = Fraction(before_ticks * self.tick_e8)
+        return is_far(Fraction(self.reference_e8), self.tick_e8, self.breaker_e8, price) or is_far(
+            before if before < AMOUNT_LIMIT else Fraction(0), self.tick_e8, self.dynamic_e8, price
+        )
 
 
 class Halt(NamedTuple):
-    """A command of risk's own that has not come back."""
+    """A command of risk's own that has not come back: a halt, an auction with its end, or what ends an auction."""
 
     instrument: int
     cause_seq: int
     cause_index: int
+    state: int = e.INSTRUMENT_HALTED
+    end_ts_ns: int = 0
+    names: int = 0
 
 
 class Groups(NamedTuple):
@@ -132,7 +140,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(NaiveExchange):
+class Oracle(AuctionRules, NaiveExchange):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -172,6 +180,8 @@ class Oracle(NaiveExchange):
         self.limit_book = LimitBook()
         self.states: dict[int, str] = {}
         self.maintenance = False
+        self.auctions: dict[int, Auction] = {}
+        self.before: dict[int, int] = {}
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -179,6 +189,7 @@ class Oracle(NaiveExchange):
         """Outcomes of a stamped command group, ``OUTCOME_DTYPE[n]``."""
         self.head = group[0]
         self.outcomes = []
+        self.before = {instrument: bands.last_ticks for instrument, bands in self.bands.items()}
         ids = group[1:].view(EXT_IDS_SLOT.slot_dtype)
         ids = ids[ids["type"] == e.EXT_IDS]
         self.ids = ids[-1] if len(ids) else None
@@ -592,9 +603,12 @@ class Oracle(NaiveExchange):
             wanted is None or (now == "delisted") > (wanted == "delisted") or (now in TRADING and wanted == "delisted")
         ):
             self._verdict(r.BAD_STATE)
+        elif self.head["source"] != e.SOURCE_RISK and self.end_is_wrong(wanted):
+            self._verdict(r.AUCTION_END)
         else:
             self.states[instrument] = wanted
             self.markets[instrument].halted = wanted == "halted"
+            self.change_market(instrument, now, wanted)
             mine = [order for order in self.orders.values() if order.instrument == instrument]
             if wanted == "delisted":
                 for order in sorted(mine, key=lambda order: order.id):
@@ -606,7 +620,9 @@ class Oracle(NaiveExchange):
 
     def _on_set_state(self, _group: np.ndarray) -> None:
         instrument, wanted = int(self.head["instrument"]), int(self.head["price_ticks"])
-        if instrument != 0:
+        if instrument != 0 and self.head["source"] == e.SOURCE_RISK:
+            self._on_halt(_group)
+        elif instrument != 0:
             self._set_state(instrument, STATES.get(wanted))
         elif wanted in (0, 1):
             self.maintenance = wanted == 1
@@ -622,6 +638,8 @@ class Oracle(NaiveExchange):
             return r.INSTRUMENT_POST_ONLY
         if now in REFUSING:
             return REFUSING[now]
+        if now in GATHERING and self.gathering_code():
+            return self.gathering_code()
         return r.MAINTENANCE if self.maintenance else r.ACCEPTED
 
     def _terms_code(self, qty: int) -> int:
@@ -664,21 +682,38 @@ class Oracle(NaiveExchange):
         for order in sorted(due, key=lambda order: (order.expiry, order.age)):
             self._cancel(order)
         self._verdict(r.ACCEPTED)
+        self.publish()
+        for instrument, state, begun_by in self.due_auctions():
+            self.bands[instrument].breaker_pending = True
+            self.outbox.append(Halt(instrument, int(self.head["seq"]), len(self.outcomes), state, 0, begun_by))
         self._emit(e.OUT_DONE, qty_lots=len(due))
 
     def _must_not_take(self, order: Order) -> bool:
         return super()._must_not_take(order) or self.state_of(order.instrument) == "post-only"
 
     def _on_halt(self, _group: np.ndarray) -> None:
+        instrument, wanted = int(self.head["instrument"]), e.INSTRUMENT_HALTED
         if self.head["source"] == e.SOURCE_RISK:
             cause = self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
-            came_back = Halt(int(self.head["instrument"]), int(cause["cause_seq"]), int(cause["cause_index"]))
+            if self.head["type"] == e.SET_STATE:
+                wanted = int(self.head["price_ticks"])
+            came_back = Halt(
+                instrument,
+                int(cause["cause_seq"]),
+                int(cause["cause_index"]),
+                wanted,
+                int(self.head["qty_lots"]),
+                int(self.head["trigger_price_ticks"]),
+            )
             assert self.outbox.pop(0) == came_back
-            self.bands[came_back.instrument].breaker_pending = False
-            if self.state_of(came_back.instrument) != "open":
+            self.bands[instrument].breaker_pending = False
+            now = self.state_of(instrument)
+            interrupts = wanted in (e.INSTRUMENT_HALTED, e.INSTRUMENT_AUCTION)
+            ends = now == "auction" and self.auction(instrument).begun_by == came_back.names
+            if not (now == "open" if interrupts else ends):
                 self._admin(self._verdict(r.ACCEPTED))
                 return
-        self._set_state(int(self.head["instrument"]), "halted")
+        self._set_state(instrument, STATES[wanted])
 
     def _on_resume(self, _group: np.ndarray) -> None:
         self._set_state(int(self.head["instrument"]), "open")
@@ -794,8 +829,11 @@ class Oracle(NaiveExchange):
             self._verdict(r.BAD_LISTING)
         elif v["reference_ticks"] * bands.tick_e8 >= AMOUNT_LIMIT:
             self._verdict(r.RANGE)
+        elif (auction := _auction_rules(group)) is None:
+            self._verdict(r.BAD_AUCTION)
         else:
             bands.up_e8, bands.down_e8, bands.breaker_e8 = v["band_up_e8"], v["band_down_e8"], v["breaker_e8"]
+            bands.dynamic_e8, bands.auction_ns, bands.random_ns, bands.extensions = auction
             if v["reference_ticks"]:
                 bands.reference_e8 = v["reference_ticks"] * bands.tick_e8
                 bands.samples = []
@@ -904,21 +942,43 @@ class Oracle(NaiveExchange):
             self._ended(taker, self.state_if_gone, r.BY_STP if self.state_if_gone == e.ORDER_STATE_EXPIRED else 0)
         return self._verdict(r.ACCEPTED)
 
+    def _rate_of(self, order: Order, *, taker: bool) -> Rate:
+        groups = self._group(order.account)
+        return self.fees.rate(
+            order.account,
+            groups.master,
+            groups.firm,
+            order.instrument,
+            int(self.head["ts_ns"]),
+            taker=taker,
+            api=order.id in self.api,
+        )
+
     def _rates(self, taker: Order, maker: Order) -> tuple[int, int]:
-        ts_ns = int(self.head["ts_ns"])
-        self.rules = [
-            self.fees.rate(
-                order.account,
-                self._group(order.account).master,
-                self._group(order.account).firm,
-                order.instrument,
-                ts_ns,
-                taker=order is taker,
-                api=order.id in self.api,
-            )
-            for order in (taker, maker)
-        ]
+        self.rules = [self._rate_of(order, taker=order is taker) for order in (taker, maker)]
         return self.rules[0].rate, self.rules[1].rate
+
+    def _would_take(self, order: Order) -> bool:
+        return not self.gathers(order.instrument) and super()._would_take(order)
+
+    def _match(self, taker: Order) -> bool:
+        return not self.gathers(taker.instrument) and super()._match(taker)
+
+    def _enter_book(self, order: Order) -> None:
+        if not self.gathers(order.instrument):
+            super()._enter_book(order)
+            return
+        order.hide()
+        self.auction(order.instrument).orders.append(order)
+        self.orders[order.id] = order
+
+    def _leave_book(self, order: Order) -> None:
+        gathered = self.auction(order.instrument).orders
+        if order in gathered:
+            gathered.remove(order)
+            del self.orders[order.id]
+        else:
+            super()._leave_book(order)
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
         self.charges = []
@@ -933,9 +993,9 @@ class Oracle(NaiveExchange):
             self.revenue[key] = self.revenue.get(key, 0) + abs(fee)
         market, bands = self.markets[taker.instrument], self.bands[taker.instrument]
         bands.last_ticks = maker.price
-        if bands.breaks(maker.price) and not bands.breaker_pending:
+        if bands.breaks(maker.price, self.before[taker.instrument]) and not bands.breaker_pending:
             bands.breaker_pending = True
-            self.outbox.append(Halt(taker.instrument, int(self.head["seq"]), len(self.outcomes)))
+            self._interrupt(taker.instrument)
         for order, other, (wallet, fee), rule, flags in zip(
             (taker, maker), (maker, taker), self.charges, self.rules, (e.OUTCOME_TAKER, 0), strict=True
         ):
@@ -960,6 +1020,14 @@ class Oracle(NaiveExchange):
         self.state_if_gone = e.ORDER_STATE_FILLED
         if maker.left == 0:
             self._ended(maker, e.ORDER_STATE_FILLED, 0)
+
+    def _interrupt(self, instrument: int) -> None:
+        bands, seq = self.bands[instrument], int(self.head["seq"])
+        halt = Halt(instrument, seq, len(self.outcomes))
+        if bands.auction_ns:
+            end = int(self.head["ts_ns"]) + bands.auction_ns + random_part(seq, instrument, bands.random_ns)
+            halt = halt._replace(state=e.INSTRUMENT_AUCTION, end_ts_ns=end, names=e.INSTRUMENT_OPEN)
+        self.outbox.append(halt)
 
     def _charge(self, wallet: tuple[int, int], amount: int) -> None:
         super()._charge(wallet, amount)
@@ -1042,9 +1110,12 @@ class Oracle(NaiveExchange):
 def halt_slot(halt: Halt, number: int) -> np.ndarray:
     """Risk's halt of an instrument as command ``number`` of its source; seq and time are missing."""
     slot = command_slots(1)
-    slot["type"] = e.HALT
+    slot["type"] = e.HALT if halt.state == e.INSTRUMENT_HALTED else e.SET_STATE
     slot["flags"] = e.FLAG_SYSTEM
     slot["instrument"] = halt.instrument
+    if halt.state != e.INSTRUMENT_HALTED:
+        slot["price_ticks"], slot["qty_lots"] = halt.state, halt.end_ts_ns
+        slot["trigger_price_ticks"] = halt.names
     slot["source"] = e.SOURCE_RISK
     slot["source_seq"] = number
     system = slot.view(SYSTEM_COMMAND.slot_dtype)
@@ -1056,6 +1127,18 @@ def halt_slot(halt: Halt, number: int) -> np.ndarray:
 def _second(group: np.ndarray, dtype: np.dtype) -> Any:
     """The group's second slot, None where it has none."""
     return group.view(dtype)[1] if len(group) > 1 else None
+
+
+def _auction_rules(group: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Dynamic band, length, random part and extensions of an interruption's auction; None where they make no sense."""
+    slots = group[2:].view(EXT_AUCTION_SLOT.slot_dtype)
+    if len(slots) == 0 or slots["type"][0] != e.EXT_AUCTION:
+        return 0, 0, 0, 0
+    dynamic, length, random, times = (
+        int(slots[name][0]) for name in ("dynamic_e8", "auction_ns", "random_ns", "extensions")
+    )
+    sound = 0 <= dynamic <= E8 and 0 <= random <= length <= DAY_NS and 0 <= times <= (100 if length else 0)
+    return (dynamic, length, random, times) if sound else None
 
 
 def _shares_are_sound(v: dict[str, int]) -> bool:
