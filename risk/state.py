@@ -313,6 +313,7 @@ LIMITED: Final = 41  # scopes that limit anything
 COLLARS: Final = 42  # scopes with a price collar
 VENUE_STATE_RESERVE: Final = 43  # reserve: VENUE_*
 VENUE_STATE: Final = 44  # settle's copy
+TAKER_HOLD: Final = 45  # settle: hold of the order that trades now within the command
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
