@@ -13,6 +13,7 @@ from matcher.book import append, forget, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import next_level_down, next_level_up, price_of
+from matcher.parts import flag_of_end
 from matcher.state import (
     AUCTION_BUYER,
     AUCTION_INSTRUMENT,
@@ -28,7 +29,17 @@ from matcher.state import (
     TAKER_SEQ,
 )
 from matcher.terms import hidden_lots, show
-from protocol.enums import BUY, EV_AUCTION, EV_CROSSED, EV_TAKER, INSTRUMENT_AUCTION, SELL
+from protocol.enums import (
+    BUY,
+    EV_AUCTION,
+    EV_CROSSED,
+    EV_NOTHING,
+    EV_TAKER,
+    EVENT_LAST,
+    INSTRUMENT_AUCTION,
+    INSTRUMENT_PRE_OPEN,
+    SELL,
+)
 from protocol.reasons import BY_AUCTION
 
 _NONE = np.int64(0)
@@ -38,6 +49,41 @@ _NONE = np.int64(0)
 def gathering_book(state, instrument, side):
     """Number of the book of what is entered on a side while the instrument gathers."""
     return instrument + state.meta[BOOK_STRIDE] * (BOOK_AUCTION_BIDS if side == BUY else BOOK_AUCTION_ASKS)
+
+
+@njit_inlined
+def resting_book(state, instrument, side):
+    """Number of the book in which an order comes to rest now."""
+    if state.books[instrument]["market_state"] < INSTRUMENT_PRE_OPEN:
+        return instrument
+    return gathering_book(state, instrument, side)
+
+
+@njit_called
+def move_to(state, slot, number):
+    """Give an order that is on no level another book."""
+    state.books[np.int64(state.orders[slot]["book"])]["orders"] -= 1
+    state.orders[slot]["book"] = number
+    state.books[number]["orders"] += 1
+
+
+@njit_called
+def set_market_state(state, instrument, market_state, reference_ticks):
+    """Change the state of a market; whether there is an auction that may end with it.
+
+    Where it gathers from here on, the last price is what the auction's price is to be near to, or else ``reference_ticks``.
+    """
+    book = state.books[instrument]
+    before = np.int64(book["market_state"])
+    state.meta[AUCTIONS] += (market_state == INSTRUMENT_AUCTION) - (before == INSTRUMENT_AUCTION)
+    book["market_state"] = market_state
+    row = state.auctions[instrument]
+    row["price_ticks"] = 0
+    row["lots"] = 0
+    row["surplus_lots"] = 0
+    if market_state >= INSTRUMENT_PRE_OPEN:
+        row["reference_ticks"] = book["last_ticks"] if book["last_ticks"] != 0 else reference_ticks
+    return before >= INSTRUMENT_PRE_OPEN or gathered(state, instrument) != 0
 
 
 @njit_called
@@ -212,9 +258,13 @@ def uncross(state, events):
         _lower(state, seller, offered - lots)
     if not has_room(state, events, np.int64(1)):
         return False
-    _say_auction(state, events, instrument, price, meta[AUCTION_LOTS], meta[AUCTION_SURPLUS])
     _enter_gathered(state, instrument, np.int64(BUY))
     _enter_gathered(state, instrument, np.int64(SELL))
+    book = state.books[instrument]
+    if price != 0:
+        book["last_ticks"] = price
+    last = np.int64(flag_of_end(state, book))
+    _say_auction(state, events, instrument, price, meta[AUCTION_LOTS], meta[AUCTION_SURPLUS], last)
     return True
 
 
@@ -239,14 +289,14 @@ def _say(state, events, kind, slot, price_ticks, lots, left_lots, taker_left):
 
 
 @njit_called
-def _say_auction(state, events, instrument, price_ticks, lots, surplus):
+def _say_auction(state, events, instrument, price_ticks, lots, surplus, flags):
     emit(
         state,
         events.slots,
         state.meta[TAKER_SEQ],
         np.int64(EV_AUCTION),
         _NONE,
-        _NONE,
+        flags,
         instrument,
         _NONE,
         price_ticks,
@@ -274,23 +324,11 @@ def _enter_gathered(state, instrument, side):
         count += 1
     for k in range(count):
         slot = np.int64(state.scratch[k])
-        orders[slot]["book"] = instrument
+        move_to(state, slot, instrument)
         append(state, slot, instrument, side, orders[slot]["price_ticks"])
-    row["orders"] -= count
-    state.books[instrument]["orders"] += count
 
 
 # --- what is published ------------------------------------------------------------------------------------------------
-
-
-@njit_called
-def forget_indication(state, instrument, reference_ticks):
-    """A change of the market's state: nothing is published yet, and this is the price to be near to."""
-    row = state.auctions[instrument]
-    row["reference_ticks"] = reference_ticks
-    row["price_ticks"] = 0
-    row["lots"] = 0
-    row["surplus_lots"] = 0
 
 
 @njit_called
@@ -300,18 +338,36 @@ def indicate(state, events):
     Returns False when it is full.
     """
     meta = state.meta
-    if meta[AUCTIONS] != 0:
-        for instrument in range(meta[AUCTION_INSTRUMENT], state.auctions.shape[0]):
-            if state.books[instrument]["market_state"] != INSTRUMENT_AUCTION:
-                continue
-            if not has_room(state, events, np.int64(1)):
-                meta[AUCTION_INSTRUMENT] = instrument
-                return False
-            row = state.auctions[instrument]
-            price, lots, surplus = auction_price(state, instrument, row["reference_ticks"])
-            if price != row["price_ticks"] or lots != row["lots"] or surplus != row["surplus_lots"]:
-                row["price_ticks"] = price
-                row["lots"] = lots
-                row["surplus_lots"] = surplus
-                _say_auction(state, events, np.int64(instrument), price, lots, surplus)
+    for instrument in range(meta[AUCTION_INSTRUMENT], state.auctions.shape[0]):
+        if state.books[instrument]["market_state"] != INSTRUMENT_AUCTION:
+            continue
+        if not has_room(state, events, np.int64(1)):
+            meta[AUCTION_INSTRUMENT] = instrument
+            return False
+        row = state.auctions[instrument]
+        price, lots, surplus = auction_price(state, instrument, row["reference_ticks"])
+        if price != row["price_ticks"] or lots != row["lots"] or surplus != row["surplus_lots"]:
+            row["price_ticks"] = price
+            row["lots"] = lots
+            row["surplus_lots"] = surplus
+            _say_auction(state, events, np.int64(instrument), price, lots, surplus, _NONE)
+    if not has_room(state, events, np.int64(1)):
+        meta[AUCTION_INSTRUMENT] = state.auctions.shape[0]
+        return False
+    emit(
+        state,
+        events.slots,
+        meta[TAKER_SEQ],
+        np.int64(EV_NOTHING),
+        _NONE,
+        np.int64(EVENT_LAST),
+        _NONE,
+        _NONE,
+        _NONE,
+        _NONE,
+        _NONE,
+        _NONE,
+        np.int64(-1),
+    )
+    meta[AUCTION_INSTRUMENT] = 0
     return True

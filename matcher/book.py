@@ -12,7 +12,9 @@ import numpy as np
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
+from matcher.parts import flag_of_end
 from matcher.state import (
+    BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
     NO_ASK,
@@ -24,6 +26,7 @@ from matcher.state import (
     STAGE_IDLE,
     STAGE_RESTING,
     TAKER_ACCOUNT,
+    TAKER_FIRST,
     TAKER_INSTRUMENT,
     TAKER_LEFT,
     TAKER_PRICE,
@@ -38,7 +41,6 @@ from protocol.enums import (
     EV_CANCELED,
     EV_FILL,
     EV_PREVENTED,
-    EVENT_LAST,
     MARKET_AMOUNT,
     SELL,
     STP_DECREMENT,
@@ -56,20 +58,30 @@ assert (BUY, SELL) == (0, 1), "sides are indexes, and 1 - 2 * side their sign"
 
 
 @njit_inlined
+def instrument_of(state, order):
+    """Instrument of an order, in whichever of its books it stands."""
+    number = np.int64(order["book"])
+    stride = state.meta[BOOK_STRIDE]
+    while number >= stride:
+        number -= stride
+    return number
+
+
+@njit_inlined
 def crosses(state, instrument, side, price_ticks):
     """Whether an order would meet the best opposite price."""
     return (1 - 2 * side) * (price_ticks - state.books[instrument]["best_ticks"][1 - side]) >= 0
 
 
 @njit_inlined
-def append(state, slot, instrument, side, price_ticks):
+def append(state, slot, book, side, price_ticks):
     """Put an order that is on no level to the back of the level of its price; its leaf must exist or be available."""
     orders = state.orders
     levels = state.levels
     leaves = state.leaves
-    leaf = find_leaf(state, instrument, price_ticks >> 6)
+    leaf = find_leaf(state, book, price_ticks >> 6)
     if leaf == 0:
-        leaf = make_leaf(state, instrument, price_ticks >> 6)
+        leaf = make_leaf(state, book, price_ticks >> 6)
     offset = price_ticks & 63
     level = leaf << 6 | offset
     leaves[leaf]["bitmap"] |= bit(offset)
@@ -85,10 +97,10 @@ def append(state, slot, instrument, side, price_ticks):
     order["next"] = 0
     order["level"] = level
 
-    book = state.books[instrument]
-    if (1 - 2 * side) * (price_ticks - book["best_ticks"][side]) > 0:
-        book["best_ticks"][side] = price_ticks
-        book["best_level"][side] = level
+    row = state.books[book]
+    if (1 - 2 * side) * (price_ticks - row["best_ticks"][side]) > 0:
+        row["best_ticks"][side] = price_ticks
+        row["best_level"][side] = level
 
 
 @njit_inlined
@@ -102,7 +114,7 @@ def unlink(state, slot):
     older = np.int64(order["prev"])
     level = np.int64(order["level"])
     side = np.int64(order["side"])
-    instrument = np.int64(order["instrument"])
+    book = np.int64(order["book"])
     orders[older]["next"] = younger
     orders[younger]["prev"] = older
     queue = levels[level]
@@ -114,20 +126,20 @@ def unlink(state, slot):
         return
     leaf = level >> 6
     leaves[leaf]["bitmap"] &= ~bit(level & 63)
-    if state.books[instrument]["best_level"][side] == level:
-        _next_best(state, instrument, side, level)
+    if state.books[book]["best_level"][side] == level:
+        _next_best(state, book, side, level)
     if leaves[leaf]["bitmap"] == _U0:
         drop_leaf(state, leaf)
 
 
 @njit_inlined
-def _next_best(state, instrument, side, level):
+def _next_best(state, book, side, level):
     leaves = state.leaves
-    book = state.books[instrument]
+    row = state.books[book]
     level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
-    book["best_level"][side] = level
+    row["best_level"][side] = level
     none = NO_ASK if side == SELL else 0
-    book["best_ticks"][side] = none if level == 0 else price_of(leaves, level)
+    row["best_ticks"][side] = none if level == 0 else price_of(leaves, level)
 
 
 @njit_inlined
@@ -146,7 +158,7 @@ def new_slot(state):
 
 
 @njit_inlined
-def register(state, slot, order_id, account, instrument):
+def register(state, slot, order_id, account, book):
     """Enter an order into the lists of ids and of its account."""
     orders = state.orders
     first = np.int64(state.accounts[account])
@@ -157,7 +169,7 @@ def register(state, slot, order_id, account, instrument):
     orders[first]["account_prev"] = slot
     state.accounts[account] = slot
     add_id(state.ids, state.meta[IDS_SHIFT], order_id, slot)
-    state.books[instrument]["orders"] += 1
+    state.books[book]["orders"] += 1
 
 
 @njit_inlined
@@ -176,7 +188,7 @@ def forget(state, slot):
     remove_id(state.ids, state.meta[IDS_SHIFT], order["order_id"], slot)
     if (order["modes"] & HAS_TERMS) != 0:
         drop_terms(state, slot)
-    state.books[np.int64(order["instrument"])]["orders"] -= 1
+    state.books[np.int64(order["book"])]["orders"] -= 1
     order["order_id"] = 0
     order["next"] = meta[ORDERS_FREE]
     meta[ORDERS_FREE] = slot
@@ -230,6 +242,7 @@ def trade(state, events):
     account = meta[TAKER_ACCOUNT]
     stp = meta[TAKER_STP]
     left = meta[TAKER_LEFT]
+    first_ticks = meta[TAKER_FIRST]
     by_amount = meta[TAKER_TYPE] == MARKET_AMOUNT
     sign = 1 - 2 * side
     book = state.books[instrument]
@@ -249,6 +262,7 @@ def trade(state, events):
                 break
         if not has_room(state, events, np.int64(1)):
             meta[TAKER_LEFT] = left
+            meta[TAKER_FIRST] = first_ticks
             return False
         slot = np.int64(state.levels[np.int64(book["best_level"][1 - side])]["head"])
         maker = orders[slot]
@@ -272,13 +286,20 @@ def trade(state, events):
                 lot_units = np.int64(0)
         maker_left -= lots
         left -= lots * lot_units
+        if kind == EV_FILL:
+            book["last_ticks"] = best_ticks
+            first_ticks = best_ticks if first_ticks == 0 else first_ticks
+        flags = np.int64(0)
+        if left == 0:
+            meta[TAKER_FIRST] = first_ticks
+            flags = flag_of_end(state, book)
         emit(
             state,
             events.slots,
             meta[TAKER_SEQ],
             kind,
             reason,
-            np.int64(EVENT_LAST if left == 0 else 0),
+            flags,
             instrument,
             maker["order_id"],
             best_ticks,
@@ -302,4 +323,5 @@ def trade(state, events):
             meta[STAGE] = STAGE_EXPIRED
             break
     meta[TAKER_LEFT] = left
+    meta[TAKER_FIRST] = first_ticks
     return True

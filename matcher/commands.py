@@ -10,11 +10,17 @@ from typing import Final
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, forget, new_slot, register, trade, unlink
+from matcher.auction import begin_uncross, indicate, move_to, resting_book, set_market_state, uncross
+from matcher.book import append, crosses, fillable, forget, instrument_of, new_slot, register, trade, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
+from matcher.parts import flag_of_end, has_parts
 from matcher.state import (
+    AUCTION_INSTRUMENT,
+    AUCTIONS,
+    BOOK_KINDS,
+    BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
     NO_ASK,
@@ -26,11 +32,14 @@ from matcher.state import (
     STAGE_CANCELING,
     STAGE_EXPIRED,
     STAGE_IDLE,
+    STAGE_INDICATING,
     STAGE_RESTING,
     STAGE_TRADING,
+    STAGE_UNCROSSING,
     TAKER_ACCOUNT,
     TAKER_DISPLAY,
     TAKER_EXPIRY,
+    TAKER_FIRST,
     TAKER_HOLD,
     TAKER_ID,
     TAKER_INSTRUMENT,
@@ -61,6 +70,7 @@ from protocol.enums import (
     IOC,
     JUDGED_NO_TAKE,
     JUDGED_TERMS,
+    JUDGED_UNCROSS,
     LIMIT,
     POST_ONLY,
     SCOPE_ACCOUNT,
@@ -139,7 +149,8 @@ def enter_order(state, command, verdict):
     assert price_ticks > 0, "risk admits positive prices only"
     assert qty > 0, "risk admits positive quantities only"
     tif = np.int64(command["tif"]) if kind == LIMIT else IOC
-    crossing = crosses(state, instrument, side, price_ticks)
+    number = resting_book(state, instrument, side)
+    crossing = crosses(state, instrument, side, price_ticks) and number == instrument
     if tif == POST_ONLY and crossing:
         return POST_ONLY_WOULD_TAKE
     if tif == FOK and not fillable(state, instrument, side, price_ticks, qty, account, stp):
@@ -150,7 +161,7 @@ def enter_order(state, command, verdict):
         if not fillable(state, instrument, side, price_ticks, minimum, account, stp):
             return MIN_QTY_UNFILLED
     if (tif == GTC or tif == POST_ONLY) and (
-        not _may_rest(state, instrument, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
+        not _may_rest(state, number, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
     ):
         return BOOK_FULL
     meta[TAKER_SEQ] = command["seq"]
@@ -166,6 +177,7 @@ def enter_order(state, command, verdict):
     meta[TAKER_STP] = stp
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = kind
+    meta[TAKER_FIRST] = 0
     meta[TAKER_EXPIRY] = -1
     if has_terms:
         meta[TAKER_EXPIRY] = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
@@ -179,7 +191,7 @@ def _named_order(state, command):
     """Slot of the order that a cancel or amend names by id, account and instrument, or 0."""
     slot = find_id(state.ids, state.meta[IDS_SHIFT], state.orders, 0, command["order_id"])
     order = state.orders[slot]
-    if slot != 0 and (order["account"] != command["account"] or order["instrument"] != command["instrument"]):
+    if slot != 0 and (order["account"] != command["account"] or instrument_of(state, order) != command["instrument"]):
         return np.int64(0)
     return slot
 
@@ -198,9 +210,11 @@ def amend_order(state, command, verdict, events):
     order = orders[slot]
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
-    instrument = np.int64(order["instrument"])
+    instrument = instrument_of(state, order)
     side = np.int64(order["side"])
     modes = np.int64(order["modes"])
+    standing = np.int64(order["book"])
+    number = resting_book(state, instrument, side)
     old_total = order["total_lots"]
     old_price_ticks = order["price_ticks"]
     left = total - (old_total - order["left_lots"] - hidden_lots(state, slot))
@@ -210,12 +224,12 @@ def amend_order(state, command, verdict, events):
     moves = price_ticks != old_price_ticks
     if not moves and total == old_total:
         return NO_CHANGE
-    crossing = moves and crosses(state, instrument, side, price_ticks)
+    crossing = moves and crosses(state, instrument, side, price_ticks) and number == instrument
     if crossing and (modes >> 4 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
-    if moves and not _may_rest(state, instrument, price_ticks):
-        return BOOK_FULL
     in_place = not moves and total < old_total
+    if (moves or (standing != number and not in_place)) and not _may_rest(state, number, price_ticks):
+        return BOOK_FULL
     emit(
         state,
         events.slots,
@@ -239,6 +253,8 @@ def amend_order(state, command, verdict, events):
             order["left_lots"] = left
         return ACCEPTED
     unlink(state, slot)
+    if standing != number:
+        move_to(state, slot, number)
     order["price_ticks"] = price_ticks
     meta[TAKER_SEQ] = command["seq"]
     meta[TAKER_ID] = order["order_id"]
@@ -248,6 +264,7 @@ def amend_order(state, command, verdict, events):
     meta[TAKER_HOLD] = order["hold"]
     meta[TAKER_INSTRUMENT] = instrument
     meta[TAKER_SIDE] = side
+    meta[TAKER_FIRST] = 0
     if crossing:
         meta[TAKER_ACCOUNT] = order["account"]
         meta[TAKER_STP] = modes & 7
@@ -279,7 +296,7 @@ def _emit_canceled(state, events, seq, slot, reason, flags, expiry_ns, age):
         np.int64(EV_CANCELED),
         reason,
         flags,
-        np.int64(order["instrument"]),
+        instrument_of(state, order),
         order["order_id"],
         order["price_ticks"],
         order["left_lots"] + hidden_lots(state, slot),
@@ -316,7 +333,7 @@ def _settle_taker(state, events):
         orders[slot]["left_lots"] = left
         if (orders[slot]["modes"] & HAS_TERMS) != 0:
             show(state, slot, left)
-        append(state, slot, instrument, side, price_ticks)
+        append(state, slot, resting_book(state, instrument, side), side, price_ticks)
     else:
         kind = np.int64(EV_EXPIRED)
         taker_left = np.int64(0)
@@ -334,7 +351,7 @@ def _settle_taker(state, events):
         meta[TAKER_SEQ],
         kind,
         reason,
-        np.int64(EVENT_LAST),
+        flag_of_end(state, state.books[instrument]),
         instrument,
         meta[TAKER_ID],
         price_ticks,
@@ -357,10 +374,11 @@ def _new_order(state):
     order["price_ticks"] = meta[TAKER_PRICE]
     order["total_lots"] = meta[TAKER_TOTAL]
     order["hold"] = meta[TAKER_HOLD]
-    order["instrument"] = meta[TAKER_INSTRUMENT]
+    number = resting_book(state, meta[TAKER_INSTRUMENT], meta[TAKER_SIDE])
+    order["book"] = number
     order["side"] = meta[TAKER_SIDE]
     order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
-    register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], meta[TAKER_INSTRUMENT])
+    register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], number)
     if meta[TAKER_EXPIRY] >= 0:
         set_terms(state, slot, meta[TAKER_SEQ], meta[TAKER_EXPIRY], meta[TAKER_DISPLAY])
     return slot
@@ -370,11 +388,38 @@ def _new_order(state):
 def proceed(state, events):
     """Go on with the command in progress; whether it is finished (False: the ring is full)."""
     meta = state.meta
-    if meta[STAGE] == STAGE_CANCELING:
-        return _cancel_collected(state, events)
-    if meta[STAGE] == STAGE_TRADING and not trade(state, events):
+    if meta[STAGE] >= STAGE_CANCELING and not _go_on(state, events):
         return False
-    return _settle_taker(state, events)
+    while True:
+        if meta[STAGE] == STAGE_TRADING and not trade(state, events):
+            return False
+        if not _settle_taker(state, events):
+            return False
+        if not has_parts(state):
+            return True
+        if not _begin_part(state, events):
+            return False
+
+
+@njit_called
+def _go_on(state, events):
+    """Go on with a stage that has no taker. Returns False when the ring is full, else the command is idle."""
+    meta = state.meta
+    if meta[STAGE] == STAGE_CANCELING and not _cancel_collected(state, events):
+        return False
+    if meta[STAGE] == STAGE_INDICATING and not indicate(state, events):
+        return False
+    if meta[STAGE] == STAGE_UNCROSSING and not uncross(state, events):
+        return False
+    meta[STAGE] = STAGE_IDLE
+    meta[TAKER_SLOT] = 0
+    return True
+
+
+@njit_called
+def _begin_part(state, events):
+    """Begin with what else the command has to do, once its taker is done. Returns False when the ring is full."""
+    raise AssertionError("no command has parts")
 
 
 # --- cancel-all: rare, and as long as its orders are many -------------------------------------------------------------
@@ -415,18 +460,35 @@ def kill(state, command, events):
     _begin_canceling(state, command, events, count, np.int64(BY_KILL))
 
 
-@njit_inlined
-def delist(state, command, verdict, events):
-    """SET_STATE: only delisting has something to do here, which is to take all orders of the instrument away."""
-    if verdict["price_ticks"] == INSTRUMENT_DELISTED:
-        count = _collect_book(state, np.int64(command["instrument"]), np.int64(0))
-        _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+@njit_called
+def change_state(state, command, verdict, events):
+    """SET_STATE, HALT, RESUME: the market's state; delisting takes all orders of the instrument away."""
+    instrument = np.int64(command["instrument"])
+    wanted = verdict["price_ticks"]
+    count = np.int64(0)
+    if wanted != 0:
+        trades = set_market_state(state, instrument, wanted, verdict["qty_lots"])
+        if trades and (verdict["flags"] & JUDGED_UNCROSS) != 0:
+            state.meta[TAKER_SEQ] = command["seq"]
+            state.meta[STAGE] = STAGE_UNCROSSING
+            begin_uncross(state, instrument)
+            return
+    if wanted == INSTRUMENT_DELISTED:
+        count = _collect_book(state, instrument, count)
+    _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
 
 
 @njit_called
 def expire(state, command, events):
-    """EXPIRE: the orders whose time has come, by time and age."""
-    _begin_canceling(state, command, events, collect_due(state, command["ts_ns"]), np.int64(BY_EXPIRY))
+    """EXPIRE: the orders whose time has come, by time and age; then where auctions stand."""
+    meta = state.meta
+    count = collect_due(state, command["ts_ns"])
+    meta[AUCTION_INSTRUMENT] = 1 if meta[AUCTIONS] != 0 else 0
+    if count == 0 and meta[AUCTIONS] != 0:
+        meta[TAKER_SEQ] = command["seq"]
+        meta[STAGE] = STAGE_INDICATING
+        return
+    _begin_canceling(state, command, events, count, np.int64(BY_EXPIRY))
 
 
 @njit_called
@@ -468,7 +530,8 @@ def _cancel_collected(state, events):
             meta[SCRATCH_NEXT] = i
             return False
         slot = np.int64(state.scratch[i])
-        flags = np.int64(EVENT_LAST if i == count - 1 else 0)
+        indicates = meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0
+        flags = np.int64(EVENT_LAST if i == count - 1 and not indicates else 0)
         # Risk merges what several shards expire, by time and age.
         expiry_ns = np.int64(0)
         age = np.int64(0)
@@ -478,7 +541,7 @@ def _cancel_collected(state, events):
         _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags, expiry_ns, age)
         unlink(state, slot)
         forget(state, slot)
-    meta[STAGE] = STAGE_IDLE
+    meta[STAGE] = STAGE_INDICATING if meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0 else STAGE_IDLE
     return True
 
 
@@ -493,7 +556,7 @@ def _collect_account(state, account, instrument, first):
     count = first
     slot = np.int64(state.accounts[account])
     while slot != 0:
-        if instrument == 0 or orders[slot]["instrument"] == instrument:
+        if instrument == 0 or instrument_of(state, orders[slot]) == instrument:
             scratch[count] = slot
             count += 1
         slot = np.int64(orders[slot]["account_next"])
@@ -510,54 +573,59 @@ def _collect_book(state, instrument, count):
     orders = state.orders
     leaves = state.leaves
     scratch = state.scratch
-    for side in (BUY, SELL):
-        level = np.int64(state.books[instrument]["best_level"][side])
-        while level != 0:
-            slot = np.int64(state.levels[level]["head"])
-            while slot != 0:
-                scratch[count] = slot
-                count += 1
-                slot = np.int64(orders[slot]["next"])
-            level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
+    for kind in range(BOOK_KINDS):
+        row = state.books[instrument + kind * state.meta[BOOK_STRIDE]]
+        for side in (BUY, SELL):
+            level = np.int64(row["best_level"][side])
+            while level != 0:
+                slot = np.int64(state.levels[level]["head"])
+                while slot != 0:
+                    scratch[count] = slot
+                    count += 1
+                    slot = np.int64(orders[slot]["next"])
+                level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
     return count
 
 
 @njit_inlined
-def _precedes(orders, a, b):
+def _precedes(state, a, b):
     """Whether the order in slot a comes before that in slot b by (instrument, order id)."""
-    if orders[a]["instrument"] != orders[b]["instrument"]:
-        return orders[a]["instrument"] < orders[b]["instrument"]
+    orders = state.orders
+    one = instrument_of(state, orders[a])
+    other = instrument_of(state, orders[b])
+    if one != other:
+        return one < other
     return orders[a]["order_id"] < orders[b]["order_id"]
 
 
 @njit_called
 def _sort_scratch(state, count):
     """Heap sort of the slots collected, unless they are in order: no memory, and no bad case."""
-    orders = state.orders
     scratch = state.scratch
     i = 1
-    while i < count and _precedes(orders, np.int64(scratch[i - 1]), np.int64(scratch[i])):
+    while i < count and _precedes(state, np.int64(scratch[i - 1]), np.int64(scratch[i])):
         i += 1
     if i >= count:
         return
     for start in range(count // 2 - 1, -1, -1):
-        _sift_down(orders, scratch, start, count)
+        _sift_down(state, start, count)
     for end in range(count - 1, 0, -1):
         largest = scratch[0]
         scratch[0] = scratch[end]
         scratch[end] = largest
-        _sift_down(orders, scratch, np.int64(0), end)
+        _sift_down(state, np.int64(0), end)
 
 
 @njit_called
-def _sift_down(orders, scratch, start, end):
+def _sift_down(state, start, end):
+    scratch = state.scratch
     root = start
     slot = np.int64(scratch[root])
     while 2 * root + 1 < end:
         child = 2 * root + 1
-        if child + 1 < end and _precedes(orders, np.int64(scratch[child]), np.int64(scratch[child + 1])):
+        if child + 1 < end and _precedes(state, np.int64(scratch[child]), np.int64(scratch[child + 1])):
             child += 1
-        if not _precedes(orders, slot, np.int64(scratch[child])):
+        if not _precedes(state, slot, np.int64(scratch[child])):
             break
         scratch[root] = scratch[child]
         root = child

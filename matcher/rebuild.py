@@ -7,8 +7,9 @@ import numpy as np
 from matcher.book import append, new_slot, register
 from matcher.jit import njit_called, njit_kernel
 from matcher.levels import find_leaf, leaf_available, next_level_up
-from matcher.state import HAS_TERMS, SHARD, SHARDS
+from matcher.state import AUCTIONS, BOOK_KINDS, BOOK_STRIDE, HAS_TERMS, SHARD, SHARDS
 from matcher.terms import set_terms
+from protocol.enums import INSTRUMENT_AUCTION
 from ringbuf.bits import lowest
 
 
@@ -16,7 +17,7 @@ from ringbuf.bits import lowest
 def _copy_order(target, source, slot):
     """Enter one resting order behind those of its price; False where its price needs a leaf and none is left."""
     order = source.orders[slot]
-    instrument = np.int64(order["instrument"])
+    instrument = np.int64(order["book"])
     price_ticks = order["price_ticks"]
     if find_leaf(target, instrument, price_ticks >> 6) == 0 and not leaf_available(target):
         return False
@@ -27,7 +28,7 @@ def _copy_order(target, source, slot):
     copy["left_lots"] = order["left_lots"]
     copy["total_lots"] = order["total_lots"]
     copy["hold"] = order["hold"]
-    copy["instrument"] = order["instrument"]
+    copy["book"] = order["book"]
     copy["side"] = order["side"]
     copy["modes"] = order["modes"] & (255 - HAS_TERMS)
     register(target, new, order["order_id"], np.int64(order["account"]), instrument)
@@ -36,6 +37,23 @@ def _copy_order(target, source, slot):
         set_terms(target, new, terms["age"], terms["expiry_ns"], terms["display_lots"])
         target.terms[new]["hidden_lots"] = terms["hidden_lots"]
     append(target, new, instrument, np.int64(order["side"]), price_ticks)
+    return True
+
+
+@njit_called
+def _copy_book(target, source, number):
+    """Enter the orders of one book, each level in its order; False where the pools are too small."""
+    leaf = np.int64(source.books[number]["lowest_leaf"])
+    level = np.int64(0)
+    if leaf != 0:
+        level = leaf << 6 | lowest(source.leaves[leaf]["bitmap"])
+    while level != 0:
+        slot = np.int64(source.levels[level]["head"])
+        while slot != 0:
+            if not _copy_order(target, source, slot):
+                return False
+            slot = np.int64(source.orders[slot]["next"])
+        level = next_level_up(source.leaves, level)
     return True
 
 
@@ -60,21 +78,21 @@ def take_over_books(target, source):
         row["stp_group"] = source.groups[account]["stp_group"]
         row["master"] = source.groups[account]["master"]
         row["firm"] = source.groups[account]["firm"]
-    for instrument in range(1, source.books.shape[0]):
+    for instrument in range(1, source.lot_atoms.shape[0]):
         book = source.books[instrument]
         if book["multiplier"] == 0 or instrument % meta[SHARDS] != meta[SHARD]:
             continue
         target.books[instrument]["multiplier"] = book["multiplier"]
-        target.books[instrument]["lot_atoms"] = book["lot_atoms"]
-        leaf = np.int64(book["lowest_leaf"])
-        level = np.int64(0)
-        if leaf != 0:
-            level = leaf << 6 | lowest(source.leaves[leaf]["bitmap"])
-        while level != 0:
-            slot = np.int64(source.levels[level]["head"])
-            while slot != 0:
-                if not _copy_order(target, source, slot):
-                    return False
-                slot = np.int64(source.orders[slot]["next"])
-            level = next_level_up(source.leaves, level)
+        target.lot_atoms[instrument] = source.lot_atoms[instrument]
+        target.books[instrument]["last_ticks"] = book["last_ticks"]
+        target.books[instrument]["market_state"] = book["market_state"]
+        meta[AUCTIONS] += book["market_state"] == INSTRUMENT_AUCTION
+        auction = target.auctions[instrument]
+        auction["reference_ticks"] = source.auctions[instrument]["reference_ticks"]
+        auction["price_ticks"] = source.auctions[instrument]["price_ticks"]
+        auction["lots"] = source.auctions[instrument]["lots"]
+        auction["surplus_lots"] = source.auctions[instrument]["surplus_lots"]
+        for kind in range(BOOK_KINDS):
+            if not _copy_book(target, source, instrument + kind * meta[BOOK_STRIDE]):
+                return False
     return True

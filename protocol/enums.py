@@ -119,7 +119,7 @@ EV_EXPIRED: Final = 5  # the command's own rest was dropped
 EV_AMENDED: Final = 6
 EV_REJECTED: Final = 7
 EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
-EV_TRIGGERED: Final = 9  # reserved
+EV_TAKER: Final = 9  # from here on the order named is the one that trades: a fired stop
 EV_POSITION_MOVED: Final = 10  # reserved
 EV_CROSSED: Final = 11  # a trade of an auction: EV_TAKER named the buyer, this one the seller
 EV_AUCTION: Final = 12  # where an auction stands, or how it ended: price, lots, and what is left over (left_lots, < 0: to sell)
@@ -140,6 +140,7 @@ OUT_ADMIN: Final = 10
 OUT_CHECKPOINT: Final = 11
 OUT_DONE: Final = 12  # a command that may touch many orders (cancel-all) has ended; qty is how many it removed
 OUT_IDS: Final = 13  # continuation: client order id
+OUT_TRIGGERED: Final = 14  # a stop was set off; what follows is what it does
 OUT_AUCTION: Final = 15  # indicative price and volume of an auction, and in leaves what is left over on ``side``
 OUT_UNCROSSED: Final = 18  # the same of an auction that has ended: price 0 = nothing met
 

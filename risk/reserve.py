@@ -662,14 +662,11 @@ def may_become(status, wanted):
 
 
 @inner
-def is_delisting(c):
-    """Whether the matcher has to take an instrument's orders away, for it is delisted."""
-    return c["type"] == e.SET_STATE and c["instrument"] != 0 and c["price_ticks"] == e.INSTRUMENT_DELISTED
+def reserve_instrument(state, rings, c, seq, pending):
+    """SET_STATE, HALT, RESUME: reserve's copy, and the matcher is told; a HALT of risk's own is ticked off the outbox.
 
-
-@inner
-def reserve_instrument(state, rings, c, seq):
-    """SET_STATE, HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox. SET_FEES: settle decides the rest."""
+    SET_FEES: settle decides the rest.
+    """
     kind = c["type"]
     instrument = c["instrument"]
     wanted = wanted_state(c)
@@ -678,6 +675,9 @@ def reserve_instrument(state, rings, c, seq):
             return r.BAD_STATE
         state.meta[s.VENUE_STATE_RESERVE] = wanted
         return 0
+    gathers = wanted == e.INSTRUMENT_PRE_OPEN or wanted == e.INSTRUMENT_AUCTION
+    if gathers and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
+        return WAIT
     if c["source"] == e.SOURCE_RISK:
         if not cause_is_settled(state):
             if not exact_or_wait(state, seq, NO_BARRIER):
@@ -689,12 +689,26 @@ def reserve_instrument(state, rings, c, seq):
     if code != 0:
         return code
     row = state.instruments_reserve[instrument]
-    if kind != e.SET_FEES:
-        if not may_become(row["status"], wanted):
-            # A breaker's halt that finds the market changed has nothing to do.
-            return 0 if c["source"] == e.SOURCE_RISK else r.BAD_STATE
-        if c["source"] != e.SOURCE_RISK or row["status"] == e.INSTRUMENT_OPEN:
-            row["status"] = wanted
+    if kind == e.SET_FEES:
+        return 0
+    pending["price_ticks"] = 0
+    if c["source"] == e.SOURCE_RISK and not risk_may(row, c, wanted):
+        # A command of risk's own that finds the market changed has nothing to do.
+        return 0
+    if not may_become(row["status"], wanted):
+        return r.BAD_STATE
+    if c["source"] != e.SOURCE_RISK and auction_end_code(c, wanted) != 0:
+        return r.AUCTION_END
+    pending["price_ticks"] = wanted
+    pending["qty_lots"] = 0
+    if gathers:
+        pending["qty_lots"] = state.instruments[instrument]["reference_e8"] // row["tick_e8"]
+    if uncrosses(row["status"], wanted):
+        # What trades then is what bands count from.
+        pending["flags"] = e.JUDGED_UNCROSS
+        state.meta[s.BARRIER] = seq
+    row["status"] = wanted
+    row["auction_seq"] = seq if wanted == e.INSTRUMENT_AUCTION else 0
     return 0
 
 
@@ -851,7 +865,7 @@ def reserve_command(state, rings, seq, slots, pending):
     if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER or kind == e.EXPIRE:
         return reserve_clock(state, c, seq, pending)
     if kind == e.SET_FEES or kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
-        return reserve_instrument(state, rings, c, seq)
+        return reserve_instrument(state, rings, c, seq, pending)
     if kind == e.FREEZE or kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT or kind == e.CLOSE_ACCOUNT:
         return reserve_account(state, c, seq)
     if kind == e.TRANSFER:

@@ -333,6 +333,7 @@ LIMITED: Final = 41  # scopes that limit anything
 COLLARS: Final = 42  # scopes with a price collar
 VENUE_STATE_RESERVE: Final = 43  # reserve: VENUE_*
 VENUE_STATE: Final = 44  # settle's copy
+TAKER_HOLD: Final = 45  # settle: hold of the order that trades now within the command
 AUCTIONS: Final = 47  # settle: instruments in an auction that has an end
 META_WORDS: Final = 64
 

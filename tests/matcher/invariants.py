@@ -2,7 +2,7 @@
 
 from matcher import state as s
 from matcher.state import MatcherState
-from protocol.enums import BUY, SELL
+from protocol.enums import BUY, INSTRUMENT_AUCTION, SELL
 
 MASK = (1 << 64) - 1
 PHI = 0x9E3779B97F4A7C15
@@ -15,7 +15,8 @@ def check_state(state: MatcherState) -> None:
     assert state.meta[s.STAGE] == s.STAGE_IDLE
     in_books: list[int] = []
     leaves: dict[int, tuple[int, int]] = {}
-    for instrument in range(1, len(state.books)):
+    stride = len(state.lot_atoms)
+    for instrument in (number for number in range(len(state.books)) if number % stride):
         slots = _check_book(state, instrument, leaves)
         assert len(slots) == state.books[instrument]["orders"], f"instrument {instrument} counts its orders"
         in_books += slots
@@ -29,6 +30,8 @@ def check_state(state: MatcherState) -> None:
     _check_ids(state, in_books)
     _check_accounts(state, in_books)
     _check_terms(state, in_books)
+    states = state.books["market_state"][:stride]
+    assert state.meta[s.AUCTIONS] == (states == INSTRUMENT_AUCTION).sum()
 
 
 def _check_terms(state: MatcherState, in_books: list[int]) -> None:
@@ -60,7 +63,7 @@ def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[in
     leaf = int(book["lowest_leaf"])
     while leaf:
         row = state.leaves[leaf]
-        assert row["instrument"] == instrument
+        assert row["book"] == instrument
         assert row["lower"] == lower
         assert lower == 0 or state.leaves[lower]["prefix"] < row["prefix"], "leaves rise by price"
         assert row["bitmap"] != 0, "an empty leaf is dropped"
@@ -91,7 +94,7 @@ def _check_level(state: MatcherState, level: int, instrument: int, price: int, s
         order = state.orders[slot]
         assert order["prev"] == older
         assert order["level"] == level
-        assert order["instrument"] == instrument
+        assert order["book"] == instrument
         assert order["price_ticks"] == price
         assert order["side"] == side
         assert order["order_id"] > 0
@@ -147,7 +150,7 @@ def _check_nodes(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> Non
     for i, node in enumerate(state.nodes):
         if not node["bitmap"]:
             continue
-        instrument, depth, prefix = int(node["instrument"]), int(node["depth"]), int(node["prefix"])
+        instrument, depth, prefix = int(node["book"]), int(node["depth"]), int(node["prefix"])
         found[instrument, depth, prefix] = int(node["bitmap"])
         home = ((instrument * INSTRUMENT + depth * DEPTH + prefix) * PHI & MASK) >> shift
         assert _reachable(occupied, home, i), f"node {instrument, depth, prefix} is found from its home"
