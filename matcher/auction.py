@@ -75,7 +75,8 @@ def set_market_state(state, instrument, market_state, reference_ticks):
     """
     book = state.books[instrument]
     before = np.int64(book["market_state"])
-    state.meta[AUCTIONS] += (market_state == INSTRUMENT_AUCTION) - (before == INSTRUMENT_AUCTION)
+    state.meta[AUCTIONS] += market_state == INSTRUMENT_AUCTION
+    state.meta[AUCTIONS] -= before == INSTRUMENT_AUCTION
     book["market_state"] = market_state
     row = state.auctions[instrument]
     row["price_ticks"] = 0

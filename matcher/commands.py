@@ -541,7 +541,9 @@ def _cancel_collected(state, events):
         _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags, expiry_ns, age)
         unlink(state, slot)
         forget(state, slot)
-    meta[STAGE] = STAGE_INDICATING if meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0 else STAGE_IDLE
+    meta[STAGE] = (
+        STAGE_INDICATING if meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0 else STAGE_IDLE
+    )
     return True
 
 

@@ -122,7 +122,9 @@ EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
 EV_TAKER: Final = 9  # from here on the order named is the one that trades: a fired stop
 EV_POSITION_MOVED: Final = 10  # reserved
 EV_CROSSED: Final = 11  # a trade of an auction: EV_TAKER named the buyer, this one the seller
-EV_AUCTION: Final = 12  # where an auction stands, or how it ended: price, lots, and what is left over (left_lots, < 0: to sell)
+EV_AUCTION: Final = (
+    12  # where an auction stands, or how it ended: price, lots, and what is left over (left_lots, < 0: to sell)
+)
 
 EVENT_LAST: Final = 1
 

@@ -17,7 +17,14 @@ AMEND: Final = 8
 TAKE: Final = 16  # orders trade when they enter; without it an amend must not take either
 GATHER: Final = 32  # orders wait for an auction instead, and may cross
 
-ACTIONS: Final = {"limit": LIMIT, "immediate": IMMEDIATE, "post-only": POST_ONLY, "amend": AMEND, "take": TAKE, "gather": GATHER}
+ACTIONS: Final = {
+    "limit": LIMIT,
+    "immediate": IMMEDIATE,
+    "post-only": POST_ONLY,
+    "amend": AMEND,
+    "take": TAKE,
+    "gather": GATHER,
+}
 """Columns of the table. Cancels are allowed in every state."""
 
 
@@ -66,7 +73,10 @@ _UNCROSSING: Final = ("open", "post-only")
 
 UNCROSSING: Final = (
     0,
-    *(sum(1 << STATE_OF[name] for name in (*_UNCROSSING, *(("closed",) if row.name == "auction" else ()))) for row in ROWS),
+    *(
+        sum(1 << STATE_OF[name] for name in (*_UNCROSSING, *(("closed",) if row.name == "auction" else ())))
+        for row in ROWS
+    ),
 )
 """By state: a bit for each state with which what was gathered trades. A closing auction is an auction that becomes closed."""
 

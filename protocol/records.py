@@ -206,7 +206,9 @@ EXT_AUCTION_SLOT: Final = Record(
     SLOT_BYTES,
     (
         *_EXT,
-        Field("dynamic_e8", "<i8", 24, "a trade further than this from the one before the command interrupts; 0 = never"),
+        Field(
+            "dynamic_e8", "<i8", 24, "a trade further than this from the one before the command interrupts; 0 = never"
+        ),
         Field("auction_ns", "<i8", 32, "an interruption is an auction of so long; 0 = it is a halt"),
         Field("random_ns", "<i8", 40, "and of up to so much longer"),
         Field("extensions", "<i8", 48, "how often an auction is lengthened whose price would be beyond the breaker"),

@@ -126,9 +126,7 @@ def end_auctions(state, c):
             row["auction_end_ts_ns"] = c["ts_ns"] + row["auction_ns"]
         else:
             row["breaker_pending"] = 1
-            push_state(
-                state, instrument, row["auction_then"], 0, row["auction_seq"], c["seq"], state.meta[s.INDEX]
-            )
+            push_state(state, instrument, row["auction_then"], 0, row["auction_seq"], c["seq"], state.meta[s.INDEX])
 
 
 @inner

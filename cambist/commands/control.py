@@ -53,7 +53,7 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             'cambist instrument halt BTCUSDT --reason "news"',
             'cambist instrument state BTCUSDT post-only --reason "first orders"',
             'cambist instrument auction BTCUSDT --for 60 --random 30 --reason "opening"',
-            'cambist instrument bands BTCUSDT --up 10% --down 10% --breaker 5% --dynamic 2% --auction 120 --random 30 --reason rules',
+            "cambist instrument bands BTCUSDT --up 10% --down 10% --breaker 5% --dynamic 2% --auction 120 --random 30 --reason rules",
         ),
     ),
     "venue": (
@@ -276,11 +276,20 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     bands.add_argument("--reference", metavar="PRICE")
     bands.add_argument("--dynamic", default="0", metavar="SHARE", help="a trade further from the one before interrupts")
     bands.add_argument(
-        "--auction", dest="auction_s", type=int, default=0, metavar="SECONDS", help="an interruption is an auction, not a halt"
+        "--auction",
+        dest="auction_s",
+        type=int,
+        default=0,
+        metavar="SECONDS",
+        help="an interruption is an auction, not a halt",
     )
     bands.add_argument("--random", dest="random_s", type=int, default=0, metavar="SECONDS", help="up to so much longer")
     bands.add_argument(
-        "--extensions", type=int, default=0, metavar="N", help="times it goes on because its price is beyond the breaker"
+        "--extensions",
+        type=int,
+        default=0,
+        metavar="N",
+        help="times it goes on because its price is beyond the breaker",
     )
     _action(actions, "list", "list all instruments")
 

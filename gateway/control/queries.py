@@ -14,7 +14,15 @@ from gateway.control.messages import Refused
 from gateway.control.view import AccountRow, InstrumentRow, Level
 from protocol import board as lines
 from protocol import reasons
-from protocol.enums import ACCOUNT_CLOSED, ACCOUNT_FROZEN, ACCOUNT_NONE, ACCOUNT_OPEN, BUY, INSTRUMENT_AUCTION, POST_ONLY
+from protocol.enums import (
+    ACCOUNT_CLOSED,
+    ACCOUNT_FROZEN,
+    ACCOUNT_NONE,
+    ACCOUNT_OPEN,
+    BUY,
+    INSTRUMENT_AUCTION,
+    POST_ONLY,
+)
 from protocol.instruments import Instrument
 from protocol.market_states import STATE_NAMES, VENUE_STATE_NAMES
 from ringbuf import load_acquire

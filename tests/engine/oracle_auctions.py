@@ -21,7 +21,7 @@ class Auction:
 
     orders: list[Order] = field(default_factory=list)
     reference: int = 0
-    published: Indication = Indication()
+    published: Indication = field(default_factory=Indication)
     begun_by: int = 0
     end_ts_ns: int = 0
     then: int = 0

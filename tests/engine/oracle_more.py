@@ -46,7 +46,16 @@ from tests.naive.limits import LimitBook
 
 SAMPLES = 30
 DAY_NS = 86_400_000_000_000
-STATES = {1: "open", 2: "halted", 3: "post-only", 4: "cancel-only", 5: "closed", 6: "delisted", 7: "pre-open", 8: "auction"}
+STATES = {
+    1: "open",
+    2: "halted",
+    3: "post-only",
+    4: "cancel-only",
+    5: "closed",
+    6: "delisted",
+    7: "pre-open",
+    8: "auction",
+}
 TRADING = ("open", "post-only", *GATHERING)
 REFUSING = {
     "cancel-only": r.INSTRUMENT_CANCEL_ONLY,

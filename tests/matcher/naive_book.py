@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from protocol import enums as e
 from protocol import reasons as r
+from tests.matcher.naive_auction import NaiveAuctions
 
 
 class Event(NamedTuple):
@@ -45,6 +46,7 @@ class Request(NamedTuple):
     minimum: int = 0
     expiry: int = 0
     no_take: bool = False
+    uncross: bool = False
 
 
 DAY_NS = 86_400_000_000_000
@@ -66,13 +68,14 @@ class Order:
     expiry: int = 0  # 0 = never
     age: int = 0
     hidden: int = 0
+    gathers: bool = False  # it stands in the auction's books
 
     @property
     def shown(self) -> int:
         return self.left - self.hidden
 
 
-class NaiveShard:
+class NaiveShard(NaiveAuctions):
     """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command."""
 
     def __init__(self, orders_max: int, leaves_max: int) -> None:
@@ -80,13 +83,17 @@ class NaiveShard:
         self.multipliers: dict[int, int] = {}
         self.orders_max = orders_max
         self.leaves_max = leaves_max
+        self.begin()
 
     def apply(self, q: Request) -> list[Event]:
         events = self._apply(q)
+        for event in events:
+            if event.kind in {e.EV_FILL, e.EV_CROSSED}:
+                self.last[event.instrument] = event.price_ticks
         return [event._replace(last=i == len(events) - 1) for i, event in enumerate(events)]
 
     def by_priority(self, instrument: int, side: int) -> list[Order]:
-        found = [o for o in self.orders if o.instrument == instrument and o.side == side]
+        found = [o for o in self.orders if o.instrument == instrument and o.side == side and not o.gathers]
         return sorted(found, key=lambda o: -o.price_ticks if side == e.BUY else o.price_ticks)
 
     def _apply(self, q: Request) -> list[Event]:
@@ -108,7 +115,10 @@ class NaiveShard:
             for order in due:
                 self.orders.remove(order)
             told = [self._canceled(o, r.BY_EXPIRY)._replace(left_lots=o.expiry, taker_left=o.age) for o in due]
+            told += self.indicate(_event)
             return told or [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
+        if q.type == e.SET_STATE:
+            return self.change_state(q, _event)
         if q.type == e.LIST_INSTRUMENT:
             self.multipliers[q.instrument] = q.price_ticks
         return []
@@ -131,6 +141,7 @@ class NaiveShard:
         if q.terms:
             order.display, order.age = q.display, q.seq
             order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
+        order.gathers = self.gathers(q.instrument)
         if tif == e.POST_ONLY and self._opposite(order):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
         if tif == e.FOK and not self._fillable(order):
@@ -152,12 +163,13 @@ class NaiveShard:
         moves = q.price_ticks != order.price_ticks
         if not moves and q.qty_lots == order.total:
             return [self._rejected(q, r.NO_CHANGE)]
-        moved = Order(**{**order.__dict__, "price_ticks": q.price_ticks})
+        in_place = not moves and q.qty_lots < order.total
+        to_auction = self.gathers(q.instrument)
+        moved = Order(**{**order.__dict__, "price_ticks": q.price_ticks, "gathers": to_auction})
         if moves and (order.tif == e.POST_ONLY or q.no_take) and self._opposite(moved):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
-        if moves and self._no_leaf(moved):
+        if (moves or (order.gathers != to_auction and not in_place)) and self._no_leaf(moved):
             return [self._rejected(q, r.BOOK_FULL)]
-        in_place = not moves and q.qty_lots < order.total
         old_left = order.left
         order.total = q.qty_lots
         order.left = q.qty_lots - done
@@ -180,6 +192,7 @@ class NaiveShard:
             order.hidden = max(0, order.hidden - (old_left - left))
             return [amended]
         self.orders.remove(order)
+        order.gathers = to_auction
         return [amended, *self._take(order, by_amount=False, dropped=0)]
 
     def _cancel_all(self, q: Request) -> list[Event]:
@@ -253,7 +266,9 @@ class NaiveShard:
         order.hidden = max(0, order.left - order.display) if order.display else 0
 
     def _opposite(self, order: Order) -> list[Order]:
-        """Orders that ``order`` meets, in priority."""
+        """Orders that ``order`` meets, in priority; while its market gathers, none."""
+        if order.gathers:
+            return []
         makers = self.by_priority(order.instrument, 1 - order.side)
         if order.side == e.BUY:
             return [m for m in makers if m.price_ticks <= order.price_ticks]
@@ -272,8 +287,8 @@ class NaiveShard:
         return needed <= 0
 
     def _no_leaf(self, order: Order) -> bool:
-        leaves = {(o.instrument, o.price_ticks >> 6) for o in self.orders}
-        return len(leaves) >= self.leaves_max and (order.instrument, order.price_ticks >> 6) not in leaves
+        leaves = {_leaf(o) for o in self.orders}
+        return len(leaves) >= self.leaves_max and _leaf(order) not in leaves
 
     def _named(self, q: Request) -> Order | None:
         for order in self.orders:
@@ -314,3 +329,12 @@ class NaiveShard:
             0,
             o.hold,
         )
+
+
+def _event(kind: int, reason: int, *rest: int) -> Event:
+    return Event(kind, reason, False, *rest)
+
+
+def _leaf(order: Order) -> tuple[int, int, int]:
+    """Range of prices that an order needs a place in: of its book, and of a side where its market gathers."""
+    return order.instrument, (1 + order.side) * order.gathers, order.price_ticks >> 6

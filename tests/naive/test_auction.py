@@ -11,7 +11,9 @@ REFERENCES = st.integers(0, 40)
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(bids=ORDERS, asks=ORDERS, reference=REFERENCES)
-def test_the_prices_that_matter_are_enough(bids: list[tuple[int, int]], asks: list[tuple[int, int]], reference: int) -> None:
+def test_the_prices_that_matter_are_enough(
+    bids: list[tuple[int, int]], asks: list[tuple[int, int]], reference: int
+) -> None:
     assert indication(bids, asks, reference, range(1, 60)) == indication(bids, asks, reference)
 
 
