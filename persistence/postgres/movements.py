@@ -470,6 +470,9 @@ def apply(state):
             i += 1
             if maker_out["leaves_qty_lots"] == 0:
                 _end(state, maker_out, maker, e.ORDER_STATE_FILLED, 0)
+            if (out["flags"] & e.OUTCOME_TAKER) == 0 and out["leaves_qty_lots"] == 0:
+                # In an auction neither side takes, and each may end with any trade.
+                _end(state, out, taker, e.ORDER_STATE_FILLED, 0)
             _end_taker(state, maker_out)
         elif kind == e.OUT_PREVENTED:
             maker_out = outcomes[i + 1]
