@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, forget, instrument_of, new_slot, register, trade, unlink
+from matcher.book import append, crosses, fillable, forget, instrument_of, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
@@ -49,6 +49,7 @@ from matcher.state import (
     TAKER_TYPE,
 )
 from matcher.terms import collect_due, hidden_lots, lower, set_terms, show
+from matcher.trading import trade
 from protocol.enums import (
     AMEND,
     BUY,
