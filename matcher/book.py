@@ -12,7 +12,6 @@ import numpy as np
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
 from matcher.state import (
-    BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
     NO_ASK,
@@ -33,16 +32,6 @@ from ringbuf.idtable import add_id, remove_id
 _U0: Final = np.uint64(0)
 
 assert (BUY, SELL) == (0, 1), "sides are indexes, and 1 - 2 * side their sign"
-
-
-@njit_inlined
-def instrument_of(state, order):
-    """Instrument of an order, in whichever of its books it stands."""
-    number = np.int64(order["book"])
-    stride = state.meta[BOOK_STRIDE]
-    while number >= stride:
-        number -= stride
-    return number
 
 
 @njit_inlined

@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, forget, instrument_of, new_slot, register, unlink
+from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
-from matcher.parts import flag_of_end, has_parts
+from matcher.parts import has_parts
 from matcher.state import (
     BOOK_KINDS,
     BOOK_STRIDE,
@@ -29,6 +29,8 @@ from matcher.state import (
     STAGE_CANCELING,
     STAGE_EXPIRED,
     STAGE_IDLE,
+    STAGE_PARTS,
+    STAGE_REFUSED,
     STAGE_RESTING,
     STAGE_TRADING,
     TAKER_ACCOUNT,
@@ -40,6 +42,7 @@ from matcher.state import (
     TAKER_INSTRUMENT,
     TAKER_LEFT,
     TAKER_PRICE,
+    TAKER_REASON,
     TAKER_SEQ,
     TAKER_SIDE,
     TAKER_SLOT,
@@ -47,8 +50,10 @@ from matcher.state import (
     TAKER_TIF,
     TAKER_TOTAL,
     TAKER_TYPE,
+    WAITS,
 )
-from matcher.terms import collect_due, hidden_lots, lower, set_terms, show
+from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_prices
+from matcher.terms import collect_due, hidden_lots, instrument_of, lower, set_terms, show
 from matcher.trading import trade
 from protocol.enums import (
     AMEND,
@@ -63,6 +68,7 @@ from protocol.enums import (
     FOK,
     GTC,
     INSTRUMENT_DELISTED,
+    INSTRUMENT_OPEN,
     IOC,
     JUDGED_NO_TAKE,
     JUDGED_TERMS,
@@ -202,6 +208,8 @@ def amend_order(state, command, verdict, events):
     if slot == 0:
         return UNKNOWN_ORDER
     order = orders[slot]
+    if (order["modes"] & WAITS) != 0:
+        return amend_stop(state, command, verdict, events, slot)
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
     instrument = np.int64(order["book"])
@@ -217,7 +225,7 @@ def amend_order(state, command, verdict, events):
     if not moves and total == old_total:
         return NO_CHANGE
     crossing = moves and crosses(state, instrument, side, price_ticks)
-    if crossing and (modes >> 4 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
+    if crossing and (modes >> 4 & 3 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
     if moves and not _may_rest(state, instrument, price_ticks):
         return BOOK_FULL
@@ -259,7 +267,7 @@ def amend_order(state, command, verdict, events):
         meta[TAKER_ACCOUNT] = order["account"]
         meta[TAKER_STP] = modes & 7
         meta[TAKER_TYPE] = AMEND
-    meta[TAKER_TIF] = modes >> 4
+    meta[TAKER_TIF] = modes >> 4 & 3
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
     return ACCEPTED
 
@@ -329,6 +337,8 @@ def _settle_taker(state, events):
         taker_left = np.int64(0)
         if meta[STAGE] == STAGE_EXPIRED:
             reason = np.int64(BY_STP)
+        elif meta[STAGE] == STAGE_REFUSED:
+            reason = meta[TAKER_REASON]
         elif meta[TAKER_TYPE] == LIMIT:
             reason = np.int64(BY_IOC)
         else:
@@ -382,10 +392,11 @@ def proceed(state, events):
     while True:
         if meta[STAGE] == STAGE_TRADING and not trade(state, events):
             return False
-        if not _settle_taker(state, events):
+        if meta[STAGE] != STAGE_PARTS and not _settle_taker(state, events):
             return False
         if not has_parts(state):
             return True
+        meta[STAGE] = STAGE_PARTS
         if not _begin_part(state, events):
             return False
 
@@ -393,7 +404,7 @@ def proceed(state, events):
 @njit_called
 def _begin_part(state, events):
     """Begin with what else the command has to do, once its taker is done. Returns False when the ring is full."""
-    raise AssertionError("no command has parts")
+    return begin_fired(state, events)
 
 
 # --- cancel-all: rare, and as long as its orders are many -------------------------------------------------------------
@@ -439,12 +450,16 @@ def change_state(state, command, verdict, events):
     """SET_STATE, HALT, RESUME: the market's state; delisting takes all orders of the instrument away."""
     instrument = np.int64(command["instrument"])
     wanted = verdict["price_ticks"]
-    count = np.int64(0)
     if wanted != 0:
         state.books[instrument]["market_state"] = wanted
     if wanted == INSTRUMENT_DELISTED:
-        count = _collect_book(state, instrument, count)
-    _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+        count = _collect_book(state, instrument, np.int64(0))
+        _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+        return
+    if wanted == INSTRUMENT_OPEN:
+        # Prices that came while nothing could trade.
+        visit_prices(state, instrument)
+    go_on(state, command, events)
 
 
 @njit_called
