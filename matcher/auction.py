@@ -13,7 +13,7 @@ from matcher.book import append, forget, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import next_level_down, next_level_up, price_of
-from matcher.parts import flag_of_end
+from matcher.parts import has_parts
 from matcher.state import (
     AUCTION_BUYER,
     AUCTION_INSTRUMENT,
@@ -28,6 +28,7 @@ from matcher.state import (
     NO_ASK,
     TAKER_SEQ,
 )
+from matcher.stops import visit_open
 from matcher.terms import hidden_lots, show
 from protocol.enums import (
     BUY,
@@ -37,6 +38,7 @@ from protocol.enums import (
     EV_TAKER,
     EVENT_LAST,
     INSTRUMENT_AUCTION,
+    INSTRUMENT_OPEN,
     INSTRUMENT_PRE_OPEN,
     SELL,
 )
@@ -264,7 +266,9 @@ def uncross(state, events):
     book = state.books[instrument]
     if price != 0:
         book["last_ticks"] = price
-    last = np.int64(flag_of_end(state, book))
+    if book["market_state"] == INSTRUMENT_OPEN:
+        visit_open(state, instrument)
+    last = np.int64(0 if has_parts(state) else EVENT_LAST)
     _say_auction(state, events, instrument, price, meta[AUCTION_LOTS], meta[AUCTION_SURPLUS], last)
     return True
 

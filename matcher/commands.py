@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 
 from matcher.auction import begin_uncross, indicate, move_to, resting_book, set_market_state, uncross
-from matcher.book import append, crosses, fillable, forget, instrument_of, new_slot, register, trade, unlink
+from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
-from matcher.parts import flag_of_end, has_parts
+from matcher.parts import has_parts
 from matcher.state import (
     AUCTION_INSTRUMENT,
     AUCTIONS,
@@ -33,6 +33,8 @@ from matcher.state import (
     STAGE_EXPIRED,
     STAGE_IDLE,
     STAGE_INDICATING,
+    STAGE_PARTS,
+    STAGE_REFUSED,
     STAGE_RESTING,
     STAGE_TRADING,
     STAGE_UNCROSSING,
@@ -45,6 +47,7 @@ from matcher.state import (
     TAKER_INSTRUMENT,
     TAKER_LEFT,
     TAKER_PRICE,
+    TAKER_REASON,
     TAKER_SEQ,
     TAKER_SIDE,
     TAKER_SLOT,
@@ -52,8 +55,11 @@ from matcher.state import (
     TAKER_TIF,
     TAKER_TOTAL,
     TAKER_TYPE,
+    WAITS,
 )
-from matcher.terms import collect_due, hidden_lots, lower, set_terms, show
+from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_open
+from matcher.terms import collect_due, hidden_lots, instrument_of, lower, set_terms, show
+from matcher.trading import trade
 from protocol.enums import (
     AMEND,
     BUY,
@@ -67,6 +73,7 @@ from protocol.enums import (
     FOK,
     GTC,
     INSTRUMENT_DELISTED,
+    INSTRUMENT_OPEN,
     IOC,
     JUDGED_NO_TAKE,
     JUDGED_TERMS,
@@ -208,6 +215,8 @@ def amend_order(state, command, verdict, events):
     if slot == 0:
         return UNKNOWN_ORDER
     order = orders[slot]
+    if (order["modes"] & WAITS) != 0:
+        return amend_stop(state, command, verdict, events, slot)
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
     instrument = instrument_of(state, order)
@@ -225,7 +234,7 @@ def amend_order(state, command, verdict, events):
     if not moves and total == old_total:
         return NO_CHANGE
     crossing = moves and crosses(state, instrument, side, price_ticks) and number == instrument
-    if crossing and (modes >> 4 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
+    if crossing and (modes >> 4 & 3 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
     in_place = not moves and total < old_total
     if (moves or (standing != number and not in_place)) and not _may_rest(state, number, price_ticks):
@@ -269,7 +278,7 @@ def amend_order(state, command, verdict, events):
         meta[TAKER_ACCOUNT] = order["account"]
         meta[TAKER_STP] = modes & 7
         meta[TAKER_TYPE] = AMEND
-    meta[TAKER_TIF] = modes >> 4
+    meta[TAKER_TIF] = modes >> 4 & 3
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
     return ACCEPTED
 
@@ -339,6 +348,8 @@ def _settle_taker(state, events):
         taker_left = np.int64(0)
         if meta[STAGE] == STAGE_EXPIRED:
             reason = np.int64(BY_STP)
+        elif meta[STAGE] == STAGE_REFUSED:
+            reason = meta[TAKER_REASON]
         elif meta[TAKER_TYPE] == LIMIT:
             reason = np.int64(BY_IOC)
         else:
@@ -393,10 +404,11 @@ def proceed(state, events):
     while True:
         if meta[STAGE] == STAGE_TRADING and not trade(state, events):
             return False
-        if not _settle_taker(state, events):
+        if meta[STAGE] != STAGE_PARTS and not _settle_taker(state, events):
             return False
         if not has_parts(state):
             return True
+        meta[STAGE] = STAGE_PARTS
         if not _begin_part(state, events):
             return False
 
@@ -419,7 +431,7 @@ def _go_on(state, events):
 @njit_called
 def _begin_part(state, events):
     """Begin with what else the command has to do, once its taker is done. Returns False when the ring is full."""
-    raise AssertionError("no command has parts")
+    return begin_fired(state, events)
 
 
 # --- cancel-all: rare, and as long as its orders are many -------------------------------------------------------------
@@ -465,7 +477,6 @@ def change_state(state, command, verdict, events):
     """SET_STATE, HALT, RESUME: the market's state; delisting takes all orders of the instrument away."""
     instrument = np.int64(command["instrument"])
     wanted = verdict["price_ticks"]
-    count = np.int64(0)
     if wanted != 0:
         trades = set_market_state(state, instrument, wanted, verdict["qty_lots"])
         if trades and (verdict["flags"] & JUDGED_UNCROSS) != 0:
@@ -474,8 +485,12 @@ def change_state(state, command, verdict, events):
             begin_uncross(state, instrument)
             return
     if wanted == INSTRUMENT_DELISTED:
-        count = _collect_book(state, instrument, count)
-    _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+        count = _collect_book(state, instrument, np.int64(0))
+        _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+        return
+    if wanted == INSTRUMENT_OPEN:
+        visit_open(state, instrument)
+    go_on(state, command, events)
 
 
 @njit_called

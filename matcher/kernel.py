@@ -30,6 +30,7 @@ from matcher.state import (
     STAGE,
     STAGE_IDLE,
 )
+from matcher.stops import enter_stop, set_prices
 from protocol.enums import (
     AMEND,
     CANCEL,
@@ -38,12 +39,14 @@ from protocol.enums import (
     EXPIRE,
     HALT,
     INSTRUMENT_OPEN,
+    JUDGED_TRIGGER,
     KILL,
     LIMIT,
     LIST_INSTRUMENT,
     MARKET_AMOUNT,
     RESUME,
     SET_GROUPS,
+    SET_PRICES,
     SET_STATE,
     VERDICT_OK,
 )
@@ -131,7 +134,10 @@ def match_command(state, command, verdict, events):
     elif kind == CANCEL:
         reason = cancel_order(state, command, events)
     elif LIMIT <= kind <= MARKET_AMOUNT:
-        reason = enter_order(state, command, verdict)
+        if (verdict["flags"] & JUDGED_TRIGGER) != 0:
+            reason = enter_stop(state, command, verdict, events)
+        else:
+            reason = enter_order(state, command, verdict)
     elif kind == CANCEL_ALL:
         cancel_all(state, command, events)
     elif kind == KILL:
@@ -140,6 +146,8 @@ def match_command(state, command, verdict, events):
         expire(state, command, events)
     elif (kind == SET_STATE or kind == HALT or kind == RESUME) and instrument != 0:
         change_state(state, command, verdict, events)
+    elif kind == SET_PRICES:
+        set_prices(state, command, verdict, events)
     elif kind == LIST_INSTRUMENT:
         _list_instrument(state, instrument, verdict)
     if reason != ACCEPTED:

@@ -64,8 +64,16 @@ TERMS_DTYPE: Final = np.dtype(
         ("age", "<i8"),  # seq of the command that entered the order
         ("display_lots", "<i8"),  # what it shows at most; 0 = all
         ("hidden_lots", "<i8"),  # left and not shown
+        ("limit_ticks", "<i8"),  # from here on of stops: price limit of the order that enters
+        ("min_lots", "<i8"),  # its minimum quantity, 0 = none
         ("due_at", "<u4"),  # its entry of ``due``; 0 = none
-        ("spare", "<u4"),
+        ("trail_next", "<u4"),  # trailing stops of a book and direction, oldest first
+        ("trail_prev", "<u4"),
+        ("offset", "<i4"),  # how far it trails, in what offset_kind says
+        ("offset_kind", "u1"),  # OFFSET_*
+        ("side", "u1"),  # of the order that enters
+        ("type", "u1"),  # of it, LIMIT or MARKET
+        ("spare", "u1", (5,)),
     ]
 )
 """Terms of the order in the slot of the same number; means nothing where the order has none."""
@@ -170,14 +178,15 @@ TAKER_EXPIRY: Final = 44  # terms of the taker, for when it rests; the first wor
 TAKER_DISPLAY: Final = 45
 DUE_COUNT: Final = 46  # entries of ``due``
 TAKER_FIRST: Final = 47  # price of the taker's first fill, 0 = none yet
+TAKER_REASON: Final = 51  # STAGE_REFUSED: why
 FIRED_HEAD: Final = 48  # orders that the command has set off and that are not entered yet, linked by ``next``; 0 = none
 FIRED_TAIL: Final = 49
-AUCTIONS: Final = 51  # instruments in an auction
-AUCTION_INSTRUMENT: Final = 52  # instrument whose auction is uncrossed, or indicated next; 0 = none
-AUCTION_PRICE: Final = 53  # of the one that is uncrossed: its price, 0 = nothing meets, …
-AUCTION_LOTS: Final = 54  # … what trades there, …
-AUCTION_SURPLUS: Final = 55  # … what is left over, and …
-AUCTION_BUYER: Final = 56  # … the buyer that was named last
+AUCTIONS: Final = 52  # instruments in an auction
+AUCTION_INSTRUMENT: Final = 53  # instrument whose auction is uncrossed, or indicated next; 0 = none
+AUCTION_PRICE: Final = 54  # of the one that is uncrossed: its price, 0 = nothing meets, …
+AUCTION_LOTS: Final = 55  # … what trades there, …
+AUCTION_SURPLUS: Final = 56  # … what is left over, and …
+AUCTION_BUYER: Final = 57  # … the buyer that was named last
 PARTS_LEFT: Final = 50  # what else the command has to do when the taker is done (quotes, an auction); 0 = nothing
 CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
 CHECKPOINT_EVENT_HASH: Final = 41
@@ -188,10 +197,14 @@ STAGE_IDLE: Final = 0
 STAGE_TRADING: Final = 1  # the taker trades
 STAGE_EXPIRED: Final = 2  # trading ended by self-trade prevention; the rest expires
 STAGE_RESTING: Final = 3  # trading ended; the rest rests or is dropped
-STAGE_CANCELING: Final = 4  # cancel-all
-STAGE_INDICATING: Final = 5  # where auctions stand is published
-STAGE_UNCROSSING: Final = 6  # what was gathered trades
+STAGE_REFUSED: Final = 4  # the taker, set off by a price, cannot enter and expires
+STAGE_PARTS: Final = 5  # between two takers
+STAGE_CANCELING: Final = 6  # cancel-all; this one and those behind it have no taker
+STAGE_INDICATING: Final = 7  # where auctions stand is published
+STAGE_UNCROSSING: Final = 8  # what was gathered trades
 
+TRAILING_MAX: Final = 1_000
+"""Trailing stops of an instrument that follow one price: each may have to be moved when it moves."""
 
 AUCTION_DTYPE: Final = np.dtype(
     [
@@ -244,6 +257,7 @@ class MatcherState(NamedTuple):
     terms: np.ndarray
     due: np.ndarray
     auctions: np.ndarray
+    trails: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -269,6 +283,8 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("terms", TERMS_DTYPE, limits.orders_max + 1),
         ("due", np.dtype("<u4"), limits.orders_max + 1),  # heap of slots, from entry 1 on
         ("auctions", AUCTION_DTYPE, limits.instruments_max + 1),
+        # of each book and side: first and last of the stops that trail, from entry 4 * book + 2 * side on
+        ("trails", np.dtype("<u4"), 4 * BOOK_KINDS * (limits.instruments_max + 1)),
     ]
 
 

@@ -245,6 +245,8 @@ HOLD_HAS_IDS: Final = 1
 HOLD_HAS_CLIENT_ID: Final = 2
 HOLD_API: Final = 4
 HOLD_TERMS: Final = 8
+HOLD_STOP: Final = 16  # entered as an order that waits for a price …
+HOLD_WAITS: Final = 32  # … and it waits still: settle's
 
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""

@@ -13,6 +13,9 @@ class NaiveAuctions:
     """To be mixed into the shard; ``orders`` is all orders, oldest first, of which some ``gathers``."""
 
     orders: list[Any]
+    waiting: list[Any]
+    path: list[int]
+    seen: dict[tuple[int, int], int]
 
     def begin(self) -> None:
         self.states: dict[int, int] = {}
@@ -25,6 +28,8 @@ class NaiveAuctions:
 
     def change_state(self, q: Any, event: Any) -> list[Any]:
         """SET_STATE; ``event`` makes one of the fields kind, reason, instrument, order, price, lots, left, taker's left, hold."""
+        if q.price_ticks == 0:
+            return []
         before = self.states.get(q.instrument, e.INSTRUMENT_OPEN)
         waiting = [order for order in self.orders if order.instrument == q.instrument and order.gathers]
         self.states[q.instrument] = q.price_ticks
@@ -32,15 +37,25 @@ class NaiveAuctions:
         if q.price_ticks in GATHERING:
             self.references[q.instrument] = self.last.get(q.instrument, 0) or q.qty_lots
         if q.uncross and (before in GATHERING or waiting):
-            return self._uncross(q.instrument, event)
+            told = self._uncross(q.instrument, event)
+            if q.price_ticks == e.INSTRUMENT_OPEN:
+                self._visit_open(q.instrument)
+            return told
         if q.price_ticks == e.INSTRUMENT_DELISTED:
-            mine = [order for order in self.orders if order.instrument == q.instrument]
+            mine = [order for order in self.orders + self.waiting if order.instrument == q.instrument]
             for order in mine:
-                self.orders.remove(order)
+                self._remove(order)  # type: ignore[attr-defined]
             mine.sort(key=lambda order: order.order_id)
-            if mine:
-                return [self._canceled(order, r.BY_DELISTING) for order in mine]  # type: ignore[attr-defined]
-        return [event(e.EV_NOTHING, 0, q.instrument, 0, 0, 0, 0, 0, -1)]
+            return [self._canceled(order, r.BY_DELISTING) for order in mine]  # type: ignore[attr-defined]
+        if q.price_ticks == e.INSTRUMENT_OPEN:
+            self._visit_open(q.instrument)
+        return []
+
+    def _visit_open(self, instrument: int) -> None:
+        """The last price may have come where nothing could be set off; the others are looked at again too."""
+        if self.last.get(instrument):
+            self.path.append(self.last[instrument])
+        self._visit_marks(instrument)  # type: ignore[attr-defined]
 
     def both_books(self, instrument: int, side: int) -> list[Any]:
         mine = [order for order in self.orders if order.instrument == instrument and order.side == side]
@@ -85,6 +100,8 @@ class NaiveAuctions:
         for order in self.orders:
             if order.instrument == instrument:
                 order.gathers = False
+        if found.price:
+            self.last[instrument] = self.seen[instrument, e.TRIGGER_LAST] = found.price
         return [*events, self._of(instrument, found, event)]
 
     def indicate(self, event: Any) -> list[Any]:
