@@ -71,13 +71,13 @@ from protocol.enums import (
 from protocol.order_terms import expiry_of
 from protocol.reasons import (
     ACCEPTED,
-    BAD_OFFSET,
     BOOK_FULL,
     BY_TRIGGER,
     FOK_UNFILLED,
     MIN_QTY_UNFILLED,
     NO_CHANGE,
     NO_TRIGGER_PRICE,
+    OFFSET_TOO_LARGE,
     POST_ONLY_WOULD_TAKE,
     STOP_NOT_AMENDED,
     TRAILING_FULL,
@@ -102,7 +102,7 @@ def enter_stop(state, command, verdict, events):
     if offset_kind != OFFSET_NONE:
         trigger_ticks = _behind(seen_ticks, direction, offset_kind, np.int64(command["sub_account"]))
         if trigger_ticks < 1 or trigger_ticks >= PRICE_LIMIT:
-            return BAD_OFFSET
+            return OFFSET_TOO_LARGE
         if state.books[book]["stops"] >= TRAILING_MAX:
             return TRAILING_FULL
     elif (1 - 2 * direction) * (trigger_ticks - seen_ticks) >= 0:

@@ -115,6 +115,7 @@ NO_TRIGGER_PRICE: Final = 104
 TRIGGER_PASSED: Final = 105
 TRAILING_FULL: Final = 106
 STOP_NOT_AMENDED: Final = 107
+OFFSET_TOO_LARGE: Final = 108
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -193,7 +194,7 @@ TEXT: Final[dict[int, str]] = {
     "nothing was executed and no number used, so that it is safe to send again",
     DIVERGED: "the exchange acknowledges nothing until an operator acts, because its own check found the live engine wrong; "
     "the command was not taken",
-    IMMEDIATE_IN_AUCTION: "orders gather for an auction: market, ioc and fok orders are not taken; cancels and amends work",
+    IMMEDIATE_IN_AUCTION: "orders gather for an auction: market, ioc, fok and stop orders are not taken; cancels and amends work",
     MIN_QTY_IN_AUCTION: "orders gather for an auction, and a minimum quantity could not trade at once",
     AUCTION_END: "only the state auction has an end: a time after the command, up to a day, and open, post-only or closed behind it",
     BAD_AUCTION: "a dynamic band is at most 100 %, an interruption's auction at most a day, its random part no longer than itself, "
@@ -212,7 +213,8 @@ TEXT: Final[dict[int, str]] = {
     BY_TRIGGER: "set off by the price that it waited for",
     BAD_TRIGGER: "the trigger price must be a positive whole number of ticks, and the price that it waits for last, mark or index",
     TRIGGER_MISPLACED: "a market order by amount cannot wait for a price",
-    BAD_OFFSET: "the offset of a trailing stop must be positive, below 10000 basis points, and leave a price that can be reached",
+    BAD_OFFSET: "the offset of a trailing stop must be positive, and below 10000 where it counts basis points",
+    OFFSET_TOO_LARGE: "so far behind the price a trailing stop would have no trigger price",
     OFFSET_MISPLACED: "a trailing stop has no trigger price of its own and takes no profit",
     NO_TRIGGER_PRICE: "the price that the order would wait for is not known yet",
     TRIGGER_PASSED: "the price has passed the trigger already",

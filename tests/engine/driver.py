@@ -299,7 +299,7 @@ def _check_books(engine: FusedEngine, holds: np.ndarray, rows: np.ndarray) -> No
 def _standing(matcher: Any, live: np.ndarray) -> list[tuple[object, ...]]:
     """Orders of a shard as risk knows them, each with whether it waits for a price."""
     stride = len(matcher.lot_atoms)
-    found = []
+    found: list[tuple[object, ...]] = []
     for slot in np.flatnonzero(live).tolist():
         row, terms = matcher.orders[slot], matcher.terms[slot]
         waits = bool(row["modes"] & matcher_state.WAITS)

@@ -109,7 +109,7 @@ class AuctionRules:
         self.say_auction(e.OUT_UNCROSSED, instrument, found)
         if found.lots:
             bands = self.bands[instrument]
-            bands.last_ticks = found.price
+            bands.last_ticks = self.seen[instrument, e.TRIGGER_LAST] = found.price  # type: ignore[attr-defined]
             bands.reference_e8 = found.price * bands.tick_e8
             bands.samples = []
         for side in (Side.BUY, Side.SELL):
@@ -207,7 +207,8 @@ class AuctionRules:
     def gathering_code(self) -> int:
         """Why an order may not wait for an auction."""
         kind, tif = int(self.head["type"]), int(self.head["tif"])
-        if kind != e.AMEND and (kind != e.LIMIT or tif in (e.IOC, e.FOK)):
+        waits = self._waits()  # type: ignore[attr-defined]
+        if kind != e.AMEND and (kind != e.LIMIT or tif in (e.IOC, e.FOK) or waits):
             return r.IMMEDIATE_IN_AUCTION
         has_minimum = int(self.head["flags"]) & e.FLAG_TERMS and self.head["min_qty_lots"] > 0
         return r.MIN_QTY_IN_AUCTION if kind != e.AMEND and has_minimum else r.ACCEPTED

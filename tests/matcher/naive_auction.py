@@ -43,10 +43,11 @@ class NaiveAuctions:
             return told
         if q.price_ticks == e.INSTRUMENT_DELISTED:
             mine = [order for order in self.orders + self.waiting if order.instrument == q.instrument]
+            mine.sort(key=lambda order: order.order_id)
+            told = [self._canceled(order, r.BY_DELISTING) for order in mine]  # type: ignore[attr-defined]
             for order in mine:
                 self._remove(order)  # type: ignore[attr-defined]
-            mine.sort(key=lambda order: order.order_id)
-            return [self._canceled(order, r.BY_DELISTING) for order in mine]  # type: ignore[attr-defined]
+            return told
         if q.price_ticks == e.INSTRUMENT_OPEN:
             self._visit_open(q.instrument)
         return []

@@ -202,7 +202,7 @@ class NaiveShard(NaiveAuctions):
         if q.offset_kind:
             order.trigger = behind(seen, order)
             if not 1 <= order.trigger < 1 << 62:
-                return [self._rejected(q, r.BAD_OFFSET)]
+                return [self._rejected(q, r.OFFSET_TOO_LARGE)]
         elif seen >= order.trigger if order.rises else seen <= order.trigger:
             return [self._rejected(q, r.TRIGGER_PASSED)]
         if len(self.orders) + len(self.waiting) == self.orders_max or self._no_stop_leaf(order, order.trigger):
