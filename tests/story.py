@@ -32,7 +32,6 @@ STPS = {
     "stp-both": e.STP_EXPIRE_BOTH,
     "stp-decrement": e.STP_DECREMENT,
 }
-ORDERS = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND)
 REFERENCES = {"last": e.TRIGGER_LAST, "mark": e.TRIGGER_MARK, "index": e.TRIGGER_INDEX}
 PLENTY = 10**9
 START_TS_NS = 1_700_006_400_000_000_000
@@ -49,6 +48,7 @@ class Story:
             self.desk.fund(account, quote=PLENTY, base=100 * PLENTY)
         self.now_ns = START_TS_NS
         self.sent = 0
+        self.taken = False
         self.orders: dict[str, int] = {}
         self.labels: dict[int, str] = {}
 
@@ -167,11 +167,13 @@ class Story:
             return f"{label} rests {int(o['leaves_qty_lots'])} at {price}"
         if kind in (e.OUT_AUCTION, e.OUT_UNCROSSED):
             return _told_auction(o)
-        if kind == e.OUT_TRADE and o["type"] not in ORDERS:
-            # Both sides of a trade of an auction are alike; it is told of the buyer.
+        if kind == e.OUT_TRADE and not o["flags"] & e.OUTCOME_TAKER:
+            # The other side of what a taker took, or a side of a trade of an auction, which is told of the buyer.
+            in_auction, self.taken = not self.taken, False
             other = self.labels[int(o["contra_order_id"])]
-            return f"{label} buys {lots} at {price} from {other}" if o["side"] == e.BUY else ""
-        if kind == e.OUT_TRADE and o["flags"] & e.OUTCOME_TAKER:
+            return f"{label} buys {lots} at {price} from {other}" if in_auction and o["side"] == e.BUY else ""
+        if kind == e.OUT_TRADE:
+            self.taken = True
             return f"{label} takes {lots} at {price} from {self.labels[int(o['contra_order_id'])]}"
         return {
             e.OUT_REJECTED: f"refused {why}",

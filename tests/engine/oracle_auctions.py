@@ -56,10 +56,10 @@ class AuctionRules:
     outcomes: list[Any]
 
     def auction(self, instrument: int) -> Auction:
-        return self.auctions.setdefault(instrument, Auction())  # type: ignore[attr-defined,no-any-return]
+        return self.auctions.setdefault(instrument, Auction())  # type: ignore[attr-defined]
 
     def gathers(self, instrument: int) -> bool:
-        return self.state_of(instrument) in GATHERING  # type: ignore[attr-defined,no-any-return]
+        return self.state_of(instrument) in GATHERING  # type: ignore[attr-defined]
 
     def everything(self, instrument: int, side: int) -> list[Order]:
         """All orders of a side as the auction takes them: by price, then those of the book, then by age."""
