@@ -28,7 +28,7 @@ ADMIN = (
 )
 AUCTIONS = ("SET_STATE", "RESUME")
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
-EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE")
+EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED")
 SOURCES = {"sequencer": 0, "risk": 1, "control": 2, "replay": 3, "bots": 4}
 RENAMED = {
     "amount_units": "qty_lots",
@@ -664,7 +664,8 @@ class Ledger:
             same(row[name], order[name], where, f"{name} (of the order)")
         paid = self.paid_and_got(row)[0]
         same(row["asset"], paid, where, "asset")
-        need(event in ("CANCELED", "EXPIRED", "PREVENTED") or row["reason"] == "", where, "a reason where none can be")
+        told = event in ("CANCELED", "EXPIRED", "PREVENTED", "TRIGGERED")
+        need(told or row["reason"] == "", where, "a reason where none can be")
         moved = order["locked_units"] - before
         if order["leaves_qty_lots"] == 0:
             left = self.finish(order)

@@ -3,6 +3,7 @@
 Nothing is kept in any order but that of arrival: whatever a price sets off is looked for in all that waits.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 from protocol import enums as e
@@ -141,17 +142,21 @@ class StopsOracle(NaiveExchange):
         self._trade_on(order, may_rest=order.tif in (Tif.GTC, Tif.POST_ONLY), dropped=dropped, refused=code)
 
     # What the oracle of outcomes says.
+    @abstractmethod
     def _told_waiting(self, order: Order) -> None:
-        raise NotImplementedError
+        """The order is accepted, and waits."""
 
+    @abstractmethod
     def _told_amended(self, order: Order) -> None:
-        raise NotImplementedError
+        """It has another price or quantity, and waits on."""
 
+    @abstractmethod
     def _told_triggered(self, order: Order) -> None:
-        raise NotImplementedError
+        """It was set off."""
 
+    @abstractmethod
     def _trade_on(self, taker: Order, *, may_rest: bool, dropped: int, refused: int) -> None:
-        raise NotImplementedError
+        """It trades, then rests or is dropped; or is refused."""
 
 
 def _way(order: Order) -> int:

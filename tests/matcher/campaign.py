@@ -200,6 +200,8 @@ class Requests:
         near = (order.total, order.total - 1, order.total + 1, done, done + 1)
         qty = max(1, rng.choice((*near, order.total, self.qty(price))))
         qty = min(qty, VALUE_MAX // (MULTIPLIER * price))
+        if order.display:
+            qty = min(qty, e.ICEBERG_PARTS_MAX * order.display)
         account = order.account if rng.random() < 0.95 else 1 + order.account % 5
         no_take = rng.random() < 0.1
         return Request(e.AMEND, order.order_id, account, order.instrument, 0, price, qty, no_take=no_take)
