@@ -9,6 +9,7 @@ from matcher.hashes import books_hash
 from matcher.process import shard_state
 from matcher.rebuild import take_over_books
 from matcher.state import MatcherState, limits_of, make_state, reset, state_spec
+from matcher.views import auction_summary
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
@@ -212,6 +213,9 @@ def test_another_number_of_shards_has_the_same_auctions() -> None:
         target = shard_state(arrays)
         assert take_over_books(target, source)
         check_state(cast("MatcherState", target))
+        for instrument in (n for n in range(1, 8) if n % 3 == shard):
+            kept = auction_summary(cast("MatcherState", target), instrument)
+            assert auction_summary(source, instrument) == kept
         total += _books(target)
     assert _books(source) == total % (1 << 64)
 
