@@ -750,6 +750,7 @@ def reserve_prices(state, c, pending):
     return 0
 
 
+@inner
 def reserve_bands(state, c, listing, auction, slots, seq):
     """SET_BANDS: reserve's copy of the bands; the reference is settle's, hence a barrier. ``auction``: the third slot, if it is there."""
     code = instrument_code(state, c["instrument"])
