@@ -159,7 +159,7 @@ class Market:
         if self.oracle.outbox and rng.random() < 0.12:
             halted = self.oracle.outbox[0].instrument
             self._apply(self.oracle.halt_command())
-            if rng.random() < 0.5 or self.oracle.state_of(halted) == "halted":
+            if self.oracle.state_of(halted) == "halted" or rng.random() < 0.5:
                 self.follow.append(lambda: self.office(build.resume(halted, *WHO)))
             return
         if self.follow and rng.random() < 0.3:
