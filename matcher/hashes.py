@@ -53,6 +53,8 @@ def books_hash(state):
         word = add(word, multiply(np.uint64(order["total_lots"]), _ODD[2]))
         word = add(word, multiply(np.uint64(older_id), _ODD[3]))
         word = add(word, multiply(np.uint64(what), _ODD[4]))
+        if state.sessions[slot] != 0:
+            word = add(mix(word), multiply(np.uint64(state.sessions[slot]), _ODD[5]))
         if (order["modes"] & HAS_TERMS) != 0:
             terms = state.terms[slot]
             word = add(mix(word), multiply(np.uint64(terms["expiry_ns"]), PHI))

@@ -31,6 +31,7 @@ def _copy_order(target, source, slot):
     copy["side"] = order["side"]
     copy["modes"] = order["modes"] & (255 - HAS_TERMS)
     register(target, new, order["order_id"], np.int64(order["account"]), instrument)
+    target.sessions[new] = source.sessions[slot]
     if (order["modes"] & HAS_TERMS) != 0:
         terms = source.terms[slot]
         set_terms(target, new, terms["age"], terms["expiry_ns"], terms["display_lots"])

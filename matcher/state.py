@@ -146,6 +146,7 @@ SCRATCH_REASON: Final = 43  # why they are cancelled
 TAKER_EXPIRY: Final = 44  # terms of the taker, for when it rests; the first word is -1 where it has none
 TAKER_DISPLAY: Final = 45
 DUE_COUNT: Final = 46  # entries of ``due``
+TAKER_SESSION: Final = 56
 CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
 CHECKPOINT_EVENT_HASH: Final = 41
 CHECKPOINT_BOOKS_HASH: Final = 42
@@ -196,6 +197,7 @@ class MatcherState(NamedTuple):
     groups: np.ndarray
     terms: np.ndarray
     due: np.ndarray
+    sessions: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -219,6 +221,8 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("groups", GROUPS_DTYPE, limits.accounts_max + 1),
         ("terms", TERMS_DTYPE, limits.orders_max + 1),
         ("due", np.dtype("<u4"), limits.orders_max + 1),  # heap of slots, from entry 1 on
+        # Number of the session that entered the order, 0 = none; the order's id says of which source.
+        ("sessions", np.dtype("<u2"), limits.orders_max + 1),
     ]
 
 

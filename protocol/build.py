@@ -83,11 +83,52 @@ def cancel(*, account: int, instrument: int, order_id: int, entry_ts_ns: int = 0
     return group
 
 
-def cancel_all(*, account: int = 0, instrument: int = 0, entry_ts_ns: int = 0) -> np.ndarray:
-    """Cancel every resting order of the account, on the instrument, or both; 0 = any, not both."""
+def cancel_all(
+    *,
+    account: int = 0,
+    instrument: int = 0,
+    session: int = 0,
+    sides: int = e.CANCEL_BOTH,
+    cause: int = e.CAUSE_ASKED,
+    entry_ts_ns: int = 0,
+) -> np.ndarray:
+    """Cancel every resting order of the account, instrument and session (``session_of``; 0 = any, not all three), of some sides.
+
+    A gateway sends that of a session that has ended with CAUSE_DISCONNECT.
+    """
     group = _head(e.CANCEL_ALL, account=account, instrument=instrument)
+    group["trigger_price_ticks"] = session
+    group["price_ticks"] = sides
+    group["qty_lots"] = cause
     group["entry_ts_ns"] = entry_ts_ns
     return group
+
+
+def session_of(source: int, number: int) -> int:
+    """Name of the session ``number`` (1 to 65535) of the gateway ``source``."""
+    return source << e.SESSION_SHIFT | number
+
+
+def dead_man(*, account: int, duration_ns: int, instrument: int = 0, session: int = 0) -> np.ndarray:
+    """Arm, or renew, a timer that cancels the account's orders (of one instrument, of one session); 0 disarms it."""
+    group = _head(e.DEAD_MAN, account=account, instrument=instrument)
+    group["price_ticks"] = duration_ns
+    group["trigger_price_ticks"] = session
+    return group
+
+
+def batch(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """Commands that are applied without another producer's, or the clock's, in between; to be numbered and published together.
+
+    ValueError where they have more than ``GROUP_SLOTS_MAX`` slots together, or are none.
+    """
+    slots = np.concatenate(list(groups)) if groups else command_slots(0)
+    if not 0 < len(slots) <= e.GROUP_SLOTS_MAX:
+        msg = f"{len(slots)} slots: a batch has 1 to {e.GROUP_SLOTS_MAX} of all its commands together; send it in parts"
+        raise ValueError(msg)
+    last = np.cumsum([len(group) for group in groups]) - 1
+    slots["flags"][last[:-1]] |= np.uint32(e.FLAG_BATCH)
+    return slots
 
 
 def amend(
@@ -395,8 +436,8 @@ def stamp(slots: np.ndarray, source: int, first_source_seq: int, session: int = 
 
     Heads also get source, session and source_seq, and new orders and holds their id, ``source << 40 | source_seq``.
     """
-    if len(slots) and slots["flags"][-1] & e.FLAG_MORE:
-        msg = "the last slot says that its group goes on: number whole groups only"
+    if len(slots) and slots["flags"][-1] & (e.FLAG_MORE | e.FLAG_BATCH):
+        msg = "the last slot says that its group or batch goes on: number whole groups only"
         raise ValueError(msg)
     numbers = np.arange(first_source_seq, first_source_seq + len(slots), dtype=np.int64)
     slots["seq"] = numbers

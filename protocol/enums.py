@@ -9,7 +9,7 @@ LIMIT: Final = 1
 MARKET: Final = 2  # by quantity; price is the protection price, 0 = from the price band
 MARKET_AMOUNT: Final = 3  # qty is an amount of quote units to spend (buy) or to receive (sell)
 CANCEL: Final = 4
-CANCEL_ALL: Final = 5  # account and instrument, 0 = any, not both
+CANCEL_ALL: Final = 5  # by account, instrument, session (0 = any, not all), and sides
 AMEND: Final = 6  # new price, new total quantity
 
 DEPOSIT: Final = 16
@@ -40,6 +40,7 @@ CHECKPOINT: Final = 49  # live processes and replica publish their hashes
 KILL: Final = 50  # no orders of a scope from here on, and its resting ones are cancelled
 REVIVE: Final = 51
 EXPIRE: Final = 53  # orders whose time has come leave the book
+DEAD_MAN: Final = 55  # cancel-all when it is not renewed in time
 SET_STATE: Final = 52  # market state of an instrument, or of the venue; HALT and RESUME are cases of it
 
 EXT_IDS: Final = 64  # later slots of a group
@@ -95,6 +96,22 @@ FLAG_SYSTEM: Final = 32  # initiated by risk, came back through its outbox
 FLAG_API: Final = 64  # the order came through an API key; the gateway sets it
 FLAG_TERMS: Final = 128  # display and minimum quantity and expiry of the order count
 
+FLAG_BATCH: Final = 2048  # of the last slot of a command: the producer's next command is of the same batch
+
+CANCEL_BOTH: Final = 0  # sides of a cancel-all
+CANCEL_BIDS: Final = 1
+CANCEL_ASKS: Final = 2
+
+CAUSE_ASKED: Final = 0  # why somebody sends a cancel-all
+CAUSE_DISCONNECT: Final = 1  # the session has ended
+CAUSE_DEAD_MAN: Final = 2  # risk's own: a dead-man timer was not renewed
+
+SESSION_SHIFT: Final = 16
+"""A session is named by ``source << 16 | number``; its number is 1 to 65535, and 0 of orders of no session."""
+
+DEAD_MAN_MIN_NS: Final = 1_000_000_000
+DEAD_MAN_MAX_NS: Final = 86_400_000_000_000
+
 EXPIRY_DAY: Final = -1  # expiry at the end of the UTC day of the order's sequenced time
 ICEBERG_PARTS_MAX: Final = 100
 
@@ -105,6 +122,7 @@ VERDICT_OK: Final = 0  # 1 and above: the reason of refusal
 VERDICT_NO_OP: Final = 0xFFFE
 VERDICT_SKIP: Final = 0xFFFF
 
+JUDGED_SESSION: Final = 64  # the order is of a session
 JUDGED_TERMS: Final = 2  # the order has terms that the matcher must look at
 JUDGED_NO_TAKE: Final = 1  # flag of a verdict: the state of the market lets the order rest only
 
@@ -211,7 +229,7 @@ COMMAND_NAMES: Final = {
         "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
         "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
         "EXT_ASSET", "EXT_FEES", "EXT_LIMITS", "SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL",
-        "REVIVE", "SET_STATE", "EXPIRE",
+        "REVIVE", "SET_STATE", "EXPIRE", "DEAD_MAN",
         "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
         "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
     }

@@ -85,6 +85,14 @@ MIN_QTY_ABOVE_QUANTITY: Final = 66
 MIN_QTY_MISPLACED: Final = 67
 MIN_QTY_UNFILLED: Final = 68
 
+# Of mass cancels and dead-man timers, decided by risk.
+CANCEL_SIDES: Final = 135
+BAD_SESSION: Final = 136
+OTHER_SESSION: Final = 137
+CANCEL_CAUSE: Final = 138
+DEAD_MAN_DURATION: Final = 139
+DEAD_MAN_TABLE_FULL: Final = 140
+
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
 BY_STP: Final = 81
@@ -97,6 +105,8 @@ BY_REDUCE_ONLY: Final = 87
 BY_KILL: Final = 88
 BY_DELISTING: Final = 89
 BY_EXPIRY: Final = 90
+BY_DISCONNECT: Final = 97
+BY_DEAD_MAN: Final = 98
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -164,6 +174,12 @@ TEXT: Final[dict[int, str]] = {
     MIN_QTY_ABOVE_QUANTITY: "the minimum quantity is above the quantity",
     MIN_QTY_MISPLACED: "an order that never takes, or is by amount, has no minimum quantity",
     MIN_QTY_UNFILLED: "the minimum quantity could not be filled at once",
+    CANCEL_SIDES: "a cancel-all is of both sides, of the bids or of the asks",
+    BAD_SESSION: "a session is named by the number of its gateway, 2 to 63, and its own, 1 to 65535",
+    OTHER_SESSION: "a gateway names sessions of its own only",
+    CANCEL_CAUSE: "a cancel-all is asked for, or is that of a session that has ended, which it names",
+    DEAD_MAN_DURATION: "a dead-man timer runs for 1 second to 1 day, and 0 disarms it",
+    DEAD_MAN_TABLE_FULL: "as many dead-man timers are armed as there can be",
     OFF_TICK: "the price is not a multiple of the instrument's tick size",
     OFF_LOT: "the quantity is not a multiple of the instrument's lot size",
     BUSY: "the engine's queue is full; the command was not taken and can be sent again",
@@ -185,6 +201,8 @@ TEXT: Final[dict[int, str]] = {
     BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
     BY_KILL: "cancelled by a kill switch",
     BY_EXPIRY: "its time has come",
+    BY_DISCONNECT: "cancelled because its session has ended",
+    BY_DEAD_MAN: "cancelled because a dead-man timer was not renewed",
     BY_DELISTING: "cancelled because its instrument was delisted",
 }
 assert set(TEXT) == set(NAME), "every reason has a text"

@@ -33,20 +33,21 @@ _HEAD = (
         40,
         "limit, protection or new price; SET_FEES: maker rate e8; SET_TIMER: period ns; SET_SCHEDULE: effective ts_ns, 0 = at once; "
         "ASSIGN_FEES, SET_LIMITS, KILL, REVIVE: SCOPE_*; SET_STATE: INSTRUMENT_* or VENUE_*; "
-        "SET_GROUPS: master; SET_VOLUME_RATE: rate e8",
+        "SET_GROUPS: master; SET_VOLUME_RATE: rate e8; CANCEL_ALL: CANCEL_*; DEAD_MAN: duration ns, 0 = disarm",
     ),
     Field(
         "qty_lots",
         "<i8",
         48,
         "quantity, new total, or amount in units; SET_FEES: taker rate e8; SET_TIMER: phase ns; SET_SCHEDULE, ASSIGN_FEES: schedule; "
-        "SET_GROUPS: firm",
+        "SET_GROUPS: firm; CANCEL_ALL: CAUSE_*",
     ),
     Field(
         "trigger_price_ticks",
         "<i8",
         56,
-        "stop or take-profit price; SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group",
+        "stop or take-profit price; SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group; "
+        "CANCEL_ALL, DEAD_MAN: session, source << 16 | number, 0 = any",
     ),
     Field("source", "<u2", 64, "producer slot", wire=False),
     Field("version", "u1", 66, "schema version of this record", wire=False),

@@ -146,8 +146,12 @@ def outbox_hash(state):
 
 @inner
 def timers_hash(state):
-    """Periods of the timers that run."""
-    total = 0
+    """Periods of the timers that run, and what dead-man timers would cancel when."""
+    total = mix(17, state.meta[s.DEAD_MEN_FIRED])
+    for i in range(state.meta[s.DEAD_MEN]):
+        row = state.dead_men[i]
+        h = mix(mix(mix(18, row["account"]), row["instrument"]), row["session"])
+        total = wrapping_add(total, mix(h, row["until_ns"]))
     for row in range(state.timer_periods_ns.shape[0]):
         if state.timer_periods_ns[row] != 0:
             total = wrapping_add(total, mix(mix(8, row), state.timer_periods_ns[row]))

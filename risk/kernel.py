@@ -23,6 +23,7 @@ from ringbuf.loop import STOPPED
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
 from risk.client_ids import publish_client_ids
+from risk.dead_men import cancel_came_back, fire_dead_men
 from risk.ledger import foresee_hold
 from risk.outcomes import emit_count, emit_duplicate, emit_rejected, fold_outcomes
 from risk.reserve import WAIT, is_delisting, reserve_command
@@ -189,6 +190,10 @@ def settle_next(state, rings, seq, budget):
         taken, done = settle_from_shard(state, rings, c, pending, shard, budget)
     if done and c["type"] == e.SET_STATE:
         settle_state(state, c)
+    if done and c["type"] == e.EXPIRE:
+        fire_dead_men(state, c)
+    if done and c["type"] == e.CANCEL_ALL and c["source"] == e.SOURCE_RISK:
+        cancel_came_back(state)
     if done and (c["type"] == e.CANCEL_ALL or c["type"] == e.KILL or c["type"] == e.SET_STATE or c["type"] == e.EXPIRE):
         # The room was made sure of for four outcomes an event, and a cancel takes one.
         emit_count(state, rings, c, state.meta[s.REMOVED])

@@ -284,6 +284,8 @@ def reserve_order(state, rings, c, seq, slots, pending):
         keep_ids(state, rings, pending["hold"], ids, tag)
     if (c["flags"] & e.FLAG_TERMS) != 0:
         keep_terms(state, c, pending)
+    if c["session"] != 0:
+        pending["flags"] |= e.JUDGED_SESSION
     pending["price_ticks"] = price
     pending["qty_lots"] = qty
     pending["inflight_units"] = need
@@ -420,19 +422,77 @@ def amend_need(h, price, total, row, exact):
 
 
 @inner
-def reserve_cancel(state, c):
+def reserve_cancel(state, rings, c, seq):
     """Verdict of CANCEL and CANCEL_ALL: known account and instrument. Cancels always pass, frozen or halted."""
+    if c["type"] == e.CANCEL:
+        code = account_code(state, c["account"])
+        return code if code != 0 else instrument_code(state, c["instrument"])
+    if c["source"] == e.SOURCE_RISK:
+        # A dead-man timer's; its account was open when the timer was armed, and may find nothing to cancel now.
+        return came_back(state, rings, seq)
+    return mass_cancel_code(state, c)
+
+
+@inner
+def mass_cancel_code(state, c):
+    """0, or why a CANCEL_ALL names orders that make no sense."""
     account = c["account"]
     instrument = c["instrument"]
-    if c["type"] == e.CANCEL or account != 0:
+    session = c["trigger_price_ticks"]
+    code = 0
+    if account != 0:
         code = account_code(state, account)
-        if code != 0:
-            return code
-    elif instrument == 0:
-        return r.UNKNOWN_ACCOUNT
-    if c["type"] == e.CANCEL or instrument != 0:
-        return instrument_code(state, instrument)
+    elif instrument == 0 and session == 0:
+        code = r.UNKNOWN_ACCOUNT
+    if code == 0 and instrument != 0:
+        code = instrument_code(state, instrument)
+    if code == 0:
+        code = session_code(c)
+    if code == 0 and (c["price_ticks"] < e.CANCEL_BOTH or c["price_ticks"] > e.CANCEL_ASKS):
+        code = r.CANCEL_SIDES
+    cause = c["qty_lots"]
+    if code == 0 and cause != e.CAUSE_ASKED and (cause != e.CAUSE_DISCONNECT or session == 0):
+        code = r.CANCEL_CAUSE
+    return code
+
+
+@inner
+def session_code(c):
+    """0, or why the session that a command names (0 = none) is none of its gateway's."""
+    session = c["trigger_price_ticks"]
+    source = session >> e.SESSION_SHIFT
+    number = session & ((1 << e.SESSION_SHIFT) - 1)
+    if session != 0 and (source < e.SOURCE_CONTROL or source >= e.SOURCES_MAX or number == 0):
+        return r.BAD_SESSION
+    if session != 0 and c["source"] >= e.SOURCE_FIRST_GATEWAY and source != c["source"]:
+        return r.OTHER_SESSION
     return 0
+
+
+@inner
+def came_back(state, rings, seq):
+    """0 for a command of risk's own that the outbox has, which it is ticked off; WAIT while its cause is not settled."""
+    if not cause_is_settled(state):
+        if not exact_or_wait(state, seq, NO_BARRIER):
+            return WAIT
+        state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
+        return r.UNSUPPORTED
+    tick_off_reserve(state, rings.command_words, seq)
+    return 0
+
+
+@inner
+def reserve_dead_man(state, c):
+    """Verdict of DEAD_MAN, but whether the table has room, which is settle's to say."""
+    code = account_code(state, c["account"])
+    if code == 0 and c["instrument"] != 0:
+        code = instrument_code(state, c["instrument"])
+    if code == 0:
+        code = session_code(c)
+    duration_ns = c["price_ticks"]
+    if code == 0 and duration_ns != 0 and (duration_ns < e.DEAD_MAN_MIN_NS or duration_ns > e.DEAD_MAN_MAX_NS):
+        code = r.DEAD_MAN_DURATION
+    return code
 
 
 @inner
@@ -675,12 +735,9 @@ def reserve_instrument(state, rings, c, seq):
         state.meta[s.VENUE_STATE_RESERVE] = wanted
         return 0
     if c["source"] == e.SOURCE_RISK:
-        if not cause_is_settled(state):
-            if not exact_or_wait(state, seq, NO_BARRIER):
-                return WAIT
-            state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
-            return r.UNSUPPORTED
-        tick_off_reserve(state, rings.command_words, seq)
+        code = came_back(state, rings, seq)
+        if code != 0:
+            return code
     code = instrument_code(state, instrument)
     if code != 0:
         return code
@@ -834,7 +891,7 @@ def reserve_command(state, rings, seq, slots, pending):
             count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
         return code
     if kind == e.CANCEL or kind == e.CANCEL_ALL:
-        return reserve_cancel(state, c)
+        return reserve_cancel(state, rings, c, seq)
     if kind == e.AMEND:
         code = reserve_amend(state, c, seq, pending)
         if code == 0:
@@ -850,6 +907,8 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_account(state, c, seq)
     if kind == e.TRANSFER:
         return reserve_transfer(state, c, pending)
+    if kind == e.DEAD_MAN:
+        return reserve_dead_man(state, c)
     if kind == e.ASSIGN_FEES:
         if c["price_ticks"] == e.SCOPE_USER:
             return r.BAD_FIELD

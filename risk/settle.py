@@ -15,6 +15,7 @@ from ringbuf.atomics import store_release
 from risk import state as s
 from risk.bands import check_breaker, set_reference, tick_references
 from risk.client_ids import finish_client_id, free_client_id
+from risk.dead_men import settle_dead_man
 from risk.fees import (
     charge,
     count_volume,
@@ -68,11 +69,14 @@ def lock_order(state, c, pending):
 def cancel_is_own(c, account):
     """Whether a cancel comes from the order's owner, who therefore knows of it.
 
-    A cancel-all is the owner's where it names the account and comes through a gateway of clients; an operator's counts as
-    an expiry, for the client may still be asking what became of the order.
+    A cancel-all is the owner's where it names the account and is asked for through a gateway of clients. An operator's, or that
+    of a session that has ended, counts as an expiry, for the client may still be asking what became of the order.
     """
     return c["type"] == e.CANCEL or (
-        c["type"] == e.CANCEL_ALL and c["account"] == account and c["source"] >= e.SOURCE_FIRST_GATEWAY
+        c["type"] == e.CANCEL_ALL
+        and c["account"] == account
+        and c["source"] >= e.SOURCE_FIRST_GATEWAY
+        and c["qty_lots"] == e.CAUSE_ASKED
     )
 
 
@@ -472,7 +476,12 @@ def settle_admin(state, rings, c, pending):
     if kind == e.SET_FEES or kind == e.SET_SCHEDULE or kind == e.ASSIGN_FEES:
         settle_fees(state, rings, c)
         return
-    if kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
+    if kind == e.DEAD_MAN:
+        code = settle_dead_man(state, c)
+        if code != 0:
+            emit_rejected(state, rings, c, code)
+            return
+    elif kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
         settle_state(state, c)
     elif kind == e.FREEZE:
         state.accounts[c["account"]]["status"] = e.ACCOUNT_FROZEN

@@ -257,6 +257,14 @@ WITHDRAWAL_DTYPE: Final = np.dtype(
 )
 """Open-addressing table by hold id; ``hold_id`` 0 = empty."""
 
+DEAD_MAN_DTYPE: Final = np.dtype(
+    [("until_ns", "<i8"), ("account", "<i4"), ("instrument", "<i4"), ("session", "<i8"), ("spare", "<i8")]
+)
+"""A dead-man timer: what it cancels, instrument and session 0 = any, and when. Rows without a gap, written by settle alone."""
+
+DEAD_MEN_MAX: Final = 1024
+"""Timers that are armed, or have fired and whose cancel has not come back."""
+
 PENDING_DTYPE: Final = np.dtype(
     {
         "names": ["inflight_units", "balance", "price_ticks", "qty_lots", "hold", "slots", "code", "flags", "first"],
@@ -313,6 +321,8 @@ LIMITED: Final = 41  # scopes that limit anything
 COLLARS: Final = 42  # scopes with a price collar
 VENUE_STATE_RESERVE: Final = 43  # reserve: VENUE_*
 VENUE_STATE: Final = 44  # settle's copy
+DEAD_MEN: Final = 56  # settle: dead-man timers that are armed
+DEAD_MEN_FIRED: Final = 57  # settle: cancels of timers that have not come back
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -373,7 +383,9 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         # Of the venue, each account, each user, each firm, each instrument: see ``risk.limits.limits_row``.
         ("limits", LIMITS_DTYPE, (1 + 2 * (limits.accounts + 1) + limits.firms + 1 + limits.instruments + 1,)),
         ("volumes", i8, ((limits.accounts + 1) * VOLUME_RING,)),  # of a master, by day modulo VOLUME_RING
-        ("outbox", i8, (limits.outbox, SLOT_BYTES // 8)),
+        ("dead_men", DEAD_MAN_DTYPE, (DEAD_MEN_MAX,)),
+        # A row for each circuit breaker and for each timer.
+        ("outbox", i8, (limits.outbox + DEAD_MEN_MAX, SLOT_BYTES // 8)),
     ]
 
 

@@ -5,6 +5,7 @@ A line is a command, and behind ``->`` what came of it, outcomes divided by ``;`
     alice sells 5 at 100 as A          -> A rests 5 at 100
     bob buys 7 at 100 ioc as B         -> B takes 5 at 100 from A; B expired 2 BY_IOC
 
+``session 1 ends`` is what the gateway sends when a session has ended, and what risk sends by itself is told behind what made it.
 ``clock 60`` is the sequenced clock 60 seconds after the story's midnight.
 Accounts are alice, bob and carol, who have enough of everything; the instrument has a value of one quote unit a tick and lot.
 """
@@ -21,6 +22,7 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.market_states import STATE_OF, VENUE_STATE_OF
 from protocol.records import command_slots
+from risk import state as s
 from tests.risk.desk import LIMITS, WHO, Desk
 
 ACCOUNTS = {"alice": 1, "bob": 2, "carol": 3}
@@ -60,9 +62,28 @@ class Story:
             self.orders[label] = self.desk.order_id
             self.labels[self.desk.order_id] = label
         told = [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
+        meta = self.desk.engine.risk.meta
+        while meta[s.OUTBOX_TICKED] < meta[s.OUTBOX_PUSHED]:
+            self._relay(int(meta[s.OUTBOX_TICKED]))
+            told += [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
         return "; ".join(told) or "done"
 
+    def _relay(self, number: int) -> None:
+        """Sequence a command of risk's own."""
+        slot = command_slots(1)
+        outbox = self.desk.engine.risk.outbox
+        slot.view(np.int64)[:] = outbox[number % len(outbox)]
+        slot["source"], slot["source_seq"] = e.SOURCE_RISK, number + 1
+        self.desk.sequence(slot)
+
     def _of_client(self, account: int, verb: str, words: list[str]) -> tuple[np.ndarray, str]:
+        if verb == "cancels" and words[0] == "all":
+            sides = {"": e.CANCEL_BOTH, "bids": e.CANCEL_BIDS, "asks": e.CANCEL_ASKS}[" ".join(words[1:2])]
+            return build.cancel_all(account=account, sides=sides), ""
+        if verb == "arms":
+            options = _options(words[1:])
+            session = build.session_of(e.SOURCE_FIRST_GATEWAY, int(options["session"])) if "session" in options else 0
+            return build.dead_man(account=account, duration_ns=SECOND_NS * int(words[0]), session=session), ""
         if verb == "cancels":
             return build.cancel(account=account, instrument=1, order_id=self.orders[words[0]]), ""
         options = _options(words[1:])
@@ -89,6 +110,7 @@ class Story:
                 min_qty_lots=int(options.get("minimum", 0)),
                 expiry_ts_ns=expiry and (expiry if expiry < 0 else START_TS_NS + SECOND_NS * expiry),
             )
+        group["session"][0] = int(options.get("session", 0))
         return group, options.get("as", "")
 
     def _of_office(self, words: list[str]) -> np.ndarray:
@@ -97,6 +119,9 @@ class Story:
             tick["type"] = e.EXPIRE
             self.now_ns = START_TS_NS + SECOND_NS * int(words[1])
             return tick
+        if words[0] == "session":
+            session = build.session_of(e.SOURCE_FIRST_GATEWAY, int(words[1]))
+            return build.cancel_all(session=session, cause=e.CAUSE_DISCONNECT)
         makers: dict[str, Callable[[str], np.ndarray]] = {
             "state": lambda name: build.set_state(1, STATE_OF[name], *WHO),
             "venue": lambda name: build.set_state(0, VENUE_STATE_OF[name], *WHO),

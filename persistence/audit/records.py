@@ -84,6 +84,7 @@ _MEANINGS: Final[dict[int, dict[str, str]]] = {
     e.SET_TIMER: {"timer": "timer", "price_ticks": "period_ns", "qty_lots": "phase_ns"},
     e.TICK: {"timer": "timer"},
     e.EXPIRE: {"timer": "timer"},
+    e.DEAD_MAN: {"price_ticks": "duration_ns", "trigger_price_ticks": "session"},
 }
 """Fields of the head that a type gives a meaning, under the name of that meaning; they are told also when zero."""
 _ENVELOPE: Final = frozenset({"seq", "ts_ns", "type", "source", "source_seq", "version", "flags"})

@@ -100,7 +100,8 @@ class Market:
         """Number the group, sequence it and apply it."""
         number = self.next_number[source]
         self.next_number[source] = number + len(group)
-        self._apply(build.stamp(group, source, number))
+        session = self.random.choice((0, 0, 1, 2)) if source == GATEWAY and self.access else 0
+        self._apply(build.stamp(group, source, number, session))
 
     def office(self, group: np.ndarray) -> None:
         """The same from the control gateway."""
@@ -156,9 +157,10 @@ class Market:
     def _next(self) -> None:
         rng = self.random
         if self.oracle.outbox and rng.random() < 0.12:
-            halted = self.oracle.outbox[0].instrument
+            own = self.oracle.outbox[0]
             self._apply(self.oracle.halt_command())
-            self.follow.append(lambda: self.office(build.resume(halted, *WHO)))
+            if own.kind == e.HALT:
+                self.follow.append(lambda: self.office(build.resume(own.instrument, *WHO)))
             return
         if self.follow and rng.random() < 0.3:
             self.follow.pop(rng.randrange(len(self.follow)))()
@@ -193,8 +195,9 @@ class Market:
             self.kill,
             self.state,
             self.expire,
+            self.dead_man,
         )
-        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8))[0]()
+        rng.choices(actions + more + access, (*weights, 1, 3, 2, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8, 3))[0]()
 
     def account(self) -> int:
         return (
@@ -357,8 +360,31 @@ class Market:
         account, instrument = self.random.choice(
             ((self.account(), 0), (self.account(), 0), (0, self.instrument()), (0, 0), (3, 1))
         )
-        by = self.random.choice((GATEWAY, e.SOURCE_CONTROL))
-        self.send(build.cancel_all(account=account, instrument=instrument), by)
+        rng = self.random
+        by = rng.choice((GATEWAY, e.SOURCE_CONTROL))
+        if not self.access or rng.random() < 0.4:
+            self.send(build.cancel_all(account=account, instrument=instrument), by)
+            return
+        sides, cause = rng.choice((0, 1, 1, 2, 2, 3, -1)), rng.choice((0, 0, 0, 1, 1, 2, -1))
+        if rng.random() < 0.7:
+            sides, cause = min(2, abs(sides)), min(1, abs(cause))
+        of = self.session()
+        self.send(build.cancel_all(account=account, instrument=instrument, session=of, sides=sides, cause=cause), by)
+
+    def session(self) -> int:
+        """Mostly one that there is."""
+        rng = self.random
+        there = build.session_of(GATEWAY, rng.choice((1, 1, 2, 3)))
+        return rng.choice((0, there, there, there, there, build.session_of(9, 1), GATEWAY << 16, 1, 1 << 40, -1))
+
+    def dead_man(self) -> None:
+        rng = self.random
+        second = 1_000_000_000
+        duration = rng.choice((second, second, second, second + 200_000_000, 0, 1, second - 1, DAY_NS, DAY_NS + 1, -1))
+        instrument = rng.choice((0, 0, 0, 1, self.instrument()))
+        session = rng.choice((0, 0, self.session()))
+        group = build.dead_man(account=self.account(), duration_ns=duration, instrument=instrument, session=session)
+        self.send(group, rng.choice((GATEWAY, GATEWAY, e.SOURCE_CONTROL)))
 
     def tick(self) -> None:
         group = command_slots(1)
@@ -764,6 +790,9 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
         order = oracle.orders[int(h["order_id"])]
         shown = (int(h["display_lots"]), int(h["shown_lots"]), int(h["expiry_ts_ns"]))
         assert (order.display, order.shown, order.expiry) == shown, f"order {order.id}"
+    armed = risk.dead_men[: risk.meta[s.DEAD_MEN]]
+    keys = zip(*(armed[name].tolist() for name in ("account", "instrument", "session")), strict=True)
+    assert oracle.dead_men == dict(zip(keys, armed["until_ns"].tolist(), strict=True))
     compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
     assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)

@@ -117,11 +117,14 @@ class Bands:
 
 
 class Halt(NamedTuple):
-    """A command of risk's own that has not come back."""
+    """A command of risk's own that has not come back: a halt, or the cancel-all of a dead-man timer."""
 
     instrument: int
     cause_seq: int
     cause_index: int
+    account: int = 0
+    session: int = 0
+    kind: int = e.HALT
 
 
 class Groups(NamedTuple):
@@ -171,6 +174,8 @@ class Oracle(NaiveExchange):
         self.revenue: dict[tuple[str, int], int] = {}
         self.limit_book = LimitBook()
         self.states: dict[int, str] = {}
+        self.sessions: dict[int, int] = {}
+        self.dead_men: dict[tuple[int, int, int], int] = {}
         self.maintenance = False
 
     # ------------------------------------------------------------------------------------------------------ commands
@@ -271,15 +276,79 @@ class Oracle(NaiveExchange):
         self.cancel(int(h["order_id"]), int(h["account"]), int(h["instrument"]))
 
     def _on_cancel_all(self, _group: np.ndarray) -> None:
-        account, instrument = int(self.head["account"]), int(self.head["instrument"])
-        verdict = self.cancel_all(account, instrument)
-        if verdict.code == r.ACCEPTED:
-            self._emit(e.OUT_DONE, qty_lots=verdict.y)
-
-    def cancel_all(self, account: int, instrument: int) -> Verdict:
         """In the order of instruments and order ids."""
-        self.orders = dict(sorted(self.orders.items(), key=lambda item: (item[1].instrument, item[0])))
-        return super().cancel_all(account, instrument)
+        h = self.head
+        account, instrument = int(h["account"]), int(h["instrument"])
+        session, sides = int(h["trigger_price_ticks"]), int(h["price_ticks"])
+        if h["source"] == e.SOURCE_RISK:
+            self._came_back()
+        else:
+            code = self._mass_cancel_code(account, instrument, session)
+            if code:
+                self._verdict(code)
+                return
+        mine = [
+            order
+            for order in sorted(self.orders.values(), key=lambda order: (order.instrument, order.id))
+            if account in (0, order.account)
+            and instrument in (0, order.instrument)
+            and session in (0, self.sessions.get(order.id))
+            and sides in (0, 1 if order.side == Side.BUY else 2)
+        ]
+        for order in mine:
+            self._cancel(order)
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_DONE, qty_lots=len(mine))
+
+    def _mass_cancel_code(self, account: int, instrument: int, session: int) -> int:
+        sides, cause = int(self.head["price_ticks"]), int(self.head["qty_lots"])
+        named = self._named_code(account, instrument, session)
+        ways = (
+            (r.UNKNOWN_ACCOUNT, account == instrument == session == 0),
+            (named, named != 0),
+            (r.CANCEL_SIDES, sides not in (0, 1, 2)),
+            (r.CANCEL_CAUSE, cause not in (0, 1) or (cause == 1 and session == 0)),
+        )
+        return next((code for code, wrong in ways if wrong), r.ACCEPTED)
+
+    def _named_code(self, account: int, instrument: int, session: int) -> int:
+        """Why an account, instrument or session is none; each of them may be left out."""
+        source, number = divmod(session, 1 << 16)
+        mine = int(self.head["source"])
+        ways = (
+            (r.UNKNOWN_ACCOUNT, account != 0 and not self._account_known(account)),
+            (r.UNKNOWN_INSTRUMENT, instrument not in (0, *self.markets)),
+            (r.BAD_SESSION, session != 0 and not (2 <= source < 64 and number > 0)),
+            (r.OTHER_SESSION, session != 0 and mine >= e.SOURCE_FIRST_GATEWAY and mine != source),
+        )
+        return next((code for code, wrong in ways if wrong), r.ACCEPTED)
+
+    def _on_dead_man(self, _group: np.ndarray) -> None:
+        h = self.head
+        key = account, instrument, session = int(h["account"]), int(h["instrument"]), int(h["trigger_price_ticks"])
+        duration = int(h["price_ticks"])
+        code = r.UNKNOWN_ACCOUNT if account == 0 else self._named_code(account, instrument, session)
+        pending = sum(own.kind == e.CANCEL_ALL for own in self.outbox)
+        if code:
+            self._verdict(code)
+        elif duration != 0 and not 1_000_000_000 <= duration <= DAY_NS:
+            self._verdict(r.DEAD_MAN_DURATION)
+        elif duration == 0:
+            self.dead_men.pop(key, None)
+            self._admin(self._verdict(r.ACCEPTED))
+        elif key not in self.dead_men and len(self.dead_men) + pending >= 1024:
+            self._verdict(r.DEAD_MAN_TABLE_FULL)
+        else:
+            self.dead_men[key] = int(h["ts_ns"]) + duration
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _fire_dead_men(self) -> None:
+        """Those whose time has come ask for their cancels, the soonest first."""
+        now, seq = int(self.head["ts_ns"]), int(self.head["seq"])
+        for until, key in sorted((until, key) for key, until in self.dead_men.items() if until <= now):
+            assert self.dead_men.pop(key) == until
+            account, instrument, session = key
+            self.outbox.append(Halt(instrument, seq, len(self.outcomes), account, session, e.CANCEL_ALL))
 
     def _on_amend(self, _group: np.ndarray) -> None:
         h = self.head
@@ -663,6 +732,7 @@ class Oracle(NaiveExchange):
         due = [order for order in self.orders.values() if 0 < order.expiry <= int(self.head["ts_ns"])]
         for order in sorted(due, key=lambda order: (order.expiry, order.age)):
             self._cancel(order)
+        self._fire_dead_men()
         self._verdict(r.ACCEPTED)
         self._emit(e.OUT_DONE, qty_lots=len(due))
 
@@ -671,14 +741,20 @@ class Oracle(NaiveExchange):
 
     def _on_halt(self, _group: np.ndarray) -> None:
         if self.head["source"] == e.SOURCE_RISK:
-            cause = self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
-            came_back = Halt(int(self.head["instrument"]), int(cause["cause_seq"]), int(cause["cause_index"]))
-            assert self.outbox.pop(0) == came_back
+            came_back = self._came_back()
             self.bands[came_back.instrument].breaker_pending = False
             if self.state_of(came_back.instrument) != "open":
                 self._admin(self._verdict(r.ACCEPTED))
                 return
         self._set_state(int(self.head["instrument"]), "halted")
+
+    def _came_back(self) -> Halt:
+        """The oldest command of risk's own, which this one must be."""
+        h, cause = self.head, self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
+        causes = int(cause["cause_seq"]), int(cause["cause_index"])
+        own = Halt(int(h["instrument"]), *causes, int(h["account"]), int(h["trigger_price_ticks"]), int(h["type"]))
+        assert self.outbox.pop(0) == own
+        return own
 
     def _on_resume(self, _group: np.ndarray) -> None:
         self._set_state(int(self.head["instrument"]), "open")
@@ -881,6 +957,8 @@ class Oracle(NaiveExchange):
         amends = self.head["type"] == e.AMEND
         if not amends and int(self.head["flags"]) & e.FLAG_API:
             self.api.add(taker.id)
+        if not amends and self.head["session"]:
+            self.sessions[taker.id] = int(self.head["source"]) << 16 | int(self.head["session"])
         self._own(e.OUT_REPLACED if amends else e.OUT_NEW, taker, 0, self._total(taker), self._left(taker))
         if self.ids is not None and not amends:
             self._emit_ids()
@@ -984,9 +1062,11 @@ class Oracle(NaiveExchange):
         super()._cancel(order)
         reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL, e.SET_STATE: r.BY_DELISTING, e.EXPIRE: r.BY_EXPIRY}
         reason = reasons.get(int(self.head["type"]), r.BY_CANCEL_ALL)
-        self._own(e.OUT_CANCELED, order, reason, left, 0)
         kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))
-        if is_own(kind, account, source, order.account):
+        cause = int(self.head["qty_lots"]) if kind == e.CANCEL_ALL else 0
+        reason = {1: r.BY_DISCONNECT, 2: r.BY_DEAD_MAN}.get(cause, reason)
+        self._own(e.OUT_CANCELED, order, reason, left, 0)
+        if not cause and is_own(kind, account, source, order.account):
             self.client_ids.free(order.id)
         else:
             self._ended(order, e.ORDER_STATE_CANCELED, reason)
@@ -1040,9 +1120,11 @@ class Oracle(NaiveExchange):
 
 
 def halt_slot(halt: Halt, number: int) -> np.ndarray:
-    """Risk's halt of an instrument as command ``number`` of its source; seq and time are missing."""
+    """A command of risk's own as command ``number`` of its source; seq and time are missing."""
     slot = command_slots(1)
-    slot["type"] = e.HALT
+    slot["type"] = halt.kind
+    slot["account"], slot["trigger_price_ticks"] = halt.account, halt.session
+    slot["qty_lots"] = e.CAUSE_DEAD_MAN if halt.kind == e.CANCEL_ALL else 0
     slot["flags"] = e.FLAG_SYSTEM
     slot["instrument"] = halt.instrument
     slot["source"] = e.SOURCE_RISK

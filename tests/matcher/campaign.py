@@ -76,7 +76,15 @@ class Requests:
         if roll < 0.985:
             return self._cancel()
         account, instrument = rng.choice(((1, 0), (2, 1), (0, 1), (0, 2), (3, 2), (5, 0)))
-        return Request(e.CANCEL_ALL, account=account, instrument=instrument)
+        session = rng.choice((8, 8, 9)) << 16 | rng.choice((1, 2, 3))
+        if rng.random() < 0.1:
+            account = instrument = 0
+        elif rng.random() < 0.5:
+            session = 0
+        sides, cause = rng.choice((0, 0, 1, 2)), rng.choice((0, 0, 1, 2))
+        return Request(
+            e.CANCEL_ALL, account=account, instrument=instrument, of_session=session, sides=sides, cause=cause
+        )
 
     def _new_order(self) -> Request:
         rng = self.random
@@ -98,6 +106,7 @@ class Requests:
             # Mostly passive, so that levels are long.
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
+        plain = plain._replace(session=rng.choice((0, 1, 2)))
         return self._with_terms(plain) if rng.random() < 0.4 else plain
 
     def _with_terms(self, q: Request) -> Request:

@@ -31,7 +31,11 @@ def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None
     command["price_ticks"] = command["qty_lots"] = 1 << 61
     verdict["price_ticks"] = q.price_ticks
     verdict["qty_lots"] = q.qty_lots
-    verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE
+    verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | bool(q.session) * e.JUDGED_SESSION
+    command["session"] = q.session
+    command["trigger_price_ticks"] = q.of_session
+    if q.type == e.CANCEL_ALL:
+        command["price_ticks"], command["qty_lots"] = q.sides, q.cause
     command["ts_ns"] = q.ts_ns
     command["display_qty_lots"], command["min_qty_lots"], command["expiry_ts_ns"] = q.display, q.minimum, q.expiry
 

@@ -45,6 +45,10 @@ class Request(NamedTuple):
     minimum: int = 0
     expiry: int = 0
     no_take: bool = False
+    session: int = 0
+    of_session: int = 0  # cancel-all: source << 16 | number
+    sides: int = 0
+    cause: int = 0
 
 
 DAY_NS = 86_400_000_000_000
@@ -66,6 +70,7 @@ class Order:
     expiry: int = 0  # 0 = never
     age: int = 0
     hidden: int = 0
+    session: int = 0
 
     @property
     def shown(self) -> int:
@@ -127,6 +132,7 @@ class NaiveShard:
             tif,
             q.stp,
             q.hold,
+            session=q.session,
         )
         if q.terms:
             order.display, order.age = q.display, q.seq
@@ -187,12 +193,15 @@ class NaiveShard:
             o
             for o in self.orders
             if (q.account in {0, o.account}) and (q.instrument in {0, o.instrument})
+            and q.of_session in {0, (o.order_id >> 40) << 16 | o.session}
+            and q.sides in {0, 1 if o.side == e.BUY else 2}
         ]  # fmt: skip
         for order in found:
             self.orders.remove(order)
         found.sort(key=lambda o: (o.instrument, o.order_id))
         nothing = Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)
-        return [self._canceled(order, r.BY_CANCEL_ALL) for order in found] or [nothing]
+        reason = {0: r.BY_CANCEL_ALL, 1: r.BY_DISCONNECT, 2: r.BY_DEAD_MAN}[q.cause]
+        return [self._canceled(order, reason) for order in found] or [nothing]
 
     def _take(self, taker: Order, *, by_amount: bool, dropped: int) -> list[Event]:
         """Section 4 of flow format 2: the loop, then the rest."""
