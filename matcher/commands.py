@@ -10,11 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, forget, new_slot, register, trade, unlink
+from matcher.book import append, crosses, fillable, forget, instrument_of, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
+from matcher.parts import flag_of_end, has_parts
 from matcher.state import (
+    BOOK_KINDS,
+    BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
     NO_ASK,
@@ -32,6 +35,7 @@ from matcher.state import (
     TAKER_ACCOUNT,
     TAKER_DISPLAY,
     TAKER_EXPIRY,
+    TAKER_FIRST,
     TAKER_HOLD,
     TAKER_ID,
     TAKER_INSTRUMENT,
@@ -47,6 +51,7 @@ from matcher.state import (
     TAKER_TYPE,
 )
 from matcher.terms import collect_due, hidden_lots, lower, set_terms, show
+from matcher.trading import trade
 from protocol.enums import (
     AMEND,
     BUY,
@@ -181,6 +186,7 @@ def enter_order(state, command, verdict):
     meta[TAKER_SESSION] = 0
     if (verdict["flags"] & JUDGED_SESSION) != 0:
         meta[TAKER_SESSION] = command["session"]
+    meta[TAKER_FIRST] = 0
     meta[TAKER_EXPIRY] = -1
     if has_terms:
         meta[TAKER_EXPIRY] = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
@@ -194,7 +200,7 @@ def _named_order(state, command):
     """Slot of the order that a cancel or amend names by id, account and instrument, or 0."""
     slot = find_id(state.ids, state.meta[IDS_SHIFT], state.orders, 0, command["order_id"])
     order = state.orders[slot]
-    if slot != 0 and (order["account"] != command["account"] or order["instrument"] != command["instrument"]):
+    if slot != 0 and (order["account"] != command["account"] or instrument_of(state, order) != command["instrument"]):
         return np.int64(0)
     return slot
 
@@ -213,7 +219,7 @@ def amend_order(state, command, verdict, events):
     order = orders[slot]
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
-    instrument = np.int64(order["instrument"])
+    instrument = np.int64(order["book"])
     side = np.int64(order["side"])
     modes = np.int64(order["modes"])
     old_total = order["total_lots"]
@@ -263,6 +269,7 @@ def amend_order(state, command, verdict, events):
     meta[TAKER_HOLD] = order["hold"]
     meta[TAKER_INSTRUMENT] = instrument
     meta[TAKER_SIDE] = side
+    meta[TAKER_FIRST] = 0
     if crossing:
         meta[TAKER_ACCOUNT] = order["account"]
         meta[TAKER_STP] = modes & 7
@@ -294,7 +301,7 @@ def _emit_canceled(state, events, seq, slot, reason, flags, expiry_ns, age):
         np.int64(EV_CANCELED),
         reason,
         flags,
-        np.int64(order["instrument"]),
+        instrument_of(state, order),
         order["order_id"],
         order["price_ticks"],
         order["left_lots"] + hidden_lots(state, slot),
@@ -349,7 +356,7 @@ def _settle_taker(state, events):
         meta[TAKER_SEQ],
         kind,
         reason,
-        np.int64(EVENT_LAST),
+        flag_of_end(state, state.books[instrument]),
         instrument,
         meta[TAKER_ID],
         price_ticks,
@@ -372,7 +379,7 @@ def _new_order(state):
     order["price_ticks"] = meta[TAKER_PRICE]
     order["total_lots"] = meta[TAKER_TOTAL]
     order["hold"] = meta[TAKER_HOLD]
-    order["instrument"] = meta[TAKER_INSTRUMENT]
+    order["book"] = meta[TAKER_INSTRUMENT]
     order["side"] = meta[TAKER_SIDE]
     order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
     register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], meta[TAKER_INSTRUMENT])
@@ -388,9 +395,21 @@ def proceed(state, events):
     meta = state.meta
     if meta[STAGE] == STAGE_CANCELING:
         return _cancel_collected(state, events)
-    if meta[STAGE] == STAGE_TRADING and not trade(state, events):
-        return False
-    return _settle_taker(state, events)
+    while True:
+        if meta[STAGE] == STAGE_TRADING and not trade(state, events):
+            return False
+        if not _settle_taker(state, events):
+            return False
+        if not has_parts(state):
+            return True
+        if not _begin_part(state, events):
+            return False
+
+
+@njit_called
+def _begin_part(state, events):
+    """Begin with what else the command has to do, once its taker is done. Returns False when the ring is full."""
+    raise AssertionError("no command has parts")
 
 
 # --- cancel-all: rare, and as long as its orders are many -------------------------------------------------------------
@@ -442,12 +461,17 @@ def kill(state, command, events):
     _begin_canceling(state, command, events, count, np.int64(BY_KILL))
 
 
-@njit_inlined
-def delist(state, command, verdict, events):
-    """SET_STATE: only delisting has something to do here, which is to take all orders of the instrument away."""
-    if verdict["price_ticks"] == INSTRUMENT_DELISTED:
-        count = _collect_book(state, np.int64(command["instrument"]), np.int64(0))
-        _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+@njit_called
+def change_state(state, command, verdict, events):
+    """SET_STATE, HALT, RESUME: the market's state; delisting takes all orders of the instrument away."""
+    instrument = np.int64(command["instrument"])
+    wanted = verdict["price_ticks"]
+    count = np.int64(0)
+    if wanted != 0:
+        state.books[instrument]["market_state"] = wanted
+    if wanted == INSTRUMENT_DELISTED:
+        count = _collect_book(state, instrument, count)
+    _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
 
 
 @njit_called
@@ -520,7 +544,7 @@ def _collect_account(state, account, instrument, first):
     count = first
     slot = np.int64(state.accounts[account])
     while slot != 0:
-        if instrument == 0 or orders[slot]["instrument"] == instrument:
+        if instrument == 0 or instrument_of(state, orders[slot]) == instrument:
             scratch[count] = slot
             count += 1
         slot = np.int64(orders[slot]["account_next"])
@@ -537,15 +561,17 @@ def _collect_book(state, instrument, count):
     orders = state.orders
     leaves = state.leaves
     scratch = state.scratch
-    for side in (BUY, SELL):
-        level = np.int64(state.books[instrument]["best_level"][side])
-        while level != 0:
-            slot = np.int64(state.levels[level]["head"])
-            while slot != 0:
-                scratch[count] = slot
-                count += 1
-                slot = np.int64(orders[slot]["next"])
-            level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
+    for kind in range(BOOK_KINDS):
+        row = state.books[instrument + kind * state.meta[BOOK_STRIDE]]
+        for side in (BUY, SELL):
+            level = np.int64(row["best_level"][side])
+            while level != 0:
+                slot = np.int64(state.levels[level]["head"])
+                while slot != 0:
+                    scratch[count] = slot
+                    count += 1
+                    slot = np.int64(orders[slot]["next"])
+                level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
     return count
 
 
@@ -582,41 +608,44 @@ def _keep_of_session(state, count, session, sides):
 
 
 @njit_inlined
-def _precedes(orders, a, b):
+def _precedes(state, a, b):
     """Whether the order in slot a comes before that in slot b by (instrument, order id)."""
-    if orders[a]["instrument"] != orders[b]["instrument"]:
-        return orders[a]["instrument"] < orders[b]["instrument"]
+    orders = state.orders
+    one = instrument_of(state, orders[a])
+    other = instrument_of(state, orders[b])
+    if one != other:
+        return one < other
     return orders[a]["order_id"] < orders[b]["order_id"]
 
 
 @njit_called
 def _sort_scratch(state, count):
     """Heap sort of the slots collected, unless they are in order: no memory, and no bad case."""
-    orders = state.orders
     scratch = state.scratch
     i = 1
-    while i < count and _precedes(orders, np.int64(scratch[i - 1]), np.int64(scratch[i])):
+    while i < count and _precedes(state, np.int64(scratch[i - 1]), np.int64(scratch[i])):
         i += 1
     if i >= count:
         return
     for start in range(count // 2 - 1, -1, -1):
-        _sift_down(orders, scratch, start, count)
+        _sift_down(state, start, count)
     for end in range(count - 1, 0, -1):
         largest = scratch[0]
         scratch[0] = scratch[end]
         scratch[end] = largest
-        _sift_down(orders, scratch, np.int64(0), end)
+        _sift_down(state, np.int64(0), end)
 
 
 @njit_called
-def _sift_down(orders, scratch, start, end):
+def _sift_down(state, start, end):
+    scratch = state.scratch
     root = start
     slot = np.int64(scratch[root])
     while 2 * root + 1 < end:
         child = 2 * root + 1
-        if child + 1 < end and _precedes(orders, np.int64(scratch[child]), np.int64(scratch[child + 1])):
+        if child + 1 < end and _precedes(state, np.int64(scratch[child]), np.int64(scratch[child + 1])):
             child += 1
-        if not _precedes(orders, slot, np.int64(scratch[child])):
+        if not _precedes(state, slot, np.int64(scratch[child])):
             break
         scratch[root] = scratch[child]
         root = child

@@ -29,7 +29,7 @@ _FORESIGHT: Final = 32
 
 @njit_kernel
 def books_hash(state):
-    """Hash (uint64) of the listed instruments and of every resting order with the order before it in its level, if any.
+    """Hash (uint64) of the listed instruments, and of every order that stands, with the order before it in its level, if any.
 
     To be taken between commands. A scan of all slots ever used: some 15 ns each.
     """
@@ -45,7 +45,7 @@ def books_hash(state):
             continue
         older = np.int64(order["prev"])
         older_id = orders[older]["order_id"] if older != 0 else np.int64(0)
-        what = np.int64(order["instrument"]) | np.int64(order["side"]) << 16 | np.int64(order["modes"]) << 24
+        what = np.int64(order["book"]) | np.int64(order["side"]) << 16 | np.int64(order["modes"]) << 24
         what |= np.int64(order["account"]) << 32
         word = multiply(np.uint64(order["order_id"]), PHI)
         word = add(word, multiply(np.uint64(order["price_ticks"]), _ODD[0]))
@@ -62,12 +62,14 @@ def books_hash(state):
             word = add(word, multiply(np.uint64(terms["display_lots"]), _ODD[1]))
             word = add(word, multiply(np.uint64(terms["hidden_lots"]), _ODD[2]))
         total = add(total, mix(word))
-    for instrument in range(1, state.books.shape[0]):
+    for instrument in range(1, state.lot_atoms.shape[0]):
         book = state.books[instrument]
         if book["multiplier"] != 0:
             word = multiply(np.uint64(instrument), _ODD[5])
             word = add(word, multiply(np.uint64(book["multiplier"]), PHI))
-            total = add(total, mix(add(word, multiply(np.uint64(book["lot_atoms"]), _ODD[0]))))
+            word = add(word, multiply(np.uint64(state.lot_atoms[instrument]), _ODD[0]))
+            word = add(word, multiply(np.uint64(book["last_ticks"]), _ODD[1]))
+            total = add(total, mix(add(word, multiply(np.uint64(book["market_state"]), _ODD[2]))))
     return total
 
 

@@ -16,7 +16,7 @@ from ringbuf.bits import lowest
 def _copy_order(target, source, slot):
     """Enter one resting order behind those of its price; False where its price needs a leaf and none is left."""
     order = source.orders[slot]
-    instrument = np.int64(order["instrument"])
+    instrument = np.int64(order["book"])
     price_ticks = order["price_ticks"]
     if find_leaf(target, instrument, price_ticks >> 6) == 0 and not leaf_available(target):
         return False
@@ -27,7 +27,7 @@ def _copy_order(target, source, slot):
     copy["left_lots"] = order["left_lots"]
     copy["total_lots"] = order["total_lots"]
     copy["hold"] = order["hold"]
-    copy["instrument"] = order["instrument"]
+    copy["book"] = order["book"]
     copy["side"] = order["side"]
     copy["modes"] = order["modes"] & (255 - HAS_TERMS)
     register(target, new, order["order_id"], np.int64(order["account"]), instrument)
@@ -61,12 +61,14 @@ def take_over_books(target, source):
         row["stp_group"] = source.groups[account]["stp_group"]
         row["master"] = source.groups[account]["master"]
         row["firm"] = source.groups[account]["firm"]
-    for instrument in range(1, source.books.shape[0]):
+    for instrument in range(1, source.lot_atoms.shape[0]):
         book = source.books[instrument]
         if book["multiplier"] == 0 or instrument % meta[SHARDS] != meta[SHARD]:
             continue
         target.books[instrument]["multiplier"] = book["multiplier"]
-        target.books[instrument]["lot_atoms"] = book["lot_atoms"]
+        target.lot_atoms[instrument] = source.lot_atoms[instrument]
+        target.books[instrument]["last_ticks"] = book["last_ticks"]
+        target.books[instrument]["market_state"] = book["market_state"]
         leaf = np.int64(book["lowest_leaf"])
         level = np.int64(0)
         if leaf != 0:

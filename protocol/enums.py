@@ -135,7 +135,7 @@ EV_EXPIRED: Final = 5  # the command's own rest was dropped
 EV_AMENDED: Final = 6
 EV_REJECTED: Final = 7
 EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
-EV_TRIGGERED: Final = 9  # reserved
+EV_TAKER: Final = 9  # from here on the order named is the one that trades: a fired stop
 EV_POSITION_MOVED: Final = 10  # reserved
 
 EVENT_LAST: Final = 1
@@ -154,6 +154,7 @@ OUT_ADMIN: Final = 10
 OUT_CHECKPOINT: Final = 11
 OUT_DONE: Final = 12  # a command that may touch many orders (cancel-all) has ended; qty is how many it removed
 OUT_IDS: Final = 13  # continuation: client order id
+OUT_TRIGGERED: Final = 14  # a stop was set off; what follows is what it does
 
 OUTCOME_LAST: Final = 1
 OUTCOME_MORE: Final = 2

@@ -718,14 +718,11 @@ def may_become(status, wanted):
 
 
 @inner
-def is_delisting(c):
-    """Whether the matcher has to take an instrument's orders away, for it is delisted."""
-    return c["type"] == e.SET_STATE and c["instrument"] != 0 and c["price_ticks"] == e.INSTRUMENT_DELISTED
+def reserve_instrument(state, rings, c, seq, pending):
+    """SET_STATE, HALT, RESUME: reserve's copy, and the matcher is told; a HALT of risk's own is ticked off the outbox.
 
-
-@inner
-def reserve_instrument(state, rings, c, seq):
-    """SET_STATE, HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox. SET_FEES: settle decides the rest."""
+    SET_FEES: settle decides the rest.
+    """
     kind = c["type"]
     instrument = c["instrument"]
     wanted = wanted_state(c)
@@ -742,12 +739,16 @@ def reserve_instrument(state, rings, c, seq):
     if code != 0:
         return code
     row = state.instruments_reserve[instrument]
-    if kind != e.SET_FEES:
-        if not may_become(row["status"], wanted):
-            # A breaker's halt that finds the market changed has nothing to do.
-            return 0 if c["source"] == e.SOURCE_RISK else r.BAD_STATE
-        if c["source"] != e.SOURCE_RISK or row["status"] == e.INSTRUMENT_OPEN:
-            row["status"] = wanted
+    if kind == e.SET_FEES:
+        return 0
+    pending["price_ticks"] = 0
+    if c["source"] == e.SOURCE_RISK and row["status"] != e.INSTRUMENT_OPEN:
+        # A breaker's halt that finds the market changed has nothing to do.
+        return 0
+    if not may_become(row["status"], wanted):
+        return r.BAD_STATE
+    row["status"] = wanted
+    pending["price_ticks"] = wanted
     return 0
 
 
@@ -902,7 +903,7 @@ def reserve_command(state, rings, seq, slots, pending):
     if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER or kind == e.EXPIRE:
         return reserve_clock(state, c, seq, pending)
     if kind == e.SET_FEES or kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
-        return reserve_instrument(state, rings, c, seq)
+        return reserve_instrument(state, rings, c, seq, pending)
     if kind == e.FREEZE or kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT or kind == e.CLOSE_ACCOUNT:
         return reserve_account(state, c, seq)
     if kind == e.TRANSFER:

@@ -323,6 +323,7 @@ VENUE_STATE_RESERVE: Final = 43  # reserve: VENUE_*
 VENUE_STATE: Final = 44  # settle's copy
 DEAD_MEN: Final = 56  # settle: dead-man timers that are armed
 DEAD_MEN_FIRED: Final = 57  # settle: cancels of timers that have not come back
+TAKER_HOLD: Final = 45  # settle: hold of the order that trades now within the command
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0

@@ -282,7 +282,8 @@ def _check_books(engine: FusedEngine, holds: np.ndarray, rows: np.ndarray) -> No
         assert matcher_state.STAGE_IDLE == matcher.meta[matcher_state.STAGE]
         orders = matcher.orders[1:]
         orders = orders[orders["order_id"] != 0]
-        resting += [(*row[names].item(), int(row["hold"])) for row in orders]
+        in_book = [name.replace("instrument", "book") for name in names]
+        resting += [(*row[in_book].item(), int(row["hold"])) for row in orders]
         special = matcher.orders["modes"] & matcher_state.HAS_TERMS != 0
         terms = matcher.terms[special & (matcher.orders["order_id"] != 0)]
         hidden += int(terms["hidden_lots"].sum())

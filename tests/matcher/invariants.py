@@ -15,7 +15,7 @@ def check_state(state: MatcherState) -> None:
     assert state.meta[s.STAGE] == s.STAGE_IDLE
     in_books: list[int] = []
     leaves: dict[int, tuple[int, int]] = {}
-    for instrument in range(1, len(state.books)):
+    for instrument in range(1, len(state.lot_atoms)):
         slots = _check_book(state, instrument, leaves)
         assert len(slots) == state.books[instrument]["orders"], f"instrument {instrument} counts its orders"
         in_books += slots
@@ -60,7 +60,7 @@ def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[in
     leaf = int(book["lowest_leaf"])
     while leaf:
         row = state.leaves[leaf]
-        assert row["instrument"] == instrument
+        assert row["book"] == instrument
         assert row["lower"] == lower
         assert lower == 0 or state.leaves[lower]["prefix"] < row["prefix"], "leaves rise by price"
         assert row["bitmap"] != 0, "an empty leaf is dropped"
@@ -91,7 +91,7 @@ def _check_level(state: MatcherState, level: int, instrument: int, price: int, s
         order = state.orders[slot]
         assert order["prev"] == older
         assert order["level"] == level
-        assert order["instrument"] == instrument
+        assert order["book"] == instrument
         assert order["price_ticks"] == price
         assert order["side"] == side
         assert order["order_id"] > 0
@@ -147,7 +147,7 @@ def _check_nodes(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> Non
     for i, node in enumerate(state.nodes):
         if not node["bitmap"]:
             continue
-        instrument, depth, prefix = int(node["instrument"]), int(node["depth"]), int(node["prefix"])
+        instrument, depth, prefix = int(node["book"]), int(node["depth"]), int(node["prefix"])
         found[instrument, depth, prefix] = int(node["bitmap"])
         home = ((instrument * INSTRUMENT + depth * DEPTH + prefix) * PHI & MASK) >> shift
         assert _reachable(occupied, home, i), f"node {instrument, depth, prefix} is found from its home"
