@@ -20,6 +20,7 @@ from matcher.state import (
     BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
+    IS_QUOTE,
     NO_ASK,
     ORDERS_LIVE,
     ORDERS_USED,
@@ -104,6 +105,7 @@ from protocol.reasons import (
     NO_CHANGE,
     POST_ONLY_WOULD_TAKE,
     QUANTITY_TOO_LOW,
+    QUOTE_AMEND,
     UNKNOWN_ORDER,
 )
 from ringbuf.idtable import find_id
@@ -217,6 +219,8 @@ def amend_order(state, command, verdict, events):
     if slot == 0:
         return UNKNOWN_ORDER
     order = orders[slot]
+    if (order["modes"] & IS_QUOTE) != 0:
+        return QUOTE_AMEND
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
     instrument = np.int64(order["book"])

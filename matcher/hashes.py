@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 
 from matcher.jit import njit_kernel
-from matcher.state import EVENT_HASH, HAS_TERMS, ORDERS_USED, MatcherState
+from matcher.state import EVENT_HASH, HAS_TERMS, ORDERS_USED, PROTECTIONS_HIGH, MatcherState
+from protocol.enums import PROTECTION_STEPS
 from ringbuf.bits import PHI, add, mix, multiply, prefetch
 
 _ODD: Final = (
@@ -70,6 +71,23 @@ def books_hash(state):
             word = add(word, multiply(np.uint64(state.lot_atoms[instrument]), _ODD[0]))
             word = add(word, multiply(np.uint64(book["last_ticks"]), _ODD[1]))
             total = add(total, mix(add(word, multiply(np.uint64(book["market_state"]), _ODD[2]))))
+    for at in range(1, state.meta[PROTECTIONS_HIGH] + 1):
+        row = state.protections[at]
+        if row["window_ns"] == 0:
+            continue
+        word = multiply(np.uint64(row["account"]), _ODD[5])
+        word = add(word, multiply(np.uint64(row["instrument"]), PHI))
+        word = add(mix(word), multiply(np.uint64(row["window_ns"]), _ODD[2]))
+        word = add(word, multiply(np.uint64(row["qty_max_lots"]), _ODD[3]))
+        word = add(word, multiply(np.uint64(row["net_max_lots"]), _ODD[4]))
+        word = add(word, multiply(np.uint64(row["trades_max"]), _ODD[5]))
+        word = add(mix(word), multiply(np.uint64(row["newest"]), _ODD[0]))
+        word = add(mix(word), multiply(np.uint64(row["pulled"]), _ODD[1]))
+        for step in range(PROTECTION_STEPS):
+            word = add(mix(word), multiply(np.uint64(row["lots"][step]), _ODD[2]))
+            word = add(mix(word), multiply(np.uint64(row["net"][step]), _ODD[3]))
+            word = add(mix(word), multiply(np.uint64(row["trades"][step]), _ODD[4]))
+        total = add(total, mix(word))
     return total
 
 

@@ -18,6 +18,8 @@ from matcher.commands import (
 from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
+from matcher.protection import set_protection
+from matcher.quotes import enter_quote
 from matcher.state import (
     APPLIED_SEQ,
     CHECKPOINT_BOOKS_HASH,
@@ -29,6 +31,7 @@ from matcher.state import (
     SHARDS,
     STAGE,
     STAGE_IDLE,
+    TAKER_TS,
 )
 from protocol.enums import (
     AMEND,
@@ -36,6 +39,7 @@ from protocol.enums import (
     CANCEL_ALL,
     CHECKPOINT,
     EXPIRE,
+    EXT_QUOTES,
     HALT,
     INSTRUMENT_OPEN,
     KILL,
@@ -44,6 +48,7 @@ from protocol.enums import (
     MARKET_AMOUNT,
     RESUME,
     SET_GROUPS,
+    SET_PROTECTION,
     SET_STATE,
     VERDICT_OK,
 )
@@ -125,6 +130,7 @@ def match_command(state, command, verdict, events):
         return True
     if not has_room(state, events, np.int64(EVENTS_AT_ONCE)):
         return False
+    meta[TAKER_TS] = command["ts_ns"]
     reason = ACCEPTED
     if kind == AMEND:
         reason = amend_order(state, command, verdict, events)
@@ -140,6 +146,10 @@ def match_command(state, command, verdict, events):
         expire(state, command, events)
     elif (kind == SET_STATE or kind == HALT or kind == RESUME) and instrument != 0:
         change_state(state, command, verdict, events)
+    elif kind == EXT_QUOTES:
+        return enter_quote(state, command, verdict, events)
+    elif kind == SET_PROTECTION:
+        set_protection(state, command)
     elif kind == LIST_INSTRUMENT:
         _list_instrument(state, instrument, verdict)
     if reason != ACCEPTED:

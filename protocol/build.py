@@ -22,6 +22,7 @@ from protocol.records import (
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
     command_slots,
 )
 
@@ -101,6 +102,41 @@ def cancel_all(
     group["price_ticks"] = sides
     group["qty_lots"] = cause
     group["entry_ts_ns"] = entry_ts_ns
+    return group
+
+
+def quote(
+    instrument: int, bid_price_ticks: int, bid_qty_lots: int, ask_price_ticks: int, ask_qty_lots: int, quote_id: int = 0
+) -> np.ndarray:
+    """A quote for ``mass_quote``; quantity 0 = no order on that side."""
+    slot = np.zeros(1, dtype=EXT_QUOTES_SLOT.slot_dtype)
+    slot["type"] = e.EXT_QUOTES
+    slot["instrument"] = instrument
+    slot["bid_price_ticks"], slot["bid_qty_lots"] = bid_price_ticks, bid_qty_lots
+    slot["ask_price_ticks"], slot["ask_qty_lots"] = ask_price_ticks, ask_qty_lots
+    slot["quote_id"] = quote_id
+    return slot.view(COMMAND_DTYPE)
+
+
+def mass_quote(*, account: int, quotes: Sequence[np.ndarray], entry_ts_ns: int = 0) -> np.ndarray:
+    """Up to 100 quotes of an account, of an instrument each, in place of those that it has in these instruments."""
+    head = _head(e.QUOTE, account=account)
+    head["tif"] = e.POST_ONLY
+    head["entry_ts_ns"] = entry_ts_ns
+    group = _group(head, *quotes)
+    group["account"] = account
+    return group
+
+
+def set_protection(
+    account: int, instrument: int, *, window_ns: int, qty_lots: int = 0, net_lots: int = 0, trades: int = 0
+) -> np.ndarray:
+    """Pull the account's quotes in the instrument when so much has traded with them in a window; all 0 = never. Quoting starts anew."""
+    group = _head(e.SET_PROTECTION, account=account, instrument=instrument)
+    group["price_ticks"] = window_ns
+    group["qty_lots"] = qty_lots
+    group["trigger_price_ticks"] = net_lots
+    group["order_id"] = trades
     return group
 
 

@@ -93,6 +93,15 @@ CANCEL_CAUSE: Final = 138
 DEAD_MAN_DURATION: Final = 139
 DEAD_MAN_TABLE_FULL: Final = 140
 
+# Of mass quotes, decided by risk, the last two by the matcher.
+QUOTE_COUNT: Final = 141
+QUOTE_REPEATED: Final = 142
+QUOTE_CROSSED: Final = 143
+BAD_PROTECTION: Final = 144
+PROTECTION_TABLE_FULL: Final = 145
+PROTECTED: Final = 146
+QUOTE_AMEND: Final = 147
+
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
 BY_STP: Final = 81
@@ -107,6 +116,7 @@ BY_DELISTING: Final = 89
 BY_EXPIRY: Final = 90
 BY_DISCONNECT: Final = 97
 BY_DEAD_MAN: Final = 98
+BY_PROTECTION: Final = 99
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -180,6 +190,13 @@ TEXT: Final[dict[int, str]] = {
     CANCEL_CAUSE: "a cancel-all is asked for, or is that of a session that has ended, which it names",
     DEAD_MAN_DURATION: "a dead-man timer runs for 1 second to 1 day, and 0 disarms it",
     DEAD_MAN_TABLE_FULL: "as many dead-man timers are armed as there can be",
+    QUOTE_COUNT: "a mass quote has 1 to 100 quotes",
+    QUOTE_REPEATED: "the mass quote has an earlier quote of the same instrument",
+    QUOTE_CROSSED: "the quote's bid is not below its ask",
+    BAD_PROTECTION: "a protection has a window of 1 millisecond to 1 hour and limits that are not negative, one at least above 0; or none of them",
+    PROTECTION_TABLE_FULL: "as many accounts and instruments have market-maker protection as there can be",
+    PROTECTED: "market-maker protection has pulled the quotes; set it anew to quote again",
+    QUOTE_AMEND: "an order of a quote is changed by another quote",
     OFF_TICK: "the price is not a multiple of the instrument's tick size",
     OFF_LOT: "the quantity is not a multiple of the instrument's lot size",
     BUSY: "the engine's queue is full; the command was not taken and can be sent again",
@@ -202,6 +219,7 @@ TEXT: Final[dict[int, str]] = {
     BY_KILL: "cancelled by a kill switch",
     BY_EXPIRY: "its time has come",
     BY_DISCONNECT: "cancelled because its session has ended",
+    BY_PROTECTION: "pulled by market-maker protection",
     BY_DEAD_MAN: "cancelled because a dead-man timer was not renewed",
     BY_DELISTING: "cancelled because its instrument was delisted",
 }

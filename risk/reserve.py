@@ -31,6 +31,8 @@ WAIT: Final = -1
 NO_BARRIER: Final = (1 << 63) - 1
 """No barrier covers what is read: only the exact state will do."""
 TIMER_PERIOD_MIN_NS: Final = 1_000_000
+PROTECTION_MIN_NS: Final = 1_000_000
+PROTECTION_MAX_NS: Final = 3_600_000_000_000
 GROUP_MAX: Final = (1 << 31) - 1
 AMENDS_INFLIGHT_MAX: Final = 255
 """Of one order; the next one waits."""
@@ -112,7 +114,9 @@ def trading_code(state, c, row):
     wanted = states.AMEND
     if c["type"] != e.AMEND:
         wanted = states.IMMEDIATE
-        if c["type"] == e.LIMIT and c["tif"] == e.GTC:
+        if c["type"] == e.QUOTE:
+            wanted = states.POST_ONLY
+        elif c["type"] == e.LIMIT and c["tif"] == e.GTC:
             wanted = states.LIMIT
         elif c["type"] == e.LIMIT and c["tif"] == e.POST_ONLY:
             wanted = states.POST_ONLY
@@ -122,11 +126,11 @@ def trading_code(state, c, row):
 
 
 @inner
-def within_limits(state, c, seq, row, lots, value_units, opens):
+def within_limits(state, c, instrument, seq, row, lots, value_units, opens):
     """0, WAIT, or the first limit that an order or amend exceeds."""
     rate_e8 = state.assets[row["quote"]]["volume_rate_e8"]
     exact = exact_or_wait(state, seq, NO_BARRIER)
-    return limits_code(state, c["account"], c["instrument"], lots, value_units, rate_e8, c["ts_ns"], opens, exact)
+    return limits_code(state, c["account"], instrument, lots, value_units, rate_e8, c["ts_ns"], opens, exact)
 
 
 @inner
@@ -266,7 +270,7 @@ def reserve_order(state, rings, c, seq, slots, pending):
         by_amount = kind == e.MARKET_AMOUNT
         value = qty if by_amount else price * qty * row["multiplier"]
         lots = amount_cap_lots(qty, price, row["multiplier"]) if by_amount else qty
-        code = within_limits(state, c, seq, row, lots, value, True)
+        code = within_limits(state, c, instrument, seq, row, lots, value, True)
     if code == 0 and kind == e.LIMIT:
         code = band_code(state, instrument, row, side, price, collar)
     if code != 0:
@@ -353,7 +357,7 @@ def reserve_amend(state, c, seq, pending):
     if code == 0:
         code = trading_code(state, c, row)
     if code == 0 and state.meta[s.LIMITED] != 0:
-        code = within_limits(state, c, seq, row, total, price * total * row["multiplier"], False)
+        code = within_limits(state, c, instrument, seq, row, total, price * total * row["multiplier"], False)
     if code != 0:
         return code
     pending["price_ticks"] = price
@@ -370,6 +374,7 @@ def reserve_amend(state, c, seq, pending):
         or h["type"] != e.LIMIT
         or h["tif"] == e.IOC
         or h["tif"] == e.FOK
+        or (h["flags"] & s.HOLD_QUOTE) != 0
     ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)
@@ -478,6 +483,43 @@ def came_back(state, rings, seq):
         state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
         return r.UNSUPPORTED
     tick_off_reserve(state, rings.command_words, seq)
+    return 0
+
+
+@inner
+def reserve_protection(state, c, seq):
+    """SET_PROTECTION, where everything before is settled: so it is known here whether there is a row for it."""
+    code = account_code(state, c["account"])
+    if code == 0:
+        code = instrument_code(state, c["instrument"])
+    if code != 0:
+        return code
+    lots = c["qty_lots"]
+    net = c["trigger_price_ticks"]
+    trades = c["order_id"]
+    window_ns = c["price_ticks"]
+    some = lots != 0 or net != 0 or trades != 0
+    if min(lots, net, trades) < 0 or max(lots, net, trades) >= AMOUNT_LIMIT or some != (window_ns != 0):
+        return r.BAD_PROTECTION
+    if some and (window_ns < PROTECTION_MIN_NS or window_ns > PROTECTION_MAX_NS):
+        return r.BAD_PROTECTION
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    used = state.meta[s.PROTECTIONS]
+    rows = state.protections
+    at = 0
+    while at < used and (rows[at]["account"] != c["account"] or rows[at]["instrument"] != c["instrument"]):
+        at += 1
+    if some and at == rows.shape[0]:
+        return r.PROTECTION_TABLE_FULL
+    if some and at == used:
+        rows[at]["account"] = c["account"]
+        rows[at]["instrument"] = c["instrument"]
+        state.meta[s.PROTECTIONS] = used + 1
+    elif not some and at < used:
+        rows[at]["account"] = rows[used - 1]["account"]
+        rows[at]["instrument"] = rows[used - 1]["instrument"]
+        state.meta[s.PROTECTIONS] = used - 1
     return 0
 
 
@@ -908,6 +950,8 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_account(state, c, seq)
     if kind == e.TRANSFER:
         return reserve_transfer(state, c, pending)
+    if kind == e.SET_PROTECTION:
+        return reserve_protection(state, c, seq)
     if kind == e.DEAD_MAN:
         return reserve_dead_man(state, c)
     if kind == e.ASSIGN_FEES:

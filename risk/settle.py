@@ -38,6 +38,7 @@ from risk.outcomes import (
     emit_trade,
     fold_outcomes,
 )
+from risk.quote_table import forget_quote
 from risk.reserve import copy_listing, wanted_state
 
 
@@ -113,6 +114,8 @@ def end_order(state, c, hold, how, reason):
             state.meta[s.FAULT] = s.FAULT_LOCK_LEFT
         post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)
         h["locked_units"] = 0
+    if (h["flags"] & s.HOLD_QUOTE) != 0:
+        forget_quote(state, hold)
     state.accounts[h["account"]]["activity"] -= 1
     count_end(state, h["account"], h["instrument"])
     drop_hold(state, hold)
@@ -326,6 +329,19 @@ def begin_amend(state, rings, c, pending, event):
         state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
         return True
     pending["hold"] = hold
+    lock_amended(state, c, hold, event)
+    last = (event["flags"] & e.EVENT_LAST) != 0
+    if (h["flags"] & s.HOLD_TERMS) != 0:
+        # In place it shows no more than it has; else it shows nothing until it rests again.
+        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
+    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, e.OUTCOME_LAST if last else 0)
+    return True
+
+
+@inner
+def lock_amended(state, c, hold, event):
+    """An order was amended: the difference of the holds moves."""
+    h = state.holds[hold]
     row = state.instruments[h["instrument"]]
     units = limit_hold(h["side"], event["price_ticks"], event["left_lots"], row["multiplier"], row["lot_atoms"])
     more = units - h["locked_units"]
@@ -334,12 +350,6 @@ def begin_amend(state, rings, c, pending, event):
     h["price_ticks"] = event["price_ticks"]
     h["total_lots"] = event["qty_lots"]
     h["left_lots"] = event["left_lots"]
-    last = (event["flags"] & e.EVENT_LAST) != 0
-    if (h["flags"] & s.HOLD_TERMS) != 0:
-        # In place it shows no more than it has; else it shows nothing until it rests again.
-        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
-    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, e.OUTCOME_LAST if last else 0)
-    return True
 
 
 @inner

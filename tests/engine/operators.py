@@ -196,8 +196,10 @@ class Market:
             self.state,
             self.expire,
             self.dead_man,
+            self.quote,
+            self.protection,
         )
-        rng.choices(actions + more + access, (*weights, 1, 3, 2, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8, 3))[0]()
+        rng.choices(actions + more + access, (*weights, 1, 3, 2, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8, 3, 14, 2))[0]()
 
     def account(self) -> int:
         return (
@@ -376,6 +378,47 @@ class Market:
         rng = self.random
         there = build.session_of(GATEWAY, rng.choice((1, 1, 2, 3)))
         return rng.choice((0, there, there, there, there, build.session_of(9, 1), GATEWAY << 16, 1, 1 << 40, -1))
+
+    def quote(self) -> None:
+        """Mostly of what its account quotes already: moved, changed, pulled, or as it is; often of all that its account has."""
+        rng = self.random
+        account = rng.choice((1, 1, 2, 2, 3, self.account()))
+        quotes = []
+        for instrument in rng.sample((1, 2, 3, 5, 6), rng.choice((1, 1, 2, 3))) + rng.choice(([], [], [1], [4])):
+            old = [self.oracle.orders.get(n) for n in self.oracle.quotes.get((account, instrument), {}).values()]
+            prices = [self.price(instrument, side, crosses=rng.random() < 0.05) for side in (0, 1)]
+            lots = [rng.choice((0, *[self.lots(account, instrument, s, prices[s])] * 5)) for s in (0, 1)]
+            for order in old:
+                if order is not None and rng.random() < 0.7:
+                    prices[order.side] = rng.choice((order.price, order.price, order.price + 1, max(1, order.price - 1)))
+                    left = order.left
+                    more = self.lots(account, instrument, order.side, prices[order.side])
+                    lots[order.side] = rng.choice((left, left, left + 1, max(0, left - 1), 0, left + more, left + more, order.total))
+            if prices[0] >= prices[1] and rng.random() < 0.7:
+                prices[1] = prices[0] + 1
+            if rng.random() < 0.03:
+                lots[rng.randrange(2)] = rng.choice((-1, 1 << 60))
+            if rng.random() < 0.03:
+                prices[rng.randrange(2)] = rng.choice((0, -1))
+            quotes.append(build.quote(instrument, prices[0], lots[0], prices[1], lots[1], rng.randrange(-3, 1 << 40)))
+        group = build.mass_quote(account=account, quotes=quotes)
+        if rng.random() < 0.02:
+            group = rng.choice((group[:1].copy(), group))
+            group["flags"][-1] = 0
+            group["account"][-1] = 3
+        if rng.random() < 0.2:
+            group["flags"][0] |= e.FLAG_API
+        self.send(group)
+
+    def protection(self) -> None:
+        rng = self.random
+        account, instrument = rng.choice((1, 2, self.account())), rng.choice((1, 1, 2, self.instrument()))
+        window = rng.choice((10**6, 10**8, 10**9, 3_600 * 10**9, 0, 1, -1))
+        limits = [rng.choice((0, 0, n, -1 if rng.random() < 0.1 else 1)) for n in (500, 200, 3)]
+        group = build.set_protection(
+            account, instrument, window_ns=window, qty_lots=limits[0], net_lots=limits[1], trades=limits[2]
+        )
+        self.send(group)
 
     def dead_man(self) -> None:
         rng = self.random

@@ -36,6 +36,13 @@ def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None
     command["trigger_price_ticks"] = q.of_session
     if q.type == e.CANCEL_ALL:
         command["price_ticks"], command["qty_lots"] = q.sides, q.cause
+    if q.type == e.EXT_QUOTES:
+        command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
+        command["trigger_price_ticks"], command["order_id"] = q.ask_price, q.ask_qty
+        verdict["price_ticks"], verdict["qty_lots"] = q.order_id, q.ask_hold
+    if q.type == e.SET_PROTECTION:
+        command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
+        command["trigger_price_ticks"], command["order_id"] = q.net, q.trades
     command["ts_ns"] = q.ts_ns
     command["display_qty_lots"], command["min_qty_lots"], command["expiry_ts_ns"] = q.display, q.minimum, q.expiry
 
