@@ -35,7 +35,7 @@ class Kind(enum.Enum):
     """Makes the exchange safer: cancels, renewals of what would cancel, exits, freezes and market states. May use all there is."""
 
 
-_ORDERS: Final = frozenset({e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND})
+_ORDERS: Final = frozenset({e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND, e.QUOTE})
 _URGENT: Final = frozenset({e.CANCEL, e.CANCEL_ALL, e.DEAD_MAN, e.KILL, e.FREEZE, e.HALT, e.SET_STATE})
 _NS_PER_MS: Final = 1_000_000
 

@@ -246,7 +246,8 @@ def _enter(state, out):
     o["account"] = out["account"]
     o["instrument"] = out["instrument"]
     o["side"] = out["side"]
-    o["type"] = out["type"]
+    # The two orders of a quote are limit orders that never take.
+    o["type"] = e.LIMIT if out["type"] == e.QUOTE else out["type"]
     o["price_ticks"] = out["price_ticks"]
     o["qty_lots"] = out["qty_lots"]
     o["cum_qty_lots"] = 0
@@ -391,9 +392,9 @@ def _move_over(state, out, to_out):
 
 
 @inner
-def _end_taker(state, out):
-    """The last outcome of a command was a trade or prevention: its own order has ended, and what it locks becomes free."""
-    if (out["flags"] & e.OUTCOME_LAST) == 0:
+def _end_taker(state, taker_out, out):
+    """Nothing is left of the taker behind a trade or prevention: it has ended, and what it locks becomes free."""
+    if taker_out["leaves_qty_lots"] != 0:
         return
     taker = state.meta[TAKER]
     if state.orders[taker]["state"] == e.ORDER_STATE_LIVE:
@@ -470,7 +471,7 @@ def apply(state):
             i += 1
             if maker_out["leaves_qty_lots"] == 0:
                 _end(state, maker_out, maker, e.ORDER_STATE_FILLED, 0)
-            _end_taker(state, maker_out)
+            _end_taker(state, out, maker_out)
         elif kind == e.OUT_PREVENTED:
             maker_out = outcomes[i + 1]
             taker = _row_of(state, out["order_id"])
@@ -485,7 +486,7 @@ def apply(state):
             i += 1
             if maker_out["leaves_qty_lots"] == 0:
                 _end(state, maker_out, maker, e.ORDER_STATE_EXPIRED, maker_out["reason"])
-            _end_taker(state, maker_out)
+            _end_taker(state, out, maker_out)
         elif kind == e.OUT_CANCELED or kind == e.OUT_EXPIRED or kind == e.OUT_REPLACED:
             row = _row_of(state, out["order_id"])
             if row < 0:
