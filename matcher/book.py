@@ -13,7 +13,6 @@ from matcher.jit import njit_called, njit_inlined
 from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
 from matcher.protection import forget_quote
 from matcher.state import (
-    BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
     IS_QUOTE,
@@ -35,16 +34,6 @@ from ringbuf.idtable import add_id, remove_id
 _U0: Final = np.uint64(0)
 
 assert (BUY, SELL) == (0, 1), "sides are indexes, and 1 - 2 * side their sign"
-
-
-@njit_inlined
-def instrument_of(state, order):
-    """Instrument of an order, in whichever of its books it stands."""
-    number = np.int64(order["book"])
-    stride = state.meta[BOOK_STRIDE]
-    while number >= stride:
-        number -= stride
-    return number
 
 
 @njit_inlined
@@ -170,7 +159,7 @@ def forget(state, slot):
         if (order["modes"] & HAS_TERMS) != 0:
             drop_terms(state, slot)
         else:
-            forget_quote(state, account, instrument_of(state, order), np.int64(order["side"]))
+            forget_quote(state, account, np.int64(order["book"]), np.int64(order["side"]))
     state.books[np.int64(order["book"])]["orders"] -= 1
     order["order_id"] = 0
     order["next"] = meta[ORDERS_FREE]

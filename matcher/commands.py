@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, forget, instrument_of, new_slot, register, unlink
+from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
-from matcher.parts import flag_of_end, has_parts
+from matcher.parts import has_parts
 from matcher.state import (
     BOOK_KINDS,
     BOOK_STRIDE,
@@ -31,6 +31,8 @@ from matcher.state import (
     STAGE_CANCELING,
     STAGE_EXPIRED,
     STAGE_IDLE,
+    STAGE_PARTS,
+    STAGE_REFUSED,
     STAGE_RESTING,
     STAGE_TRADING,
     TAKER_ACCOUNT,
@@ -42,6 +44,7 @@ from matcher.state import (
     TAKER_INSTRUMENT,
     TAKER_LEFT,
     TAKER_PRICE,
+    TAKER_REASON,
     TAKER_SEQ,
     TAKER_SESSION,
     TAKER_SIDE,
@@ -50,8 +53,10 @@ from matcher.state import (
     TAKER_TIF,
     TAKER_TOTAL,
     TAKER_TYPE,
+    WAITS,
 )
-from matcher.terms import collect_due, hidden_lots, lower, set_terms, show
+from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_prices
+from matcher.terms import collect_due, hidden_lots, instrument_of, lower, set_terms, show
 from matcher.trading import trade
 from protocol.enums import (
     AMEND,
@@ -71,6 +76,7 @@ from protocol.enums import (
     FOK,
     GTC,
     INSTRUMENT_DELISTED,
+    INSTRUMENT_OPEN,
     IOC,
     JUDGED_NO_TAKE,
     JUDGED_SESSION,
@@ -219,6 +225,8 @@ def amend_order(state, command, verdict, events):
     if slot == 0:
         return UNKNOWN_ORDER
     order = orders[slot]
+    if (order["modes"] & WAITS) != 0:
+        return amend_stop(state, command, verdict, events, slot)
     if (order["modes"] & IS_QUOTE) != 0:
         return QUOTE_AMEND
     price_ticks = verdict["price_ticks"]
@@ -236,7 +244,7 @@ def amend_order(state, command, verdict, events):
     if not moves and total == old_total:
         return NO_CHANGE
     crossing = moves and crosses(state, instrument, side, price_ticks)
-    if crossing and (modes >> 4 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
+    if crossing and (modes >> 4 & 3 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
     if moves and not _may_rest(state, instrument, price_ticks):
         return BOOK_FULL
@@ -278,7 +286,7 @@ def amend_order(state, command, verdict, events):
         meta[TAKER_ACCOUNT] = order["account"]
         meta[TAKER_STP] = modes & 7
         meta[TAKER_TYPE] = AMEND
-    meta[TAKER_TIF] = modes >> 4
+    meta[TAKER_TIF] = modes >> 4 & 3
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
     return ACCEPTED
 
@@ -348,6 +356,8 @@ def _settle_taker(state, events):
         taker_left = np.int64(0)
         if meta[STAGE] == STAGE_EXPIRED:
             reason = np.int64(BY_STP)
+        elif meta[STAGE] == STAGE_REFUSED:
+            reason = meta[TAKER_REASON]
         elif meta[TAKER_TYPE] == LIMIT:
             reason = np.int64(BY_IOC)
         else:
@@ -402,10 +412,11 @@ def proceed(state, events):
     while True:
         if meta[STAGE] == STAGE_TRADING and not trade(state, events):
             return False
-        if not _settle_taker(state, events):
+        if meta[STAGE] != STAGE_PARTS and not _settle_taker(state, events):
             return False
         if not has_parts(state):
             return True
+        meta[STAGE] = STAGE_PARTS
         if not _begin_part(state, events):
             return False
 
@@ -413,7 +424,7 @@ def proceed(state, events):
 @njit_called
 def _begin_part(state, events):
     """Begin with what else the command has to do, once its taker is done. Returns False when the ring is full."""
-    raise AssertionError("no command has parts")
+    return begin_fired(state, events)
 
 
 # --- cancel-all: rare, and as long as its orders are many -------------------------------------------------------------
@@ -470,12 +481,16 @@ def change_state(state, command, verdict, events):
     """SET_STATE, HALT, RESUME: the market's state; delisting takes all orders of the instrument away."""
     instrument = np.int64(command["instrument"])
     wanted = verdict["price_ticks"]
-    count = np.int64(0)
     if wanted != 0:
         state.books[instrument]["market_state"] = wanted
     if wanted == INSTRUMENT_DELISTED:
-        count = _collect_book(state, instrument, count)
-    _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+        count = _collect_book(state, instrument, np.int64(0))
+        _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+        return
+    if wanted == INSTRUMENT_OPEN:
+        # Prices that came while nothing could trade.
+        visit_prices(state, instrument)
+    go_on(state, command, events)
 
 
 @njit_called
@@ -604,7 +619,9 @@ def _keep_of_session(state, count, session, sides):
     kept = np.int64(0)
     for i in range(count):
         slot = np.int64(scratch[i])
-        side = CANCEL_BIDS if state.orders[slot]["side"] == BUY else CANCEL_ASKS
+        waits = (state.orders[slot]["modes"] & WAITS) != 0
+        own = np.int64(state.terms[slot]["side"]) if waits else np.int64(state.orders[slot]["side"])
+        side = CANCEL_BIDS if own == BUY else CANCEL_ASKS
         if (session == 0 or _is_of_session(state, slot, session)) and (sides == CANCEL_BOTH or sides == side):
             scratch[kept] = slot
             kept += 1

@@ -11,7 +11,17 @@ from typing import Final
 import numpy as np
 
 from matcher.jit import njit_kernel
-from matcher.state import EVENT_HASH, HAS_TERMS, ORDERS_USED, PROTECTIONS_HIGH, MatcherState
+from matcher.state import (
+    BOOK_INDEX,
+    BOOK_MARK,
+    BOOK_STRIDE,
+    EVENT_HASH,
+    HAS_TERMS,
+    ORDERS_USED,
+    PROTECTIONS_HIGH,
+    WAITS,
+    MatcherState,
+)
 from protocol.enums import PROTECTION_STEPS
 from ringbuf.bits import PHI, add, mix, multiply, prefetch
 
@@ -62,6 +72,12 @@ def books_hash(state):
             word = add(word, multiply(np.uint64(terms["age"]), _ODD[0]))
             word = add(word, multiply(np.uint64(terms["display_lots"]), _ODD[1]))
             word = add(word, multiply(np.uint64(terms["hidden_lots"]), _ODD[2]))
+            if (order["modes"] & WAITS) != 0:
+                own = np.int64(terms["side"]) | np.int64(terms["type"]) << 8 | np.int64(terms["offset_kind"]) << 16
+                own |= np.int64(terms["offset"]) << 32
+                word = add(mix(word), multiply(np.uint64(terms["limit_ticks"]), PHI))
+                word = add(word, multiply(np.uint64(terms["min_lots"]), _ODD[0]))
+                word = add(word, multiply(np.uint64(own), _ODD[1]))
         total = add(total, mix(word))
     for instrument in range(1, state.lot_atoms.shape[0]):
         book = state.books[instrument]
@@ -70,6 +86,10 @@ def books_hash(state):
             word = add(word, multiply(np.uint64(book["multiplier"]), PHI))
             word = add(word, multiply(np.uint64(state.lot_atoms[instrument]), _ODD[0]))
             word = add(word, multiply(np.uint64(book["last_ticks"]), _ODD[1]))
+            mark = state.books[instrument + BOOK_MARK * state.meta[BOOK_STRIDE]]["last_ticks"]
+            index = state.books[instrument + BOOK_INDEX * state.meta[BOOK_STRIDE]]["last_ticks"]
+            word = add(mix(word), multiply(np.uint64(mark), _ODD[3]))
+            word = add(word, multiply(np.uint64(index), _ODD[4]))
             total = add(total, mix(add(word, multiply(np.uint64(book["market_state"]), _ODD[2]))))
     for at in range(1, state.meta[PROTECTIONS_HIGH] + 1):
         row = state.protections[at]

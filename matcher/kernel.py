@@ -33,6 +33,7 @@ from matcher.state import (
     STAGE_IDLE,
     TAKER_TS,
 )
+from matcher.stops import enter_stop, set_prices
 from protocol.enums import (
     AMEND,
     CANCEL,
@@ -42,12 +43,14 @@ from protocol.enums import (
     EXT_QUOTES,
     HALT,
     INSTRUMENT_OPEN,
+    JUDGED_TRIGGER,
     KILL,
     LIMIT,
     LIST_INSTRUMENT,
     MARKET_AMOUNT,
     RESUME,
     SET_GROUPS,
+    SET_PRICES,
     SET_PROTECTION,
     SET_STATE,
     VERDICT_OK,
@@ -137,7 +140,10 @@ def match_command(state, command, verdict, events):
     elif kind == CANCEL:
         reason = cancel_order(state, command, events)
     elif LIMIT <= kind <= MARKET_AMOUNT:
-        reason = enter_order(state, command, verdict)
+        if (verdict["flags"] & JUDGED_TRIGGER) != 0:
+            reason = enter_stop(state, command, verdict, events)
+        else:
+            reason = enter_order(state, command, verdict)
     elif kind == CANCEL_ALL:
         cancel_all(state, command, events)
     elif kind == KILL:
@@ -150,6 +156,8 @@ def match_command(state, command, verdict, events):
         return enter_quote(state, command, verdict, events)
     elif kind == SET_PROTECTION:
         set_protection(state, command)
+    elif kind == SET_PRICES:
+        set_prices(state, command, verdict, events)
     elif kind == LIST_INSTRUMENT:
         _list_instrument(state, instrument, verdict)
     if reason != ACCEPTED:

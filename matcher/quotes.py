@@ -1,8 +1,8 @@
 """A quote of a mass quote: two orders of an account that take the place of its former two in an instrument, or stay as they were.
 
-Its slot has price and quantity of the bid where an order has them, those of the ask in the words of the order's id and trigger; the
-verdict has the id of the bid as its price, the hold row of the bid, and that of the ask as its quantity. A row of -1 says that risk knows that
-an order stands there.
+Its slot has price and quantity of the bid where an order has them, those of the ask in the words of the order's id and
+trigger; the verdict has the id of the bid as its price, the hold row of the bid, and that of the ask as its quantity. A row of
+-1 says that risk knows that an order stands there.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def enter_quote(state, command, verdict, events):
         ask_moves = _takes_off(state, ask_slot, ask_ticks, ask_lots)
         bid_id = verdict["price_ticks"]
         bid_hold = np.int64(verdict["hold"])
-        _put_side(state, events, seq, account, instrument, BUY, bid_slot, bid_moves, bid_ticks, bid_lots, bid_id, bid_hold)
+        _put_side(
+            state, events, seq, account, instrument, BUY, bid_slot, bid_moves, bid_ticks, bid_lots, bid_id, bid_hold
+        )
         ask_id = bid_id | QUOTE_ASK_BIT
         ask_hold = verdict["qty_lots"]
         _put_side(

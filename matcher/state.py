@@ -65,8 +65,16 @@ TERMS_DTYPE: Final = np.dtype(
         ("age", "<i8"),  # seq of the command that entered the order
         ("display_lots", "<i8"),  # what it shows at most; 0 = all
         ("hidden_lots", "<i8"),  # left and not shown
+        ("limit_ticks", "<i8"),  # from here on of stops: price limit of the order that enters
+        ("min_lots", "<i8"),  # its minimum quantity, 0 = none
         ("due_at", "<u4"),  # its entry of ``due``; 0 = none
-        ("spare", "<u4"),
+        ("trail_next", "<u4"),  # trailing stops of a book and direction, oldest first
+        ("trail_prev", "<u4"),
+        ("offset", "<i4"),  # how far it trails, in what offset_kind says
+        ("offset_kind", "u1"),  # OFFSET_*
+        ("side", "u1"),  # of the order that enters
+        ("type", "u1"),  # of it, LIMIT or MARKET
+        ("spare", "u1", (5,)),
     ]
 )
 """Terms of the order in the slot of the same number; means nothing where the order has none."""
@@ -205,6 +213,7 @@ TAKER_SESSION: Final = 56
 TAKER_TS: Final = 57  # sequenced time of the command in progress
 PROTECTIONS_HIGH: Final = 58  # rows 1..n of ``protections`` were in use at some time
 TAKER_FIRST: Final = 47  # price of the taker's first fill, 0 = none yet
+TAKER_REASON: Final = 51  # STAGE_REFUSED: why
 FIRED_HEAD: Final = 48  # orders that the command has set off and that are not entered yet, linked by ``next``; 0 = none
 FIRED_TAIL: Final = 49
 PARTS_LEFT: Final = 50  # what else the command has to do when the taker is done (quotes, an auction); 0 = nothing
@@ -218,6 +227,11 @@ STAGE_TRADING: Final = 1  # the taker trades
 STAGE_EXPIRED: Final = 2  # trading ended by self-trade prevention; the rest expires
 STAGE_RESTING: Final = 3  # trading ended; the rest rests or is dropped
 STAGE_CANCELING: Final = 4  # cancel-all
+STAGE_REFUSED: Final = 5  # the taker, set off by a price, cannot enter and expires
+STAGE_PARTS: Final = 6  # between two takers
+
+TRAILING_MAX: Final = 1_000
+"""Trailing stops of an instrument that follow one price: each may have to be moved when it moves."""
 
 
 class MatcherLimits(NamedTuple):
@@ -262,6 +276,7 @@ class MatcherState(NamedTuple):
     sessions: np.ndarray
     quotes: np.ndarray
     protections: np.ndarray
+    trails: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -291,6 +306,8 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         # A row is there while an order or a protection is.
         ("quotes", QUOTE_DTYPE, _table_size(2 * (limits.orders_max + PROTECTIONS_MAX))),
         ("protections", PROTECTION_DTYPE, PROTECTIONS_MAX + 1),
+        # of each book and side: first and last of the stops that trail, from entry 4 * book + 2 * side on
+        ("trails", np.dtype("<u4"), 4 * BOOK_KINDS * (limits.instruments_max + 1)),
     ]
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from matcher.book import forget, is_own, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
-from matcher.parts import flag_of_end
 from matcher.protection import count_quote_fill, emit_pulled, quote_row
 from matcher.state import (
     IS_QUOTE,
@@ -25,6 +24,7 @@ from matcher.state import (
     TAKER_STP,
     TAKER_TYPE,
 )
+from matcher.stops import flag_of_end
 from matcher.terms import hidden_lots, replenish
 from protocol.enums import (
     EV_CANCELED,
@@ -37,7 +37,6 @@ from protocol.enums import (
     STP_NONE,
 )
 from protocol.reasons import BY_STP
-
 
 EVENTS_WITH_PULLS: int = 3
 
@@ -158,7 +157,9 @@ def trade(state, events):
         else:
             maker["left_lots"] = maker_left
         if pulls != 0:
-            _pull_quotes(state, events, slot if maker_left != 0 else np.int64(0), maker_account, instrument, 1 - side, left)
+            _pull_quotes(
+                state, events, slot if maker_left != 0 else np.int64(0), maker_account, instrument, 1 - side, left
+            )
         if left == 0:
             meta[STAGE] = STAGE_IDLE
             break

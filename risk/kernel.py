@@ -65,6 +65,7 @@ def shard_of(rings, c):
         or kind == e.CANCEL_ALL
         or kind == e.AMEND
         or kind == e.KILL
+        or kind == e.SET_PRICES
         or ((kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME) and c["instrument"] != 0)
     ):
         # Mostly there is one, and a division takes long.
@@ -209,7 +210,7 @@ def settle_end(state, rings, c):
         cancel_came_back(state)
     if ends_with_count(c):
         emit_count(state, rings, c, state.meta[s.REMOVED])
-    elif kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME:
+    elif kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME or kind == e.SET_PRICES:
         emit_simple(state, rings, c, e.OUT_ADMIN, e.OUTCOME_LAST)
 
 

@@ -1,8 +1,9 @@
 """Mass quotes: the verdict of each quote, and its settling. Each slot behind the head is decided by itself.
 
-A side that is to be quoted needs funds for its whole, on top of what the order has that it takes the place of: that suffices, whatever
-happens meanwhile. Where it is not there, everything before is settled first, and the side needs only what it exceeds that order by. A side gives
-nothing to another one of the same command, because the matcher may refuse either quote and leave what stood.
+A side that is to be quoted needs funds for its whole, on top of what the order has that it takes the place of: that suffices,
+whatever happens meanwhile. Where it is not there, everything before is settled first, and the side needs only what it exceeds
+that order by. A side gives nothing to another one of the same command, because the matcher may refuse either quote and leave
+what stood.
 """
 
 from __future__ import annotations
@@ -117,10 +118,11 @@ def plan_quote(state, rings, c, seq, k, p, planned):
     if has_band(row) or collar != 0:
         if not exact_or_wait(state, seq, state.meta[s.BARRIER]):
             return WAIT
+        reference = state.instruments[instrument]["reference_e8"]
         if bid != 0:
-            code = band_code(state, instrument, row, e.BUY, q["bid_price_ticks"], collar)
+            code = band_code(reference, row, e.BUY, q["bid_price_ticks"], collar)
         if code == 0 and ask != 0:
-            code = band_code(state, instrument, row, e.SELL, q["ask_price_ticks"], collar)
+            code = band_code(reference, row, e.SELL, q["ask_price_ticks"], collar)
         if code != 0:
             return code
     bid_units = bid * q["bid_price_ticks"] * row["multiplier"]
@@ -295,7 +297,7 @@ def write_quote_verdicts(state, rings, seq, count):
 
 @inner
 def settle_quotes(state, rings, c, pending, budget):
-    """Settle a mass quote, or go on with it: quote by quote, each with the events of its shard; returns (work done, whether it is settled)."""
+    """Settle a mass quote, or go on with it: quote by quote, with the events of its shard; returns (work done, whether it is settled)."""
     meta = state.meta
     seq = c["seq"]
     shards = rings.event_words.shape[0] // HEADER_WORDS

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from protocol.records import EXT_ASSET_SLOT, EXT_FEES_SLOT, EXT_LIMITS_SLOT, EXT_LISTING_SLOT, EXT_QUOTES_SLOT, OUTCOME_DUPLICATE
+from protocol.records import (
+    EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
+    EXT_LIMITS_SLOT,
+    EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
+    OUTCOME_DUPLICATE,
+)
 from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring
 

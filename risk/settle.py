@@ -60,6 +60,12 @@ def outcome_flag(c, event):
 
 
 @inner
+def waiting_flag(state, hold):
+    """OUTCOME_WAITS for an order that waits for a price."""
+    return e.OUTCOME_WAITS if (state.holds[hold]["flags"] & s.HOLD_WAITS) != 0 else 0
+
+
+@inner
 def release_promise(state, pending):
     """What reserve promised for the command is now in the ledger, or not needed."""
     if pending["inflight_units"] != 0:
@@ -272,8 +278,9 @@ def settle_rest(state, rings, c, hold, event):
     """The taker's rest: it rests, or it expired."""
     flags = outcome_flag(c, event)
     if event["kind"] == e.EV_RESTED:
-        if (state.holds[hold]["flags"] & s.HOLD_TERMS) != 0:
+        if (state.holds[hold]["flags"] & (s.HOLD_TERMS | s.HOLD_WAITS)) == s.HOLD_TERMS:
             show_part(state.holds[hold])
+        flags |= waiting_flag(state, hold)
         emit_order(state, rings, c, hold, e.OUT_RESTED, 0, -1, flags)
         return
     h = state.holds[hold]
@@ -301,10 +308,10 @@ def begin_order(state, rings, c, pending, event):
     lock_order(state, c, pending)
     alone = event["kind"] == e.EV_RESTED
     last = outcome_flag(c, event) if alone else 0
-    if alone and (state.holds[hold]["flags"] & s.HOLD_TERMS) != 0:
+    if alone and (state.holds[hold]["flags"] & (s.HOLD_TERMS | s.HOLD_WAITS)) == s.HOLD_TERMS:
         show_part(state.holds[hold])
     has_ids = (state.holds[hold]["flags"] & s.HOLD_HAS_IDS) != 0
-    emit_order(state, rings, c, hold, e.OUT_NEW, 0, -1, 0 if has_ids else last)
+    emit_order(state, rings, c, hold, e.OUT_NEW, 0, -1, (0 if has_ids else last) | waiting_flag(state, hold))
     if has_ids:
         emit_ids(state, rings, c, hold)
         return False
@@ -334,7 +341,7 @@ def begin_amend(state, rings, c, pending, event):
     if (h["flags"] & s.HOLD_TERMS) != 0:
         # In place it shows no more than it has; else it shows nothing until it rests again.
         h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
-    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, e.OUTCOME_LAST if last else 0)
+    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, outcome_flag(c, event) | waiting_flag(state, hold))
     return True
 
 
@@ -397,6 +404,7 @@ def settle_taker(state, rings, c, event):
         state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
         return
     state.meta[s.TAKER_HOLD] = hold
+    state.holds[hold]["flags"] &= 255 - s.HOLD_WAITS
     emit_order(state, rings, c, hold, e.OUT_TRIGGERED, event["reason"], -1, 0)
 
 

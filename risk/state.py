@@ -224,7 +224,9 @@ HOLD_HAS_IDS: Final = 1
 HOLD_HAS_CLIENT_ID: Final = 2
 HOLD_API: Final = 4
 HOLD_TERMS: Final = 8
-HOLD_QUOTE: Final = 16
+HOLD_STOP: Final = 16  # entered as an order that waits for a price …
+HOLD_WAITS: Final = 32  # … and it waits still: settle's
+HOLD_QUOTE: Final = 64
 
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""
@@ -268,8 +270,19 @@ DEAD_MEN_MAX: Final = 1024
 
 PENDING_DTYPE: Final = np.dtype(
     {
-        "names": ["inflight_units", "balance", "price_ticks", "qty_lots", "hold", "slots", "code", "flags", "first",
-                  "ask_units", "ask_hold"],
+        "names": [
+            "inflight_units",
+            "balance",
+            "price_ticks",
+            "qty_lots",
+            "hold",
+            "slots",
+            "code",
+            "flags",
+            "first",
+            "ask_units",
+            "ask_hold",
+        ],
         "formats": ["<i8", "<i8", "<i8", "<i8", "<i4", "<i4", "<u2", "<u2", "<i4", "<i8", "<i4"],
         "offsets": [0, 8, 16, 24, 32, 36, 40, 42, 44, 48, 56],
         "itemsize": 64,

@@ -28,7 +28,7 @@ ADMIN = (
 )
 QUOTE_ASK = 1 << 39  # bit of the ask's order id; the bid's is that of the quote's slot
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
-EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE")
+EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED")
 SOURCES = {"sequencer": 0, "risk": 1, "control": 2, "replay": 3, "bots": 4}
 RENAMED = {
     "amount_units": "qty_lots",
@@ -661,7 +661,8 @@ class Ledger:
             same(row[name], order[name], where, f"{name} (of the order)")
         paid = self.paid_and_got(row)[0]
         same(row["asset"], paid, where, "asset")
-        need(event in ("CANCELED", "EXPIRED", "PREVENTED") or row["reason"] == "", where, "a reason where none can be")
+        told = event in ("CANCELED", "EXPIRED", "PREVENTED", "TRIGGERED")
+        need(told or row["reason"] == "", where, "a reason where none can be")
         moved = order["locked_units"] - before
         if order["leaves_qty_lots"] == 0:
             left = self.finish(order)
@@ -675,7 +676,9 @@ class Ledger:
         need(row["order_id"] not in self.orders, where, f"order {row['order_id']} is open already")
         need(command, where, "an order without its command")
         quoted = row["type"] == "QUOTE"
-        for name in ("type", "account") if quoted else ("type", "account", "instrument", "side", "order_id", "qty_lots"):
+        for name in (
+            ("type", "account") if quoted else ("type", "account", "instrument", "side", "order_id", "qty_lots")
+        ):
             same(row[name], command[name], where, f"{name} (of the command)")
         price, stated = row["price_ticks"], command["price_ticks"]
         if quoted:

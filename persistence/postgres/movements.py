@@ -118,7 +118,6 @@ BATCH: Final = 4  # number of the batch
 INDEX_SHIFT: Final = 5
 ROW_FREE: Final = 6  # head of the list of free order rows, -1 = none
 ROWS_HIGH: Final = 7
-TAKER: Final = 8  # row of the order that the command at hand entered or amended
 LINE: Final = 9  # of the posting made last
 LINE_SEQ: Final = 10
 LINE_IDX: Final = 11
@@ -257,7 +256,6 @@ def _enter(state, out):
     o["state"] = e.ORDER_STATE_LIVE
     o["reason"] = 0
     o["fresh"] = 1
-    state.meta[TAKER] = row
     _lock(state, out, HOLD, o, out["locked_units"] - _locked(state, out["account"], _paid(state, o)))
     _change(state, out, row)
 
@@ -269,14 +267,13 @@ def _amend(state, out, row):
     o["price_ticks"] = out["price_ticks"]
     o["qty_lots"] = out["qty_lots"]
     o["leaves_qty_lots"] = out["leaves_qty_lots"]
-    state.meta[TAKER] = row
     _lock(state, out, AMEND, o, out["locked_units"] - _locked(state, out["account"], _paid(state, o)))
     _change(state, out, row)
 
 
 @inner
 def _prevent(state, out, row):
-    """OUT_PREVENTED: lots are gone, and what was locked for them is free. The last one of a command ends its own order."""
+    """OUT_PREVENTED: lots are gone, and what was locked for them is free."""
     o = state.orders[row]
     _lock(state, out, RELEASE, o, out["locked_units"] - _locked(state, out["account"], _paid(state, o)))
     o["leaves_qty_lots"] = out["leaves_qty_lots"]
@@ -392,12 +389,9 @@ def _move_over(state, out, to_out):
 
 
 @inner
-def _end_taker(state, taker_out, out):
-    """Nothing is left of the taker behind a trade or prevention: it has ended, and what it locks becomes free."""
-    if taker_out["leaves_qty_lots"] != 0:
-        return
-    taker = state.meta[TAKER]
-    if state.orders[taker]["state"] == e.ORDER_STATE_LIVE:
+def _end_taker(state, out, taker):
+    """Where a trade or prevention left a taker nothing it has ended, and what it locks becomes free."""
+    if out["leaves_qty_lots"] == 0:
         filled = out["kind"] == e.OUT_TRADE
         _end(
             state, out, taker, e.ORDER_STATE_FILLED if filled else e.ORDER_STATE_EXPIRED, 0 if filled else out["reason"]
@@ -471,7 +465,7 @@ def apply(state):
             i += 1
             if maker_out["leaves_qty_lots"] == 0:
                 _end(state, maker_out, maker, e.ORDER_STATE_FILLED, 0)
-            _end_taker(state, out, maker_out)
+            _end_taker(state, out, taker)
         elif kind == e.OUT_PREVENTED:
             maker_out = outcomes[i + 1]
             taker = _row_of(state, out["order_id"])
@@ -486,7 +480,7 @@ def apply(state):
             i += 1
             if maker_out["leaves_qty_lots"] == 0:
                 _end(state, maker_out, maker, e.ORDER_STATE_EXPIRED, maker_out["reason"])
-            _end_taker(state, out, maker_out)
+            _end_taker(state, out, taker)
         elif kind == e.OUT_CANCELED or kind == e.OUT_EXPIRED or kind == e.OUT_REPLACED:
             row = _row_of(state, out["order_id"])
             if row < 0:

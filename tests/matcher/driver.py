@@ -31,11 +31,15 @@ def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None
     command["price_ticks"] = command["qty_lots"] = 1 << 61
     verdict["price_ticks"] = q.price_ticks
     verdict["qty_lots"] = q.qty_lots
-    verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | bool(q.session) * e.JUDGED_SESSION
+    verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | q.waits * e.JUDGED_TRIGGER
+    verdict["flags"] |= bool(q.session) * e.JUDGED_SESSION
+    command["flags"] = q.takes_profit * e.FLAG_TAKE_PROFIT
+    command["trigger_price_ticks"], command["trigger_ref"] = q.trigger, q.ref
+    command["offset_kind"], command["sub_account"] = q.offset_kind, q.offset
     command["session"] = q.session
-    command["trigger_price_ticks"] = q.of_session
     if q.type == e.CANCEL_ALL:
         command["price_ticks"], command["qty_lots"] = q.sides, q.cause
+        command["trigger_price_ticks"] = q.of_session
     if q.type == e.EXT_QUOTES:
         command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
         command["trigger_price_ticks"], command["order_id"] = q.ask_price, q.ask_qty

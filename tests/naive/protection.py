@@ -19,6 +19,4 @@ class Protection:
         step = self.window // 16
         fills = [fill for fill in self.fills if fill[0] // step > now // step - 16]
         lots, net = sum(fill[1] for fill in fills), abs(sum(fill[2] for fill in fills))
-        return (
-            0 < self.lots <= lots or 0 < self.net <= net or 0 < self.trades <= len(fills)
-        )
+        return 0 < self.lots <= lots or 0 < self.net <= net or 0 < self.trades <= len(fills)
