@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from protocol.records import EXT_ASSET_SLOT, EXT_FEES_SLOT, EXT_LIMITS_SLOT, EXT_LISTING_SLOT, OUTCOME_DUPLICATE
+from protocol.records import (
+    EXT_ASSET_SLOT,
+    EXT_FEES_SLOT,
+    EXT_LIMITS_SLOT,
+    EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
+    OUTCOME_DUPLICATE,
+)
 from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring
 
@@ -23,6 +30,7 @@ def make_rings(
         fee_slots=commands.slots.view(EXT_FEES_SLOT.slot_dtype),
         limit_slots=commands.slots.view(EXT_LIMITS_SLOT.slot_dtype),
         listing_slots=commands.slots.view(EXT_LISTING_SLOT.slot_dtype),
+        quote_slots=commands.slots.view(EXT_QUOTES_SLOT.slot_dtype),
         asset_slots=commands.slots.view(EXT_ASSET_SLOT.slot_dtype),
         verdicts=verdicts,
         outcomes=outcomes,

@@ -32,9 +32,21 @@ def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None
     verdict["price_ticks"] = q.price_ticks
     verdict["qty_lots"] = q.qty_lots
     verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | q.waits * e.JUDGED_TRIGGER
+    verdict["flags"] |= bool(q.session) * e.JUDGED_SESSION
     command["flags"] = q.takes_profit * e.FLAG_TAKE_PROFIT
     command["trigger_price_ticks"], command["trigger_ref"] = q.trigger, q.ref
     command["offset_kind"], command["sub_account"] = q.offset_kind, q.offset
+    command["session"] = q.session
+    if q.type == e.CANCEL_ALL:
+        command["price_ticks"], command["qty_lots"] = q.sides, q.cause
+        command["trigger_price_ticks"] = q.of_session
+    if q.type == e.EXT_QUOTES:
+        command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
+        command["trigger_price_ticks"], command["order_id"] = q.ask_price, q.ask_qty
+        verdict["price_ticks"], verdict["qty_lots"] = q.order_id, q.ask_hold
+    if q.type == e.SET_PROTECTION:
+        command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
+        command["trigger_price_ticks"], command["order_id"] = q.net, q.trades
     command["ts_ns"] = q.ts_ns
     command["display_qty_lots"], command["min_qty_lots"], command["expiry_ts_ns"] = q.display, q.minimum, q.expiry
 
