@@ -10,12 +10,15 @@ from typing import Final
 
 import numpy as np
 
+from matcher.auction import begin_uncross, indicate, move_to, resting_book, set_market_state, uncross
 from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
 from matcher.parts import has_parts
 from matcher.state import (
+    AUCTION_INSTRUMENT,
+    AUCTIONS,
     BOOK_KINDS,
     BOOK_STRIDE,
     HAS_TERMS,
@@ -31,10 +34,12 @@ from matcher.state import (
     STAGE_CANCELING,
     STAGE_EXPIRED,
     STAGE_IDLE,
+    STAGE_INDICATING,
     STAGE_PARTS,
     STAGE_REFUSED,
     STAGE_RESTING,
     STAGE_TRADING,
+    STAGE_UNCROSSING,
     TAKER_ACCOUNT,
     TAKER_DISPLAY,
     TAKER_EXPIRY,
@@ -55,7 +60,7 @@ from matcher.state import (
     TAKER_TYPE,
     WAITS,
 )
-from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_prices
+from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_open
 from matcher.terms import collect_due, hidden_lots, instrument_of, lower, set_terms, show
 from matcher.trading import trade
 from protocol.enums import (
@@ -81,6 +86,7 @@ from protocol.enums import (
     JUDGED_NO_TAKE,
     JUDGED_SESSION,
     JUDGED_TERMS,
+    JUDGED_UNCROSS,
     LIMIT,
     ORDER_ID_SOURCE_SHIFT,
     POST_ONLY,
@@ -164,7 +170,8 @@ def enter_order(state, command, verdict):
     assert price_ticks > 0, "risk admits positive prices only"
     assert qty > 0, "risk admits positive quantities only"
     tif = np.int64(command["tif"]) if kind == LIMIT else IOC
-    crossing = crosses(state, instrument, side, price_ticks)
+    number = resting_book(state, instrument, side)
+    crossing = crosses(state, instrument, side, price_ticks) and number == instrument
     if tif == POST_ONLY and crossing:
         return POST_ONLY_WOULD_TAKE
     if tif == FOK and not fillable(state, instrument, side, price_ticks, qty, account, stp):
@@ -175,7 +182,7 @@ def enter_order(state, command, verdict):
         if not fillable(state, instrument, side, price_ticks, minimum, account, stp):
             return MIN_QTY_UNFILLED
     if (tif == GTC or tif == POST_ONLY) and (
-        not _may_rest(state, instrument, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
+        not _may_rest(state, number, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
     ):
         return BOOK_FULL
     meta[TAKER_SEQ] = command["seq"]
@@ -231,9 +238,11 @@ def amend_order(state, command, verdict, events):
         return QUOTE_AMEND
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
-    instrument = np.int64(order["book"])
+    instrument = instrument_of(state, order)
     side = np.int64(order["side"])
     modes = np.int64(order["modes"])
+    standing = np.int64(order["book"])
+    number = resting_book(state, instrument, side)
     old_total = order["total_lots"]
     old_price_ticks = order["price_ticks"]
     left = total - (old_total - order["left_lots"] - hidden_lots(state, slot))
@@ -243,12 +252,12 @@ def amend_order(state, command, verdict, events):
     moves = price_ticks != old_price_ticks
     if not moves and total == old_total:
         return NO_CHANGE
-    crossing = moves and crosses(state, instrument, side, price_ticks)
+    crossing = moves and crosses(state, instrument, side, price_ticks) and number == instrument
     if crossing and (modes >> 4 & 3 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
-    if moves and not _may_rest(state, instrument, price_ticks):
-        return BOOK_FULL
     in_place = not moves and total < old_total
+    if (moves or (standing != number and not in_place)) and not _may_rest(state, number, price_ticks):
+        return BOOK_FULL
     emit(
         state,
         events.slots,
@@ -272,6 +281,8 @@ def amend_order(state, command, verdict, events):
             order["left_lots"] = left
         return ACCEPTED
     unlink(state, slot)
+    if standing != number:
+        move_to(state, slot, number)
     order["price_ticks"] = price_ticks
     meta[TAKER_SEQ] = command["seq"]
     meta[TAKER_ID] = order["order_id"]
@@ -350,7 +361,7 @@ def _settle_taker(state, events):
         orders[slot]["left_lots"] = left
         if (orders[slot]["modes"] & HAS_TERMS) != 0:
             show(state, slot, left)
-        append(state, slot, instrument, side, price_ticks)
+        append(state, slot, resting_book(state, instrument, side), side, price_ticks)
     else:
         kind = np.int64(EV_EXPIRED)
         taker_left = np.int64(0)
@@ -393,10 +404,11 @@ def _new_order(state):
     order["price_ticks"] = meta[TAKER_PRICE]
     order["total_lots"] = meta[TAKER_TOTAL]
     order["hold"] = meta[TAKER_HOLD]
-    order["book"] = meta[TAKER_INSTRUMENT]
+    number = resting_book(state, meta[TAKER_INSTRUMENT], meta[TAKER_SIDE])
+    order["book"] = number
     order["side"] = meta[TAKER_SIDE]
     order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
-    register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], meta[TAKER_INSTRUMENT])
+    register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], number)
     state.sessions[slot] = meta[TAKER_SESSION]
     if meta[TAKER_EXPIRY] >= 0:
         set_terms(state, slot, meta[TAKER_SEQ], meta[TAKER_EXPIRY], meta[TAKER_DISPLAY])
@@ -407,8 +419,8 @@ def _new_order(state):
 def proceed(state, events):
     """Go on with the command in progress; whether it is finished (False: the ring is full)."""
     meta = state.meta
-    if meta[STAGE] == STAGE_CANCELING:
-        return _cancel_collected(state, events)
+    if meta[STAGE] >= STAGE_CANCELING and not _go_on(state, events):
+        return False
     while True:
         if meta[STAGE] == STAGE_TRADING and not trade(state, events):
             return False
@@ -419,6 +431,21 @@ def proceed(state, events):
         meta[STAGE] = STAGE_PARTS
         if not _begin_part(state, events):
             return False
+
+
+@njit_called
+def _go_on(state, events):
+    """Go on with a stage that has no taker. Returns False when the ring is full, else the command is idle."""
+    meta = state.meta
+    if meta[STAGE] == STAGE_CANCELING and not _cancel_collected(state, events):
+        return False
+    if meta[STAGE] == STAGE_INDICATING and not indicate(state, events):
+        return False
+    if meta[STAGE] == STAGE_UNCROSSING and not uncross(state, events):
+        return False
+    meta[STAGE] = STAGE_IDLE
+    meta[TAKER_SLOT] = 0
+    return True
 
 
 @njit_called
@@ -482,21 +509,32 @@ def change_state(state, command, verdict, events):
     instrument = np.int64(command["instrument"])
     wanted = verdict["price_ticks"]
     if wanted != 0:
-        state.books[instrument]["market_state"] = wanted
+        trades = set_market_state(state, instrument, wanted, verdict["qty_lots"])
+        if trades and (verdict["flags"] & JUDGED_UNCROSS) != 0:
+            state.meta[TAKER_SEQ] = command["seq"]
+            state.meta[STAGE] = STAGE_UNCROSSING
+            begin_uncross(state, instrument)
+            return
     if wanted == INSTRUMENT_DELISTED:
         count = _collect_book(state, instrument, np.int64(0))
         _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
         return
     if wanted == INSTRUMENT_OPEN:
-        # Prices that came while nothing could trade.
-        visit_prices(state, instrument)
+        visit_open(state, instrument)
     go_on(state, command, events)
 
 
 @njit_called
 def expire(state, command, events):
-    """EXPIRE: the orders whose time has come, by time and age."""
-    _begin_canceling(state, command, events, collect_due(state, command["ts_ns"]), np.int64(BY_EXPIRY))
+    """EXPIRE: the orders whose time has come, by time and age; then where auctions stand."""
+    meta = state.meta
+    count = collect_due(state, command["ts_ns"])
+    meta[AUCTION_INSTRUMENT] = 1 if meta[AUCTIONS] != 0 else 0
+    if count == 0 and meta[AUCTIONS] != 0:
+        meta[TAKER_SEQ] = command["seq"]
+        meta[STAGE] = STAGE_INDICATING
+        return
+    _begin_canceling(state, command, events, count, np.int64(BY_EXPIRY))
 
 
 @njit_called
@@ -538,7 +576,8 @@ def _cancel_collected(state, events):
             meta[SCRATCH_NEXT] = i
             return False
         slot = np.int64(state.scratch[i])
-        flags = np.int64(EVENT_LAST if i == count - 1 else 0)
+        indicates = meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0
+        flags = np.int64(EVENT_LAST if i == count - 1 and not indicates else 0)
         # Risk merges what several shards expire, by time and age.
         expiry_ns = np.int64(0)
         age = np.int64(0)
@@ -548,7 +587,9 @@ def _cancel_collected(state, events):
         _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags, expiry_ns, age)
         unlink(state, slot)
         forget(state, slot)
-    meta[STAGE] = STAGE_IDLE
+    meta[STAGE] = (
+        STAGE_INDICATING if meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0 else STAGE_IDLE
+    )
     return True
 
 

@@ -91,6 +91,12 @@ def books_hash(state):
             word = add(mix(word), multiply(np.uint64(mark), _ODD[3]))
             word = add(word, multiply(np.uint64(index), _ODD[4]))
             total = add(total, mix(add(word, multiply(np.uint64(book["market_state"]), _ODD[2]))))
+            auction = state.auctions[instrument]
+            word = multiply(np.uint64(instrument), _ODD[4])
+            word = add(word, multiply(np.uint64(auction["reference_ticks"]), PHI))
+            word = add(word, multiply(np.uint64(auction["price_ticks"]), _ODD[0]))
+            word = add(word, multiply(np.uint64(auction["lots"]), _ODD[1]))
+            total = add(total, mix(add(word, multiply(np.uint64(auction["surplus_lots"]), _ODD[2]))))
     for at in range(1, state.meta[PROTECTIONS_HIGH] + 1):
         row = state.protections[at]
         if row["window_ns"] == 0:

@@ -8,9 +8,19 @@ from matcher.book import append, new_slot, register
 from matcher.jit import njit_called, njit_kernel
 from matcher.levels import find_leaf, leaf_available, next_level_up
 from matcher.protection import keep_quote, protect
-from matcher.state import BOOK_KINDS, BOOK_STRIDE, HAS_TERMS, IDS_SHIFT, IS_QUOTE, PROTECTIONS_HIGH, SHARD, SHARDS
+from matcher.state import (
+    AUCTIONS,
+    BOOK_KINDS,
+    BOOK_STRIDE,
+    HAS_TERMS,
+    IDS_SHIFT,
+    IS_QUOTE,
+    PROTECTIONS_HIGH,
+    SHARD,
+    SHARDS,
+)
 from matcher.terms import set_terms, trail
-from protocol.enums import BUY, PROTECTION_STEPS, SELL
+from protocol.enums import BUY, INSTRUMENT_AUCTION, PROTECTION_STEPS, SELL
 from ringbuf.bits import lowest
 from ringbuf.idtable import find_id
 
@@ -140,6 +150,12 @@ def take_over_books(target, source):
         target.books[instrument]["multiplier"] = book["multiplier"]
         target.lot_atoms[instrument] = source.lot_atoms[instrument]
         target.books[instrument]["market_state"] = book["market_state"]
+        meta[AUCTIONS] += book["market_state"] == INSTRUMENT_AUCTION
+        auction = target.auctions[instrument]
+        auction["reference_ticks"] = source.auctions[instrument]["reference_ticks"]
+        auction["price_ticks"] = source.auctions[instrument]["price_ticks"]
+        auction["lots"] = source.auctions[instrument]["lots"]
+        auction["surplus_lots"] = source.auctions[instrument]["surplus_lots"]
         target.books[instrument]["stops"] = book["stops"]
         for kind in range(BOOK_KINDS):
             row = instrument + kind * meta[BOOK_STRIDE]

@@ -216,6 +216,12 @@ TAKER_FIRST: Final = 47  # price of the taker's first fill, 0 = none yet
 TAKER_REASON: Final = 51  # STAGE_REFUSED: why
 FIRED_HEAD: Final = 48  # orders that the command has set off and that are not entered yet, linked by ``next``; 0 = none
 FIRED_TAIL: Final = 49
+AUCTIONS: Final = 52  # instruments in an auction
+AUCTION_INSTRUMENT: Final = 53  # instrument whose auction is uncrossed, or indicated next; 0 = none
+AUCTION_PRICE: Final = 54  # of the one that is uncrossed: its price, 0 = nothing meets, …
+AUCTION_LOTS: Final = 55  # … what trades there, …
+AUCTION_SURPLUS: Final = 56  # … what is left over, and …
+AUCTION_BUYER: Final = 57  # … the buyer that was named last
 PARTS_LEFT: Final = 50  # what else the command has to do when the taker is done (quotes, an auction); 0 = nothing
 CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
 CHECKPOINT_EVENT_HASH: Final = 41
@@ -226,12 +232,24 @@ STAGE_IDLE: Final = 0
 STAGE_TRADING: Final = 1  # the taker trades
 STAGE_EXPIRED: Final = 2  # trading ended by self-trade prevention; the rest expires
 STAGE_RESTING: Final = 3  # trading ended; the rest rests or is dropped
-STAGE_CANCELING: Final = 4  # cancel-all
-STAGE_REFUSED: Final = 5  # the taker, set off by a price, cannot enter and expires
-STAGE_PARTS: Final = 6  # between two takers
+STAGE_REFUSED: Final = 4  # the taker, set off by a price, cannot enter and expires
+STAGE_PARTS: Final = 5  # between two takers
+STAGE_CANCELING: Final = 6  # cancel-all; this one and those behind it have no taker
+STAGE_INDICATING: Final = 7  # where auctions stand is published
+STAGE_UNCROSSING: Final = 8  # what was gathered trades
 
 TRAILING_MAX: Final = 1_000
 """Trailing stops of an instrument that follow one price: each may have to be moved when it moves."""
+
+AUCTION_DTYPE: Final = np.dtype(
+    [
+        ("reference_ticks", "<i8"),  # price that an auction is near to where it can choose; 0 = none
+        ("price_ticks", "<i8"),  # as last published; 0 = nothing meets, or nothing was
+        ("lots", "<i8"),
+        ("surplus_lots", "<i8"),  # left over at the price, of buyers, or below zero of sellers
+    ]
+)
+"""Of an instrument whose orders gather."""
 
 
 class MatcherLimits(NamedTuple):
@@ -276,6 +294,7 @@ class MatcherState(NamedTuple):
     sessions: np.ndarray
     quotes: np.ndarray
     protections: np.ndarray
+    auctions: np.ndarray
     trails: np.ndarray
 
 
@@ -306,6 +325,7 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         # A row is there while an order or a protection is.
         ("quotes", QUOTE_DTYPE, _table_size(2 * (limits.orders_max + PROTECTIONS_MAX))),
         ("protections", PROTECTION_DTYPE, PROTECTIONS_MAX + 1),
+        ("auctions", AUCTION_DTYPE, limits.instruments_max + 1),
         # of each book and side: first and last of the stops that trail, from entry 4 * book + 2 * side on
         ("trails", np.dtype("<u4"), 4 * BOOK_KINDS * (limits.instruments_max + 1)),
     ]

@@ -222,6 +222,15 @@ def visit_prices(state, instrument):
 
 
 @njit_called
+def visit_open(state, instrument):
+    """The market opens: set off what the prices set off that came while nothing could be, that of a closing auction among them."""
+    last_ticks = state.books[instrument]["last_ticks"]
+    if last_ticks != 0:
+        visit(state, instrument, np.int64(BOOK_LAST), last_ticks)
+    visit_prices(state, instrument)
+
+
+@njit_called
 def go_on(state, command, events):
     """The end of a command without an order of its own: what it set off enters, or there is nothing to say."""
     meta = state.meta

@@ -18,6 +18,7 @@ from protocol.records import (
     COMMAND_DTYPE,
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
@@ -335,10 +336,17 @@ def set_limits(
     return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
 
 
-def set_state(instrument: int, state: int, operator: str, reason: str) -> np.ndarray:
-    """Put an instrument's market into a state (INSTRUMENT_OPEN to _DELISTED); instrument 0: the venue (VENUE_*)."""
+def set_state(
+    instrument: int, state: int, operator: str, reason: str, *, end_ts_ns: int = 0, then: int = 0
+) -> np.ndarray:
+    """Put an instrument's market into a state (INSTRUMENT_*); instrument 0: the venue (VENUE_*).
+
+    An auction may have an end, and a state that follows it by itself at the first second of the clock from then on.
+    """
     head = _head(e.SET_STATE, instrument=instrument)
     head["price_ticks"] = state
+    head["qty_lots"] = end_ts_ns
+    head["trigger_price_ticks"] = then
     return _group(head, admin_slot(operator, reason))
 
 
@@ -363,10 +371,15 @@ def set_bands(
     reference_ticks: int,
     operator: str,
     reason: str,
+    dynamic_e8: int = 0,
+    auction_ns: int = 0,
+    random_ns: int = 0,
+    extensions: int = 0,
 ) -> np.ndarray:
-    """Price bands and circuit breaker as shares of the reference in 1e-8 (0 = off).
+    """Price bands and circuit breakers as shares in 1e-8 (0 = off), of the reference or (``dynamic_e8``) of the last trade before.
 
-    ``reference_ticks`` 0 keeps the one in force.
+    ``reference_ticks`` 0 keeps the one in force. With ``auction_ns`` an interruption is an auction of that length, plus
+    up to ``random_ns``, and is made longer up to ``extensions`` times where its price would be beyond the breaker; else a halt.
     """
     listing = np.zeros(1, dtype=EXT_LISTING_SLOT.slot_dtype)
     listing["type"] = e.EXT_LISTING
@@ -374,7 +387,16 @@ def set_bands(
     listing["band_down_e8"] = band_down_e8
     listing["breaker_e8"] = breaker_e8
     listing["reference_ticks"] = reference_ticks
-    return _group(_head(e.SET_BANDS, instrument=instrument), listing.view(COMMAND_DTYPE), admin_slot(operator, reason))
+    slots = [listing.view(COMMAND_DTYPE)]
+    if dynamic_e8 or auction_ns or random_ns or extensions:
+        auction = np.zeros(1, dtype=EXT_AUCTION_SLOT.slot_dtype)
+        auction["type"] = e.EXT_AUCTION
+        auction["dynamic_e8"] = dynamic_e8
+        auction["auction_ns"] = auction_ns
+        auction["random_ns"] = random_ns
+        auction["extensions"] = extensions
+        slots.append(auction.view(COMMAND_DTYPE))
+    return _group(_head(e.SET_BANDS, instrument=instrument), *slots, admin_slot(operator, reason))
 
 
 def set_timer(timer: int, period_ns: int, phase_ns: int, operator: str, reason: str) -> np.ndarray:

@@ -53,6 +53,7 @@ EXT_ASSET: Final = 67
 EXT_FEES: Final = 68
 EXT_LIMITS: Final = 69
 EXT_QUOTES: Final = 71  # a two-sided quote
+EXT_AUCTION: Final = 72  # dynamic band, and the auction that an interruption leads to
 
 # Reserved for margin and perpetuals.
 MARK_GROUP: Final = 96
@@ -143,6 +144,7 @@ JUDGED_SESSION: Final = 64  # the order is of a session
 JUDGED_TRIGGER: Final = 4  # the order waits for a price
 JUDGED_TERMS: Final = 2  # the order has terms that the matcher must look at
 JUDGED_NO_TAKE: Final = 1  # flag of a verdict: the state of the market lets the order rest only
+JUDGED_UNCROSS: Final = 16  # a change of state with which gathered orders trade
 
 # --- events (matcher to risk) ------------------------------------------------------------------------------------------------------------
 EV_FILL: Final = 1
@@ -156,6 +158,10 @@ EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
 EV_TAKER: Final = 9  # from here on the order named is the one that trades: a fired stop
 EV_POSITION_MOVED: Final = 10  # reserved
 EV_QUOTED: Final = 13  # a quote is done: taken, or refused with a reason
+EV_CROSSED: Final = 11  # a trade of an auction: EV_TAKER named the buyer, this one the seller
+EV_AUCTION: Final = (
+    12  # where an auction stands, or how it ended: price, lots, and what is left over (left_lots, < 0: to sell)
+)
 
 EVENT_LAST: Final = 1
 
@@ -176,6 +182,8 @@ OUT_QUOTED: Final = 16  # a mass quote has ended; qty is how many quotes were ta
 OUT_QUOTE: Final = 17  # a quote of it was taken, or refused with a reason
 OUT_IDS: Final = 13  # continuation: client order id
 OUT_TRIGGERED: Final = 14  # a stop was set off; what follows is what it does
+OUT_AUCTION: Final = 15  # indicative price and volume of an auction, and in leaves what is left over on ``side``
+OUT_UNCROSSED: Final = 18  # the same of an auction that has ended: price 0 = nothing met
 
 OUTCOME_LAST: Final = 1
 OUTCOME_MORE: Final = 2
@@ -195,6 +203,8 @@ INSTRUMENT_POST_ONLY: Final = 3
 INSTRUMENT_CANCEL_ONLY: Final = 4
 INSTRUMENT_CLOSED: Final = 5
 INSTRUMENT_DELISTED: Final = 6  # final; ``protocol.market_states`` says what each allows
+INSTRUMENT_PRE_OPEN: Final = 7  # orders gather; the states from here on do not trade, and prices may cross
+INSTRUMENT_AUCTION: Final = 8  # the same, and the price at which they would trade is published
 
 VENUE_OPEN: Final = 0
 VENUE_MAINTENANCE: Final = 1
@@ -255,7 +265,7 @@ COMMAND_NAMES: Final = {
         "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
         "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
         "EXT_ASSET", "EXT_FEES", "EXT_LIMITS", "SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL",
-        "REVIVE", "SET_STATE", "EXPIRE", "SET_PRICES", "DEAD_MAN", "QUOTE", "SET_PROTECTION", "EXT_QUOTES",
+        "REVIVE", "SET_STATE", "EXPIRE", "SET_PRICES", "DEAD_MAN", "QUOTE", "SET_PROTECTION", "EXT_QUOTES", "EXT_AUCTION",
         "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
         "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
     }

@@ -101,6 +101,11 @@ BAD_PROTECTION: Final = 144
 PROTECTION_TABLE_FULL: Final = 145
 PROTECTED: Final = 146
 QUOTE_AMEND: Final = 147
+# Of auctions and price bands, decided by risk.
+IMMEDIATE_IN_AUCTION: Final = 120
+MIN_QTY_IN_AUCTION: Final = 121
+AUCTION_END: Final = 122
+BAD_AUCTION: Final = 123
 
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
@@ -114,6 +119,7 @@ BY_REDUCE_ONLY: Final = 87
 BY_KILL: Final = 88
 BY_DELISTING: Final = 89
 BY_EXPIRY: Final = 90
+BY_AUCTION: Final = 95
 BY_TRIGGER: Final = 91
 
 # Of stops. BAD_TRIGGER to OFFSET_MISPLACED are decided by risk, the others by the matcher.
@@ -221,6 +227,11 @@ TEXT: Final[dict[int, str]] = {
     "nothing was executed and no number used, so that it is safe to send again",
     DIVERGED: "the exchange acknowledges nothing until an operator acts, because its own check found the live engine wrong; "
     "the command was not taken",
+    IMMEDIATE_IN_AUCTION: "orders gather for an auction: market, ioc, fok and stop orders are not taken; cancels and amends work",
+    MIN_QTY_IN_AUCTION: "orders gather for an auction, and a minimum quantity could not trade at once",
+    AUCTION_END: "only the state auction has an end: a time after the command, up to a day, and open, post-only or closed behind it",
+    BAD_AUCTION: "a dynamic band is at most 100 %, an interruption's auction at most a day, its random part no longer than itself, "
+    "and extended at most 100 times",
     BY_USER: "cancelled by its owner",
     BY_STP: "ended by self-trade prevention",
     BY_IOC: "the rest of an immediate order was dropped",
@@ -231,6 +242,7 @@ TEXT: Final[dict[int, str]] = {
     BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
     BY_KILL: "cancelled by a kill switch",
     BY_EXPIRY: "its time has come",
+    BY_AUCTION: "traded in an auction",
     BY_TRIGGER: "set off by the price that it waited for",
     BAD_TRIGGER: "the trigger price must be a positive whole number of ticks, and the price that it waits for last, mark or index",
     TRIGGER_MISPLACED: "a market order by amount cannot wait for a price",

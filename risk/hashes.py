@@ -91,6 +91,9 @@ def instruments_hash(state):
         h = mix(mix(h, row["follows_venue"]), row["schedule"])
         h = mix(mix(mix(h, row["band_up_e8"]), row["band_down_e8"]), row["breaker_e8"])
         h = mix(mix(mix(h, row["reference_e8"]), row["last_price_ticks"]), row["breaker_pending"])
+        h = mix(mix(mix(h, row["dynamic_e8"]), row["auction_ns"]), row["random_ns"])
+        h = mix(mix(mix(h, row["extensions"]), row["extended"]), row["indicative_ticks"])
+        h = mix(mix(mix(h, row["auction_seq"]), row["auction_end_ts_ns"]), row["auction_then"])
         for k in range(row["sample_count"]):
             h = mix(h, state.samples_e8[instrument, k])
         total = wrapping_add(total, mix(h, row["sample_next"]))

@@ -22,6 +22,7 @@ from ringbuf.idtable import prefetch_row
 from ringbuf.loop import STOPPED
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
+from risk.bands import end_auctions
 from risk.client_ids import publish_client_ids
 from risk.dead_men import cancel_came_back, fire_dead_men
 from risk.ledger import foresee_hold
@@ -117,7 +118,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
 def next_cancel_shard(state, rings, seq, by_age):
     """Shard whose head event comes next; _NO_SHARD while some shard concerned has not answered yet.
 
-    They come by instrument and order, those of an EXPIRE by the time and age in the event (``by_age``).
+    They come by instrument and order, those of an EXPIRE by the time and age in the event (``by_age``); then where auctions stand.
     """
     shards = rings.event_words.shape[0] // HEADER_WORDS
     best = _NO_SHARD
@@ -135,7 +136,10 @@ def next_cancel_shard(state, rings, seq, by_age):
             return _NO_SHARD
         first = event["left_lots"] if by_age else event["instrument"]
         then = event["taker_left"] if by_age else event["order_id"]
-        if event["kind"] != e.EV_CANCELED:
+        if event["kind"] == e.EV_AUCTION:
+            first = _LARGEST - 1
+            then = event["instrument"]
+        elif event["kind"] != e.EV_CANCELED:
             first = _LARGEST
         if first < best_first or (first == best_first and then < best_then) or best == _NO_SHARD:
             best = k
@@ -208,6 +212,8 @@ def settle_end(state, rings, c):
         fire_dead_men(state, c)
     elif kind == e.CANCEL_ALL and c["source"] == e.SOURCE_RISK:
         cancel_came_back(state)
+    if kind == e.EXPIRE:
+        end_auctions(state, c)
     if ends_with_count(c):
         emit_count(state, rings, c, state.meta[s.REMOVED])
     elif kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME or kind == e.SET_PRICES:

@@ -20,6 +20,8 @@ from protocol.instruments import bands_are_valid, listing_is_valid, listing_mult
 from protocol.jit import inner
 from protocol.order_terms import expiry_of, has_too_many_parts, terms_code, trigger_code
 from risk import state as s
+from risk.auctions import auction_end_code, gathering_code, risk_may, uncrosses
+from risk.bands import auction_rules_are_valid
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
 from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
@@ -125,6 +127,8 @@ def trading_code(state, c, row):
             wanted = states.TAKE
     if (states.ALLOWED[row["status"]] & wanted) == 0:
         return states.REFUSALS[row["status"]]
+    if (states.ALLOWED[row["status"]] & states.GATHER) != 0 and gathering_code(c) != 0:
+        return gathering_code(c)
     return r.MAINTENANCE if state.meta[s.VENUE_STATE_RESERVE] != e.VENUE_OPEN else 0
 
 
@@ -789,6 +793,9 @@ def reserve_instrument(state, rings, c, seq, pending):
             return r.BAD_STATE
         state.meta[s.VENUE_STATE_RESERVE] = wanted
         return 0
+    gathers = wanted == e.INSTRUMENT_PRE_OPEN or wanted == e.INSTRUMENT_AUCTION
+    if gathers and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
+        return WAIT
     if c["source"] == e.SOURCE_RISK:
         code = came_back(state, rings, seq)
         if code != 0:
@@ -800,13 +807,23 @@ def reserve_instrument(state, rings, c, seq, pending):
     if kind == e.SET_FEES:
         return 0
     pending["price_ticks"] = 0
-    if c["source"] == e.SOURCE_RISK and row["status"] != e.INSTRUMENT_OPEN:
-        # A breaker's halt that finds the market changed has nothing to do.
+    if c["source"] == e.SOURCE_RISK and not risk_may(row, c, wanted):
+        # A command of risk's own that finds the market changed has nothing to do.
         return 0
     if not may_become(row["status"], wanted):
         return r.BAD_STATE
-    row["status"] = wanted
+    if c["source"] != e.SOURCE_RISK and auction_end_code(c, wanted) != 0:
+        return r.AUCTION_END
     pending["price_ticks"] = wanted
+    pending["qty_lots"] = 0
+    if gathers:
+        pending["qty_lots"] = state.instruments[instrument]["reference_e8"] // row["tick_e8"]
+    if uncrosses(row["status"], wanted):
+        # What trades then is what bands count from.
+        pending["flags"] = e.JUDGED_UNCROSS
+        state.meta[s.BARRIER] = seq
+    row["status"] = wanted
+    row["auction_seq"] = seq if wanted == e.INSTRUMENT_AUCTION else 0
     return 0
 
 
@@ -833,8 +850,8 @@ def reserve_prices(state, c, pending):
 
 
 @inner
-def reserve_bands(state, c, listing, seq):
-    """SET_BANDS: reserve's copy of the bands; the reference is settle's, hence a barrier."""
+def reserve_bands(state, c, listing, auction, slots, seq):
+    """SET_BANDS: reserve's copy of the bands; the reference is settle's, hence a barrier. ``auction``: the third slot, if it is there."""
     code = instrument_code(state, c["instrument"])
     if code != 0:
         return code
@@ -845,6 +862,8 @@ def reserve_bands(state, c, listing, seq):
         return r.BAD_LISTING
     if not product_below_limit(listing["reference_ticks"], row["tick_e8"]):
         return r.RANGE
+    if slots > 2 and auction["type"] == e.EXT_AUCTION and not auction_rules_are_valid(auction):
+        return r.BAD_AUCTION
     row["band_up_e8"] = listing["band_up_e8"]
     row["band_down_e8"] = listing["band_down_e8"]
     row["breaker_e8"] = listing["breaker_e8"]
@@ -1012,7 +1031,8 @@ def reserve_command(state, rings, seq, slots, pending):
     if kind == e.LIST_INSTRUMENT:
         return reserve_listing(state, c, rings.listing_slots[seq & mask], seq, pending)
     if kind == e.SET_BANDS:
-        return reserve_bands(state, c, rings.listing_slots[seq & mask], seq)
+        auction = rings.auction_slots[(seq + 1) & mask]
+        return reserve_bands(state, c, rings.listing_slots[seq & mask], auction, slots, seq)
     if kind == e.SET_SCHEDULE:
         return 0
     if kind == e.SET_LIMITS:

@@ -170,13 +170,34 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "schedule",
             "lowest_maker_e8",
             "lowest_taker_e8",
+            "auction_then",
+            "extensions",
+            "extended",
+            "dynamic_e8",
+            "auction_ns",
+            "random_ns",
+            "auction_seq",
+            "auction_end_ts_ns",
+            "indicative_ticks",
+            "moved_seq",
+            "moved_from_ticks",
         ],
-        "formats": ["S16", "u1", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", "<i8", "<i4", "<i8", "<i8"],
-        "offsets": [0, 16, 17, 18, 20, 24, *range(32, 128, 8), 128, 132, 136, 144, 152, 160],
+        "formats": ["S16", "u1", "u1", "u1", "<i4", "<i4"]
+        + ["<i8"] * 12
+        + ["<i4", "<i4", "<i8", "<i4", "<i8", "<i8", "u1", "u1", "u1"]
+        + ["<i8"] * 8,
+        "offsets": [
+            *(0, 16, 17, 18, 20, 24, *range(32, 128, 8), 128, 132, 136, 144, 152, 160),
+            *(19, 148, 149, *range(168, 232, 8)),
+        ],
         "itemsize": 256,
     }
 )
 """``reference_e8`` (1e-8 quote per base) is the mean of the last price over the latest samples; it moves at clock ticks only.
+
+``auction_seq``: the command that began the auction, in both copies. Settle's: ``auction_end_ts_ns`` 0 = another command ends it,
+``auction_then`` the state behind it, ``extended`` how often it was made longer, ``indicative_ticks`` its price as last published.
+``moved_from_ticks``: last price before the command ``moved_seq``, from which the dynamic band counts; kept where there is one.
 
 Fees, settle's copy: ``schedule`` 0 = none: then the instrument's own rates, or with ``follows_venue`` the venue's schedule before them.
 The lowest rates are of all that may meet here; used only where fees are set."""
@@ -352,6 +373,7 @@ TAKER_HOLD: Final = 45  # settle: hold of the order that trades now within the c
 QUOTES_TAKEN: Final = 58  # settle: quotes taken, and refused, of the mass quote in progress
 QUOTES_REFUSED: Final = 59
 PROTECTIONS: Final = 60  # settle: rows of ``protections`` in use
+AUCTIONS: Final = 47  # settle: instruments in an auction that has an end
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0

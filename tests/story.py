@@ -21,8 +21,8 @@ import numpy as np
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
-from protocol.market_states import STATE_OF, VENUE_STATE_OF
-from protocol.records import command_slots
+from protocol.market_states import STATE_NAMES, STATE_OF, VENUE_STATE_OF
+from protocol.records import VERSION, command_slots
 from risk import state as s
 from tests.risk.desk import LIMITS, WHO, Desk
 
@@ -49,6 +49,8 @@ class Story:
         for account in ACCOUNTS.values():
             self.desk.fund(account, quote=PLENTY, base=100 * PLENTY)
         self.now_ns = START_TS_NS
+        self.sent = 0
+        self.taken = False
         self.orders: dict[str, int] = {}
         self.labels: dict[int, str] = {}
 
@@ -68,19 +70,24 @@ class Story:
             self.orders[label] = self.desk.order_id
             self.labels[self.desk.order_id] = label
         told = [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
-        meta = self.desk.engine.risk.meta
-        while meta[s.OUTBOX_TICKED] < meta[s.OUTBOX_PUSHED]:
-            self._relay(int(meta[s.OUTBOX_TICKED]))
+        while (own := self._of_risk()) is not None:
+            self.desk.sequence(own)
+            if own["type"][0] != e.CANCEL_ALL:
+                wanted = STATE_NAMES[int(own["price_ticks"][0])] if own["type"][0] == e.SET_STATE else "halted"
+                told.append(f"state {wanted}")
             told += [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
         return "; ".join(told) or "done"
 
-    def _relay(self, number: int) -> None:
-        """Sequence a command of risk's own."""
+    def _of_risk(self) -> np.ndarray | None:
+        """The next command of risk's own, which comes back at once."""
+        risk = self.desk.engine.risk
+        if self.sent == risk.meta[s.OUTBOX_PUSHED]:
+            return None
         slot = command_slots(1)
-        outbox = self.desk.engine.risk.outbox
-        slot.view(np.int64)[:] = outbox[number % len(outbox)]
-        slot["source"], slot["source_seq"] = e.SOURCE_RISK, number + 1
-        self.desk.sequence(slot)
+        slot.view(np.int64)[:] = risk.outbox[self.sent % len(risk.outbox)]
+        self.sent += 1
+        slot["version"], slot["source"], slot["source_seq"] = VERSION, e.SOURCE_RISK, self.sent
+        return slot
 
     def _of_client(self, account: int, verb: str, words: list[str]) -> tuple[np.ndarray, str]:
         if verb == "cancels" and words[0] == "all":
@@ -154,10 +161,23 @@ class Story:
         if words[0] in ("mark", "index"):
             return build.set_prices(1, **{f"{words[0]}_ticks": int(words[1])})
         makers: dict[str, Callable[[str], np.ndarray]] = {
-            "state": lambda name: build.set_state(1, STATE_OF[name], *WHO),
+            "state": self._state,
+            "bands": _bands,
             "venue": lambda name: build.set_state(0, VENUE_STATE_OF[name], *WHO),
         }
-        return makers[words[0]](words[1])
+        return makers[words[0]](" ".join(words[1:]))
+
+    def _state(self, text: str) -> np.ndarray:
+        """``open``, or ``auction until 60 then closed``."""
+        name, *more = text.split()
+        options = _options(more)
+        end = {}
+        if "until" in options:
+            end = {
+                "end_ts_ns": START_TS_NS + SECOND_NS * int(options["until"]),
+                "then": STATE_OF[options.get("then", "open")],
+            }
+        return build.set_state(1, STATE_OF[name], *WHO, **end)
 
     def _told(self, o: np.void) -> str:
         label = self.labels.get(int(o["order_id"]), "")
@@ -174,7 +194,15 @@ class Story:
             return f"{label} set off"
         if kind == e.OUT_RESTED or (kind == e.OUT_NEW and (last or o["type"] == e.QUOTE)):
             return f"{label} rests {int(o['leaves_qty_lots'])} at {price}"
-        if kind == e.OUT_TRADE and o["flags"] & e.OUTCOME_TAKER:
+        if kind in (e.OUT_AUCTION, e.OUT_UNCROSSED):
+            return _told_auction(o)
+        if kind == e.OUT_TRADE and not o["flags"] & e.OUTCOME_TAKER:
+            # The other side of what a taker took, or a side of a trade of an auction, which is told of the buyer.
+            in_auction, self.taken = not self.taken, False
+            other = self.labels[int(o["contra_order_id"])]
+            return f"{label} buys {lots} at {price} from {other}" if in_auction and o["side"] == e.BUY else ""
+        if kind == e.OUT_TRADE:
+            self.taken = True
             return f"{label} takes {lots} at {price} from {self.labels[int(o['contra_order_id'])]}"
         return {
             e.OUT_REJECTED: f"refused {why}",
@@ -183,6 +211,35 @@ class Story:
             e.OUT_REPLACED: f"{label} is {lots} at {price}",
             e.OUT_PREVENTED: f"{label} prevented {lots}",
         }.get(kind, "")
+
+
+def _bands(text: str) -> np.ndarray:
+    """``band 10 breaker 5 dynamic 2 auction 60 random 30 extensions 1 reference 100``: shares in percent, seconds."""
+    options = {name: int(value) for name, value in _options(text.split()).items()}
+    percent, second = 1_000_000, SECOND_NS
+    return build.set_bands(
+        1,
+        band_up_e8=percent * options.get("band", 0),
+        band_down_e8=percent * options.get("band", 0),
+        breaker_e8=percent * options.get("breaker", 0),
+        dynamic_e8=percent * options.get("dynamic", 0),
+        reference_ticks=options.get("reference", 0),
+        auction_ns=second * options.get("auction", 0),
+        random_ns=second * options.get("random", 0),
+        extensions=options.get("extensions", 0),
+        operator=WHO[0],
+        reason=WHO[1],
+    )
+
+
+def _told_auction(o: np.void) -> str:
+    """``would trade 5 at 100, 2 left to buy``, or how an auction ended."""
+    kind, lots, price, left = (int(o[name]) for name in ("kind", "qty_lots", "price_ticks", "leaves_qty_lots"))
+    verb = "would trade" if kind == e.OUT_AUCTION else "traded"
+    if lots == 0:
+        return f"{verb} nothing"
+    over = f", {left} left to {'buy' if o['side'] == e.BUY else 'sell'}" if left else ""
+    return f"{verb} {lots} at {price}{over}"
 
 
 def _options(words: list[str]) -> dict[str, str]:

@@ -41,6 +41,7 @@ _STPS: Final = {
 _SECOND_NS: Final = 1_000_000_000
 _SESSION_CHARS: Final = 8
 CLIENT_IDS_MAX: Final = 1 << 16
+_NS: Final = 1_000_000_000
 Promise = tuple[str, int | str]
 
 
@@ -471,6 +472,10 @@ class Drafter:
             reference_ticks=0 if reference is None else parse_price(instrument, reference, "args.reference_price"),
             operator=operator,
             reason=reason,
+            dynamic_e8=parse_share_e8(args.dynamic, "args.dynamic", reasons.BAD_AUCTION),
+            auction_ns=args.auction_s * _NS,
+            random_ns=args.random_s * _NS,
+            extensions=args.extensions,
         )
         return Draft(group, instrument=instrument)
 
@@ -490,8 +495,13 @@ class Drafter:
         if args.state not in STATE_OF:
             raise Refused(reasons.MALFORMED, "maintenance is a state of the venue: leave instrument out", "args.state")
         instrument = self.catalog.instrument(args.instrument)
-        group = build.set_state(instrument.index, STATE_OF[args.state], operator, reason)
-        return Draft(group, instrument=instrument, extra={"market": args.state})
+        end: dict[str, int] = {}
+        extra: dict[str, Any] = {"market": args.state}
+        if args.end_ts_ns is not None:
+            end = {"end_ts_ns": args.end_ts_ns, "then": STATE_OF[args.then]}
+            extra |= {"end_ts_ns": args.end_ts_ns, "then": args.then}
+        group = build.set_state(instrument.index, STATE_OF[args.state], operator, reason, **end)
+        return Draft(group, instrument=instrument, extra=extra)
 
     def _set_prices(self, args: m.SetPrices, operator: str, reason: str) -> Draft:
         instrument = self.catalog.instrument(args.instrument)

@@ -239,13 +239,21 @@ class Fees(Args):
 
 
 class SetBands(Args):
-    """New bands and breaker of an instrument, as shares of its reference price, which stays where not given."""
+    """New bands and breaker of an instrument, as shares of its reference price, which stays where not given.
+
+    ``dynamic``: share of the last trade before. With ``auction_s`` an interruption is an auction of so many seconds, and up to
+    ``random_s`` more, made longer up to ``extensions`` times.
+    """
 
     instrument: Text
     up: Text
     down: Text
     breaker: Text = "0"
     reference_price: Text | None = None
+    dynamic: Text = "0"
+    auction_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    random_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    extensions: Annotated[int, Meta(ge=0, le=100)] = 0
 
 
 class OfInstrument(Args):
@@ -255,10 +263,17 @@ class OfInstrument(Args):
 
 
 class SetState(Args):
-    """State of an instrument's market, or without one of the venue (``open``, ``maintenance``)."""
+    """State of an instrument's market, or without one of the venue (``open``, ``maintenance``).
 
-    state: Literal["open", "halted", "post-only", "cancel-only", "closed", "delisted", "maintenance"]
+    An auction may have an end, and then the state ``then`` by itself.
+    """
+
+    state: Literal[
+        "open", "halted", "post-only", "cancel-only", "closed", "delisted", "pre-open", "auction", "maintenance"
+    ]
     instrument: Text | None = None
+    end_ts_ns: Number | None = None
+    then: Literal["open", "post-only", "closed"] = "open"
 
 
 class SetPrices(Args):

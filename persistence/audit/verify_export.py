@@ -27,6 +27,7 @@ ADMIN = (
     *("SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL", "REVIVE", "SET_STATE"),
 )
 QUOTE_ASK = 1 << 39  # bit of the ask's order id; the bid's is that of the quote's slot
+AUCTIONS = ("SET_STATE", "RESUME")
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
 EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED")
 SOURCES = {"sequencer": 0, "risk": 1, "control": 2, "replay": 3, "bots": 4}
@@ -38,7 +39,9 @@ RENAMED = {
 }
 RENAMED.update({"period_ns": "price_ticks", "phase_ns": "qty_lots"})
 RENAMED.update(
-    dict.fromkeys(("effective_ts_ns", "scope", "state", "volume_rate_e8", "master"), "price_ticks"), schedule="qty_lots"
+    dict.fromkeys(("effective_ts_ns", "scope", "state", "volume_rate_e8", "master"), "price_ticks"),
+    schedule="qty_lots",
+    end_ts_ns="qty_lots",
 )
 
 
@@ -420,7 +423,8 @@ class Ledger:
         while at < len(outcomes):
             row = outcomes[at]
             pair = [row]
-            if row.get("liquidity") == "TAKER" and at + 1 < len(outcomes):
+            begins = row.get("liquidity") == "TAKER" or ("liquidity" in row and row["type"] in AUCTIONS)
+            if begins and at + 1 < len(outcomes):
                 other = outcomes[at + 1]
                 if other.get("liquidity") == "MAKER" and other["index"] == row["index"] + 1:
                     pair.append(other)
@@ -601,6 +605,9 @@ class Ledger:
         need(rate >= 0 or not taker, row["@"], "a taker with a negative rate")
         if rate < 0:
             fee, asset = -((value_units if buy else base) * -rate // E8), instrument["quote" if buy else "base"]
+            if row["type"] in AUCTIONS and row["fee_units"] == 0 and pair[0]["liquidity"] == "MAKER":
+                # Nobody takes in an auction, and nobody pays for a rebate.
+                fee, asset = 0, instrument["base" if buy else "quote"]
             # An archive of one account does not have the taker's fee, which the rebate may have been cut down to.
             fee = max(fee, -pair[0]["fee_units"]) if len(pair) == 2 else max(fee, row["fee_units"])
             need(row["fee_units"] <= 0, row["@"], "a rebate below nothing")

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from matcher import state as m
-from matcher.state import MatcherState
+from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, MatcherState
 from matcher.views import resting_orders
 from protocol import build
 from protocol import enums as e
@@ -160,7 +160,8 @@ class Market:
         if self.oracle.outbox and rng.random() < 0.12:
             own = self.oracle.outbox[0]
             self._apply(self.oracle.halt_command())
-            if own.kind == e.HALT:
+            halts = own.kind != e.CANCEL_ALL
+            if halts and (rng.random() < 0.5 or self.oracle.state_of(own.instrument) == "halted"):
                 self.follow.append(lambda: self.office(build.resume(own.instrument, *WHO)))
             return
         if self.follow and rng.random() < 0.3:
@@ -506,10 +507,24 @@ class Market:
                 band_down_e8=rng.choice((0, 3_000_000, 10_000_000, E8 - 1, E8)),
                 breaker_e8=rng.choice((0, 1_000_000, 5_000_000, E8, -1)),
                 reference_ticks=rng.choice((0, 0, int(self.mid.get(instrument, 400.0)), -1, 1 << 61)),
+                **self.interruption(),
                 operator=WHO[0],
                 reason=WHO[1],
             )
         )
+
+    def interruption(self) -> dict[str, int]:
+        """How trading is interrupted beside the breaker; sometimes in a way that makes no sense."""
+        rng = self.random
+        if not self.access or rng.random() < 0.3:
+            return {}
+        ns = COMMAND_NS
+        return {
+            "dynamic_e8": rng.choice((0, 500_000, 2_000_000, 2_000_000, E8, E8 + 1, -1)),
+            "auction_ns": rng.choice((0, 20 * ns, 60 * ns, 60 * ns, DAY_NS, DAY_NS + 1)),
+            "random_ns": rng.choice((0, 0, 7, 10 * ns, 20 * ns, -1)),
+            "extensions": rng.choice((0, 0, 1, 1, 100, 101, -1)),
+        }
 
     def status(self) -> None:
         self.random.choice((self.freeze, self.halt, self.resume_all, self.set_fees))()
@@ -709,13 +724,45 @@ class Market:
             self.follow.append(lambda: self.office(build.set_state(0, e.VENUE_OPEN, *WHO)))
             return
         instrument = self.instrument()
-        wanted = rng.choice((3, 3, 3, 3, 4, 5, 2, 1, 7, -1))
+        if rng.random() < 0.5:
+            self.auction(instrument)
+            return
+        wanted = rng.choice((3, 3, 3, 3, 4, 5, 2, 1, 7, 8, 9, -1))
         if rng.random() < 0.2:
             wanted = 6
             instrument = rng.choice((instrument, 6, 6))
         self.office(build.set_state(instrument, wanted, *WHO))
         if rng.random() < 0.9:
             self.follow.append(lambda: self.office(build.set_state(instrument, e.INSTRUMENT_OPEN, *WHO)))
+
+    def auction(self, instrument: int) -> None:
+        """Orders gather, many of them crossed, for a while, which ends in one of many ways."""
+        rng = self.random
+        now = int(self.groups[-1]["ts_ns"][0])
+        if rng.random() < 0.4:
+            self.office(build.set_state(instrument, e.INSTRUMENT_PRE_OPEN, *WHO))
+            self.crowd(instrument)
+        end = now + COMMAND_NS * rng.choice((20, 40, 80, 80, 80, 0, 1 << 31))
+        then = rng.choice((1, 1, 1, 3, 5, 2, 0))
+        ends = {"end_ts_ns": end, "then": then} if rng.random() < 0.5 else {}
+        self.office(build.set_state(instrument, e.INSTRUMENT_AUCTION, *WHO, **ends))
+        self.crowd(instrument)
+        if rng.random() < 0.7:
+            self.expire()
+        if rng.random() < 0.3:
+            self.crowd(instrument)
+        for wanted in rng.choice(((1,), (1,), (1,), (3, 1), (5, 1), (2, 8, 1), (4, 3, 1), (5, 6))):
+            self.follow.append(lambda wanted=wanted: self.office(build.set_state(instrument, wanted, *WHO)))  # type: ignore[misc]
+
+    def crowd(self, instrument: int) -> None:
+        """Orders of several accounts about one price."""
+        for _ in range(self.random.randrange(6)):
+            account, side = self.random.randrange(1, ACCOUNTS - 2), self.side()
+            price = self.price(instrument, side, crosses=self.random.random() < 0.7)
+            lots = self.lots(account, instrument, side, price)
+            self.order(build.limit(account=account, instrument=instrument, side=side, price_ticks=price, qty_lots=lots))
+            if self.random.random() < 0.2:
+                self.amend()
 
     def accounts(self) -> None:
         rng = self.random
@@ -881,6 +928,16 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
                 f"book {number}, side {side}"
             )
             _check_stops(oracle, matcher, number, side)
+            kind = BOOK_AUCTION_BIDS if side == Side.BUY else BOOK_AUCTION_ASKS
+            actual = resting_orders(matcher, number + kind * len(matcher.lot_atoms), side)[names].tolist()
+            waiting = [o for o in oracle.everything(number, side) if o in oracle.auction(number).orders]
+            assert [(o.id, o.price, o.shown, o.total) for o in waiting] == actual, f"auction {number}, side {side}"
+        auction = oracle.auction(number)
+        assert (auction.end_ts_ns, auction.then, auction.extended) == (
+            row["auction_end_ts_ns"],
+            row["auction_then"],
+            row["extended"],
+        )
     assert oracle.maintenance == (risk.meta[s.VENUE_STATE] == e.VENUE_MAINTENANCE)
     for h in risk.holds[(risk.holds["state"] == e.HOLD_LIVE) & (risk.holds["flags"] & s.HOLD_TERMS != 0)]:
         order = oracle.orders[int(h["order_id"])]

@@ -18,6 +18,7 @@ from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.records import (
     EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
@@ -31,6 +32,7 @@ from protocol.records import (
 )
 from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
+from tests.engine.oracle_auctions import GATHERING, Auction, AuctionRules, is_far, random_part
 from tests.engine.oracle_stops import StopsOracle
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
@@ -48,8 +50,17 @@ from tests.naive.protection import Protection
 
 SAMPLES = 30
 DAY_NS = 86_400_000_000_000
-STATES = {1: "open", 2: "halted", 3: "post-only", 4: "cancel-only", 5: "closed", 6: "delisted"}
-TRADING = ("open", "post-only")
+STATES = {
+    1: "open",
+    2: "halted",
+    3: "post-only",
+    4: "cancel-only",
+    5: "closed",
+    6: "delisted",
+    7: "pre-open",
+    8: "auction",
+}
+TRADING = ("open", "post-only", *GATHERING)
 REFUSING = {
     "cancel-only": r.INSTRUMENT_CANCEL_ONLY,
     "closed": r.INSTRUMENT_CLOSED,
@@ -71,6 +82,7 @@ class Bands:
         self.breaker_pending = False
         self.price_max_ticks = 0
         self.qty_max_lots = 0
+        self.dynamic_e8 = self.auction_ns = self.random_ns = self.extensions = 0
 
     @property
     def on(self) -> bool:
@@ -114,18 +126,23 @@ class Bands:
             self.samples = [*self.samples, self.last_ticks * self.tick_e8][-SAMPLES:]
             self.reference_e8 = sum(self.samples) // len(self.samples)
 
-    def breaks(self, price: int) -> bool:
-        """Whether a trade at ``price`` is too far from the reference."""
-        highest, lowest = self.highest(self.breaker_e8), self.lowest(self.breaker_e8)
-        return (highest is not None and price > highest) or (lowest is not None and price < lowest)
+    def breaks(self, price: int, before_ticks: int) -> bool:
+        """Whether a trade at ``price`` is too far from the reference, or from the last price before its command."""
+        before = Fraction(before_ticks * self.tick_e8)
+        return is_far(Fraction(self.reference_e8), self.tick_e8, self.breaker_e8, price) or is_far(
+            before if before < AMOUNT_LIMIT else Fraction(0), self.tick_e8, self.dynamic_e8, price
+        )
 
 
 class Halt(NamedTuple):
-    """A command of risk's own that has not come back: a halt, or the cancel-all of a dead-man timer."""
+    """A command of risk's own that has not come back: a state of a market, or the cancel-all of a dead-man timer."""
 
     instrument: int
     cause_seq: int
     cause_index: int
+    state: int = e.INSTRUMENT_HALTED
+    end_ts_ns: int = 0
+    names: int = 0
     account: int = 0
     session: int = 0
     kind: int = e.HALT
@@ -139,7 +156,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(StopsOracle):
+class Oracle(AuctionRules, StopsOracle):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -185,6 +202,8 @@ class Oracle(StopsOracle):
         self.pulled_by: Order | None = None
         self.planned: dict[Any, int] = {}
         self.maintenance = False
+        self.auctions: dict[int, Auction] = {}
+        self.before: dict[int, int] = {}
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -192,6 +211,7 @@ class Oracle(StopsOracle):
         """Outcomes of a stamped command group, ``OUTCOME_DTYPE[n]``."""
         self.head = group[0]
         self.outcomes = []
+        self.before = {instrument: bands.last_ticks for instrument, bands in self.bands.items()}
         ids = group[1:].view(EXT_IDS_SLOT.slot_dtype)
         ids = ids[ids["type"] == e.EXT_IDS]
         self.ids = ids[-1] if len(ids) else None
@@ -933,9 +953,12 @@ class Oracle(StopsOracle):
             wanted is None or (now == "delisted") > (wanted == "delisted") or (now in TRADING and wanted == "delisted")
         ):
             self._verdict(r.BAD_STATE)
+        elif self.head["source"] != e.SOURCE_RISK and self.end_is_wrong(wanted):
+            self._verdict(r.AUCTION_END)
         else:
             self.states[instrument] = wanted
             self.markets[instrument].halted = wanted == "halted"
+            self.change_market(instrument, now, wanted)
             mine = [order for order in self.orders.values() if order.instrument == instrument]
             if wanted == "delisted":
                 for order in sorted(mine, key=lambda order: order.id):
@@ -944,12 +967,16 @@ class Oracle(StopsOracle):
                 self._emit(e.OUT_DONE, qty_lots=len(mine))
             else:
                 if wanted == "open":
-                    self._set_off(self._visit_marks(instrument))
+                    last = self.bands[instrument].last_ticks
+                    fired = self._visit(instrument, e.TRIGGER_LAST, last) if last else []
+                    self._set_off(fired + self._visit_marks(instrument))
                 self._admin(self._verdict(r.ACCEPTED))
 
     def _on_set_state(self, _group: np.ndarray) -> None:
         instrument, wanted = int(self.head["instrument"]), int(self.head["price_ticks"])
-        if instrument != 0:
+        if instrument != 0 and self.head["source"] == e.SOURCE_RISK:
+            self._on_halt(_group)
+        elif instrument != 0:
             self._set_state(instrument, STATES.get(wanted))
         elif wanted in (0, 1):
             self.maintenance = wanted == 1
@@ -965,6 +992,8 @@ class Oracle(StopsOracle):
             return r.INSTRUMENT_POST_ONLY
         if now in REFUSING:
             return REFUSING[now]
+        if now in GATHERING and self.gathering_code():
+            return self.gathering_code()
         return r.MAINTENANCE if self.maintenance else r.ACCEPTED
 
     def _terms_code(self, qty: int) -> int:
@@ -1008,25 +1037,38 @@ class Oracle(StopsOracle):
             self._cancel(order)
         self._fire_dead_men()
         self._verdict(r.ACCEPTED)
+        self.publish()
+        for instrument, state, begun_by in self.due_auctions():
+            self.bands[instrument].breaker_pending = True
+            self.outbox.append(Halt(instrument, int(self.head["seq"]), len(self.outcomes), state, 0, begun_by))
         self._emit(e.OUT_DONE, qty_lots=len(due))
 
     def _must_not_take(self, order: Order) -> bool:
         return super()._must_not_take(order) or self.state_of(order.instrument) == "post-only"
 
     def _on_halt(self, _group: np.ndarray) -> None:
+        instrument, wanted = int(self.head["instrument"]), e.INSTRUMENT_HALTED
         if self.head["source"] == e.SOURCE_RISK:
             came_back = self._came_back()
-            self.bands[came_back.instrument].breaker_pending = False
-            if self.state_of(came_back.instrument) != "open":
+            wanted = came_back.state
+            self.bands[instrument].breaker_pending = False
+            now = self.state_of(instrument)
+            interrupts = wanted in (e.INSTRUMENT_HALTED, e.INSTRUMENT_AUCTION)
+            ends = now == "auction" and self.auction(instrument).begun_by == came_back.names
+            if not (now == "open" if interrupts else ends):
                 self._admin(self._verdict(r.ACCEPTED))
                 return
-        self._set_state(int(self.head["instrument"]), "halted")
+        self._set_state(instrument, STATES[wanted])
 
     def _came_back(self) -> Halt:
         """The oldest command of risk's own, which this one must be."""
         h, cause = self.head, self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
         causes = int(cause["cause_seq"]), int(cause["cause_index"])
-        own = Halt(int(h["instrument"]), *causes, int(h["account"]), int(h["trigger_price_ticks"]), int(h["type"]))
+        instrument, account, kind = (int(h[name]) for name in ("instrument", "account", "type"))
+        price, qty, third = (int(h[name]) for name in ("price_ticks", "qty_lots", "trigger_price_ticks"))
+        own = Halt(instrument, *causes, account=account, session=third, kind=kind)
+        if kind == e.SET_STATE:
+            own = Halt(instrument, *causes, price, qty, third)
         assert self.outbox.pop(0) == own
         return own
 
@@ -1144,8 +1186,11 @@ class Oracle(StopsOracle):
             self._verdict(r.BAD_LISTING)
         elif v["reference_ticks"] * bands.tick_e8 >= AMOUNT_LIMIT:
             self._verdict(r.RANGE)
+        elif (auction := _auction_rules(group)) is None:
+            self._verdict(r.BAD_AUCTION)
         else:
             bands.up_e8, bands.down_e8, bands.breaker_e8 = v["band_up_e8"], v["band_down_e8"], v["breaker_e8"]
+            bands.dynamic_e8, bands.auction_ns, bands.random_ns, bands.extensions = auction
             if v["reference_ticks"]:
                 bands.reference_e8 = v["reference_ticks"] * bands.tick_e8
                 bands.samples = []
@@ -1263,21 +1308,43 @@ class Oracle(StopsOracle):
         else:
             self._ended(taker, self.state_if_gone, r.BY_STP if self.state_if_gone == e.ORDER_STATE_EXPIRED else 0)
 
+    def _rate_of(self, order: Order, *, taker: bool) -> Rate:
+        groups = self._group(order.account)
+        return self.fees.rate(
+            order.account,
+            groups.master,
+            groups.firm,
+            order.instrument,
+            int(self.head["ts_ns"]),
+            taker=taker,
+            api=order.id in self.api,
+        )
+
     def _rates(self, taker: Order, maker: Order) -> tuple[int, int]:
-        ts_ns = int(self.head["ts_ns"])
-        self.rules = [
-            self.fees.rate(
-                order.account,
-                self._group(order.account).master,
-                self._group(order.account).firm,
-                order.instrument,
-                ts_ns,
-                taker=order is taker,
-                api=order.id in self.api,
-            )
-            for order in (taker, maker)
-        ]
+        self.rules = [self._rate_of(order, taker=order is taker) for order in (taker, maker)]
         return self.rules[0].rate, self.rules[1].rate
+
+    def _would_take(self, order: Order) -> bool:
+        return not self.gathers(order.instrument) and super()._would_take(order)
+
+    def _match(self, taker: Order) -> bool:
+        return not self.gathers(taker.instrument) and super()._match(taker)
+
+    def _enter_book(self, order: Order) -> None:
+        if not self.gathers(order.instrument):
+            super()._enter_book(order)
+            return
+        order.hide()
+        self.auction(order.instrument).orders.append(order)
+        self.orders[order.id] = order
+
+    def _leave_book(self, order: Order) -> None:
+        gathered = self.auction(order.instrument).orders
+        if order in gathered:
+            gathered.remove(order)
+            del self.orders[order.id]
+        else:
+            super()._leave_book(order)
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
         protection = self.protections.get((maker.account, maker.instrument))
@@ -1300,9 +1367,9 @@ class Oracle(StopsOracle):
         market, bands = self.markets[taker.instrument], self.bands[taker.instrument]
         bands.last_ticks = maker.price
         self.path.append((taker.instrument, maker.price))
-        if bands.breaks(maker.price) and not bands.breaker_pending:
+        if bands.breaks(maker.price, self.before[taker.instrument]) and not bands.breaker_pending:
             bands.breaker_pending = True
-            self.outbox.append(Halt(taker.instrument, int(self.head["seq"]), len(self.outcomes)))
+            self._interrupt(taker.instrument)
         for order, other, (wallet, fee), rule, flags in zip(
             (taker, maker), (maker, taker), self.charges, self.rules, (e.OUTCOME_TAKER, 0), strict=True
         ):
@@ -1327,6 +1394,14 @@ class Oracle(StopsOracle):
         self.state_if_gone = e.ORDER_STATE_FILLED
         if maker.left == 0:
             self._ended(maker, e.ORDER_STATE_FILLED, 0)
+
+    def _interrupt(self, instrument: int) -> None:
+        bands, seq = self.bands[instrument], int(self.head["seq"])
+        halt = Halt(instrument, seq, len(self.outcomes))
+        if bands.auction_ns:
+            end = int(self.head["ts_ns"]) + bands.auction_ns + random_part(seq, instrument, bands.random_ns)
+            halt = halt._replace(state=e.INSTRUMENT_AUCTION, end_ts_ns=end, names=e.INSTRUMENT_OPEN)
+        self.outbox.append(halt)
 
     def _charge(self, wallet: tuple[int, int], amount: int) -> None:
         super()._charge(wallet, amount)
@@ -1414,8 +1489,13 @@ def halt_slot(halt: Halt, number: int) -> np.ndarray:
     slot["type"] = halt.kind
     slot["account"], slot["trigger_price_ticks"] = halt.account, halt.session
     slot["qty_lots"] = e.CAUSE_DEAD_MAN if halt.kind == e.CANCEL_ALL else 0
+    if halt.state != e.INSTRUMENT_HALTED:
+        slot["type"] = e.SET_STATE
     slot["flags"] = e.FLAG_SYSTEM
     slot["instrument"] = halt.instrument
+    if halt.state != e.INSTRUMENT_HALTED:
+        slot["price_ticks"], slot["qty_lots"] = halt.state, halt.end_ts_ns
+        slot["trigger_price_ticks"] = halt.names
     slot["source"] = e.SOURCE_RISK
     slot["source_seq"] = number
     system = slot.view(SYSTEM_COMMAND.slot_dtype)
@@ -1427,6 +1507,18 @@ def halt_slot(halt: Halt, number: int) -> np.ndarray:
 def _second(group: np.ndarray, dtype: np.dtype) -> Any:
     """The group's second slot, None where it has none."""
     return group.view(dtype)[1] if len(group) > 1 else None
+
+
+def _auction_rules(group: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Dynamic band, length, random part and extensions of an interruption's auction; None where they make no sense."""
+    slots = group[2:].view(EXT_AUCTION_SLOT.slot_dtype)
+    if len(slots) == 0 or slots["type"][0] != e.EXT_AUCTION:
+        return 0, 0, 0, 0
+    dynamic, length, random, times = (
+        int(slots[name][0]) for name in ("dynamic_e8", "auction_ns", "random_ns", "extensions")
+    )
+    sound = 0 <= dynamic <= E8 and 0 <= random <= length <= DAY_NS and 0 <= times <= (100 if length else 0)
+    return (dynamic, length, random, times) if sound else None
 
 
 def _shares_are_sound(v: dict[str, int]) -> bool:

@@ -9,7 +9,7 @@ import argparse
 import random
 
 from matcher import state as s
-from matcher.state import MatcherLimits
+from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, MatcherLimits
 from matcher.views import resting_orders
 from protocol import enums as e
 from tests.matcher.driver import Shard
@@ -34,6 +34,7 @@ class Requests:
         self.next_id = {source: source << e.ORDER_ID_SOURCE_SHIFT for source in (8, 9)}
         self.ids: list[tuple[int, int, int]] = []
         self.ts_ns = 1_700_000_000_000_000_000
+        self.follow: list[Request] = []
 
     def price(self, instrument: int) -> int:
         rng = self.random
@@ -63,6 +64,10 @@ class Requests:
 
     def _next(self) -> Request:
         rng = self.random
+        if self.follow:
+            return self.follow.pop()
+        if rng.random() < 0.02:
+            return self._state()
         if rng.random() < 0.02:
             self.ts_ns += rng.choice((0, 1_000, 10_000, 1_000_000, DAY_NS))
             return Request(e.EXPIRE)
@@ -134,20 +139,43 @@ class Requests:
             ask_price=prices[1], ask_qty=lots[1], ask_hold=holds[1],
         )  # fmt: skip
 
+    def _state(self) -> Request:
+        """The market opens after an auction, gathers for one, or goes a longer way, on which nothing else happens."""
+        rng = self.random
+        instrument = rng.choice((1, 1, 1, 2, 3))
+        before = self.twin.states.get(instrument, e.INSTRUMENT_OPEN)
+        opens, gathers = (e.INSTRUMENT_OPEN, e.INSTRUMENT_POST_ONLY), (e.INSTRUMENT_PRE_OPEN, e.INSTRUMENT_AUCTION)
+        way = [rng.choice((*opens, *gathers, *gathers))]
+        if rng.random() < 0.3:
+            way = [rng.choice((2, 4, 5, 5, 5)), rng.choice((*opens, *gathers))]
+        elif rng.random() < 0.05:
+            way = [e.INSTRUMENT_DELISTED]
+        requests = []
+        for wanted in way:
+            uncross = wanted in opens or (before, wanted) == (e.INSTRUMENT_AUCTION, e.INSTRUMENT_CLOSED)
+            reference = rng.choice((0, self.price(instrument))) if wanted in gathers else 0
+            requests.append(
+                Request(e.SET_STATE, instrument=instrument, price_ticks=wanted, qty_lots=reference, uncross=uncross)
+            )
+            before = wanted
+        self.follow = requests[1:]
+        return requests[0]
+
     def _new_order(self) -> Request:
         rng = self.random
         source = rng.choice((8, 8, 9))
         self.next_id[source] += rng.choice((1, 1, 1, 2, 9))
         instrument = rng.choice((1, 1, 1, 2, 3))
+        gathers = self.twin.gathers(instrument)
         account = rng.randrange(1, 6)
         order_id = self.next_id[source]
         self.ids.append((order_id, account, instrument))
-        kind = rng.choice((e.LIMIT,) * 8 + (e.MARKET, e.MARKET_AMOUNT))
+        kind = e.LIMIT if gathers else rng.choice((e.LIMIT,) * 8 + (e.MARKET, e.MARKET_AMOUNT))
         price = self.price(instrument)
         qty = self.qty(price)
         if kind == e.MARKET_AMOUNT:
             qty = max(1, qty * price * MULTIPLIER // rng.choice((1, 2, 3)) + rng.randrange(-2, 3))
-        tif = rng.choice((e.GTC,) * 5 + (e.IOC, e.FOK, e.POST_ONLY))
+        tif = rng.choice((e.GTC,) * 5 + ((e.POST_ONLY,) if gathers else (e.IOC, e.FOK, e.POST_ONLY)))
         stp = rng.choice((e.STP_NONE, *range(5)))
         side = rng.randrange(2)
         if self.profile == "dense" and rng.random() < 0.8:
@@ -155,7 +183,7 @@ class Requests:
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
         plain = plain._replace(session=rng.choice((0, 1, 2)))
-        if kind != e.MARKET_AMOUNT and rng.random() < 0.2:
+        if kind != e.MARKET_AMOUNT and not gathers and rng.random() < 0.2:
             return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
 
@@ -176,7 +204,8 @@ class Requests:
         """Mark and index prices, and states of a market."""
         rng = self.random
         instrument = rng.choice((1, 1, 1, 2, 3))
-        if rng.random() < 0.2:
+        gathers = self.twin.gathers(instrument)
+        if rng.random() < 0.2 and not gathers:
             kind = rng.choice((e.SET_STATE, e.HALT, e.RESUME))
             return Request(
                 kind, instrument=instrument, price_ticks=rng.choice((0, e.INSTRUMENT_OPEN, e.INSTRUMENT_HALTED))
@@ -187,7 +216,11 @@ class Requests:
         ]
         mark, index = (max(0, price) for price in prices)
         return Request(
-            e.SET_PRICES, instrument=instrument, price_ticks=mark, qty_lots=index, no_take=rng.random() < 0.1
+            e.SET_PRICES,
+            instrument=instrument,
+            price_ticks=mark,
+            qty_lots=index,
+            no_take=gathers or rng.random() < 0.1,
         )
 
     def _with_terms(self, q: Request) -> Request:
@@ -207,7 +240,9 @@ class Requests:
                 )
             )
             expiry = rng.choice((0, -1, self.ts_ns + rng.choice((150, 1_000, 1_000, 10**6))))
-        if q.type != e.MARKET_AMOUNT and not (q.type == e.LIMIT and q.tif == e.POST_ONLY):
+        if self.twin.gathers(q.instrument):
+            minimum = 0
+        elif q.type != e.MARKET_AMOUNT and not (q.type == e.LIMIT and q.tif == e.POST_ONLY):
             minimum = rng.choice((0, 0, 1, q.qty_lots, rng.randrange(1, q.qty_lots + 1)))
         return q._replace(terms=True, display=display, minimum=minimum, expiry=expiry)
 
@@ -318,6 +353,11 @@ def check_books(shard: Shard, twin: NaiveShard) -> None:
             fields = ("order_id", "account", "price_ticks", "left_lots", "total_lots", "modes", "hold")
             rows = resting_orders(shard.state, instrument, side)
             assert expected == [tuple(int(row[name]) for name in fields) for row in rows]
+            number = instrument + len(shard.state.lot_atoms) * (
+                BOOK_AUCTION_BIDS if side == e.BUY else BOOK_AUCTION_ASKS
+            )
+            waiting = [o.order_id for o in twin.both_books(instrument, side) if o.gathers]
+            assert waiting == resting_orders(shard.state, number, side)["order_id"].tolist()
         for ref in (e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX):
             _check_stops(shard, twin, instrument, ref)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from protocol import enums as e
 from protocol import reasons as r
+from tests.matcher.naive_auction import NaiveAuctions
 from tests.naive.protection import Protection
 
 
@@ -56,6 +57,7 @@ class Request(NamedTuple):
     ask_hold: int = -1
     net: int = 0  # SET_PROTECTION: price = window, quantity = lots
     trades: int = 0
+    uncross: bool = False
     trigger: int = 0
     ref: int = 0
     takes_profit: bool = False
@@ -92,6 +94,7 @@ class Order:
     hidden: int = 0
     session: int = 0
     quote: bool = False
+    gathers: bool = False  # it stands in the auction's books
     kind: int = e.LIMIT
     minimum: int = 0
     # Of one that waits for a price: which one, whether for its rise, and from what price on.
@@ -106,7 +109,7 @@ class Order:
         return self.left - self.hidden
 
 
-class NaiveShard:
+class NaiveShard(NaiveAuctions):
     """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command.
 
     ``waiting``: stops, those that came to their trigger price first before others. ``seen``: (instrument, what) to the price
@@ -124,18 +127,22 @@ class NaiveShard:
         self.leaves_max = leaves_max
         self.protections: dict[tuple[int, int], Protection] = {}
         self.now = 0
+        self.begin()
 
     def apply(self, q: Request) -> list[Event]:
         self.now = q.ts_ns
         events = self._apply(q)
         for order in self._set_off(q.instrument):
             events += self._enter_fired(order)
+        for event in events:
+            if event.kind in {e.EV_FILL, e.EV_CROSSED}:
+                self.last[event.instrument] = event.price_ticks
         if not events and q.type in {e.SET_PRICES, e.SET_STATE, e.HALT, e.RESUME}:
             events = [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
         return [event._replace(last=i == len(events) - 1) for i, event in enumerate(events)]
 
     def by_priority(self, instrument: int, side: int) -> list[Order]:
-        found = [o for o in self.orders if o.instrument == instrument and o.side == side]
+        found = [o for o in self.orders if o.instrument == instrument and o.side == side and not o.gathers]
         return sorted(found, key=lambda o: -o.price_ticks if side == e.BUY else o.price_ticks)
 
     def _set_off(self, instrument: int) -> Iterator[Order]:
@@ -204,6 +211,7 @@ class NaiveShard:
         )
         order.kind, order.minimum, order.ref, order.display, order.age = q.type, q.minimum, q.ref, q.display, q.seq
         order.rises = (q.side == e.BUY) != q.takes_profit
+        order.session = q.session
         order.trigger, order.offset_kind, order.offset = q.trigger, q.offset_kind, q.offset
         order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
         if seen == 0:
@@ -231,9 +239,7 @@ class NaiveShard:
                 self._visit_marks(q.instrument)
             return []
         if q.type in {e.SET_STATE, e.HALT, e.RESUME}:
-            if q.price_ticks == e.INSTRUMENT_OPEN:
-                self._visit_marks(q.instrument)
-            return []
+            return self.change_state(q, _event)
         if q.type == e.CANCEL:
             order = self._named(q)
             if order is None:
@@ -251,6 +257,7 @@ class NaiveShard:
             told = [self._canceled(o, r.BY_EXPIRY)._replace(left_lots=o.expiry, taker_left=o.age) for o in due]
             for order in due:
                 self._remove(order)
+            told += self.indicate(_event)
             return told or [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
         if q.type == e.EXT_QUOTES:
             return self._quote(q)
@@ -282,6 +289,7 @@ class NaiveShard:
         if q.terms:
             order.display, order.age = q.display, q.seq
             order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
+        order.gathers = self.gathers(q.instrument)
         if tif == e.POST_ONLY and self._opposite(order):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
         if tif == e.FOK and not self._fillable(order):
@@ -378,12 +386,13 @@ class NaiveShard:
         moves = q.price_ticks != order.price_ticks
         if not moves and q.qty_lots == order.total:
             return [self._rejected(q, r.NO_CHANGE)]
-        moved = Order(**{**order.__dict__, "price_ticks": q.price_ticks})
+        in_place = not moves and q.qty_lots < order.total
+        to_auction = self.gathers(q.instrument)
+        moved = Order(**{**order.__dict__, "price_ticks": q.price_ticks, "gathers": to_auction})
         if moves and (order.tif == e.POST_ONLY or q.no_take) and self._opposite(moved):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
-        if moves and self._no_leaf(moved):
+        if (moves or (order.gathers != to_auction and not in_place)) and self._no_leaf(moved):
             return [self._rejected(q, r.BOOK_FULL)]
-        in_place = not moves and q.qty_lots < order.total
         old_left = order.left
         order.total = q.qty_lots
         order.left = q.qty_lots - done
@@ -406,6 +415,7 @@ class NaiveShard:
             order.hidden = max(0, order.hidden - (old_left - left))
             return [amended]
         self.orders.remove(order)
+        order.gathers = to_auction
         return [amended, *self._take(order, by_amount=False, dropped=0)]
 
     def _cancel_all(self, q: Request) -> list[Event]:
@@ -487,7 +497,9 @@ class NaiveShard:
         order.hidden = max(0, order.left - order.display) if order.display else 0
 
     def _opposite(self, order: Order) -> list[Order]:
-        """Orders that ``order`` meets, in priority."""
+        """Orders that ``order`` meets, in priority; while its market gathers, none."""
+        if order.gathers:
+            return []
         makers = self.by_priority(order.instrument, 1 - order.side)
         if order.side == e.BUY:
             return [m for m in makers if m.price_ticks <= order.price_ticks]
@@ -507,15 +519,15 @@ class NaiveShard:
 
     def _no_leaf(self, order: Order) -> bool:
         leaves = self._leaves()
-        return len(leaves) >= self.leaves_max and (order.instrument, order.price_ticks >> 6) not in leaves
+        return len(leaves) >= self.leaves_max and _leaf(order) not in leaves
 
     def _no_stop_leaf(self, order: Order, trigger: int) -> bool:
         leaves = self._leaves()
-        return len(leaves) >= self.leaves_max and (order.instrument, order.ref, trigger >> 6) not in leaves
+        return len(leaves) >= self.leaves_max and (order.instrument, 1 + order.ref, trigger >> 6) not in leaves
 
     def _leaves(self) -> set[tuple[int, ...]]:
-        resting = {(o.instrument, o.price_ticks >> 6) for o in self.orders}
-        return resting | {(o.instrument, o.ref, o.trigger >> 6) for o in self.waiting}
+        resting = {_leaf(o) for o in self.orders}
+        return resting | {(o.instrument, 1 + o.ref, o.trigger >> 6) for o in self.waiting}
 
     def _visit_marks(self, instrument: int) -> None:
         for ref in (e.TRIGGER_MARK, e.TRIGGER_INDEX):
@@ -572,3 +584,12 @@ class NaiveShard:
             0,
             o.hold,
         )
+
+
+def _event(kind: int, reason: int, *rest: int) -> Event:
+    return Event(kind, reason, False, *rest)
+
+
+def _leaf(order: Order) -> tuple[int, int, int]:
+    """Range of prices that an order needs a place in: of its book, and of a side where its market gathers."""
+    return order.instrument, (4 + order.side) * order.gathers, order.price_ticks >> 6
