@@ -98,9 +98,9 @@ class Story:
             entry = build.quote(1, int(bid[1]), int(bid[0]), int(ask[1]), int(ask[0]))
             return build.mass_quote(account=account, quotes=[entry]), _options(words[2:]).get("as", "")
         if verb == "protects":
-            fields = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
-            window = SECOND_NS * fields.pop("window", 0)
-            lots, net, trades = (fields.get(name, 0) for name in ("lots", "net", "trades"))
+            said = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+            window = SECOND_NS * said.pop("window", 0)
+            lots, net, trades = (said.get(name, 0) for name in ("lots", "net", "trades"))
             return build.set_protection(account, 1, window_ns=window, qty_lots=lots, net_lots=net, trades=trades), ""
         if verb == "arms":
             options = _options(words[1:])

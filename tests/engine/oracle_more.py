@@ -1348,8 +1348,7 @@ class Oracle(AuctionRules, StopsOracle):
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
         protection = self.protections.get((maker.account, maker.instrument))
-        quote = self.quotes.get((maker.account, maker.instrument), {})
-        if protection is not None and maker.id in quote.values():
+        if protection is not None and maker.id in self.quotes.get((maker.account, maker.instrument), {}).values():
             protection.fills.append((int(self.head["ts_ns"]), lots, lots if maker.side == Side.BUY else -lots))
             if protection.reached(int(self.head["ts_ns"])):
                 protection.pulled = True

@@ -101,16 +101,16 @@ class Requests:
         rng = self.random
         account, instrument = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 1, 2))
         if rng.random() < 0.15:
-            lots, net, trades = (
+            most, net, trades = (
                 rng.choice((0, 0, n, 10 * n)) for n in (rng.randrange(1, 200), rng.randrange(1, 50), 2)
             )
-            window = rng.choice((16, 1_000, 10**6, 10**9)) if lots or net or trades else 0
+            window = rng.choice((16, 1_000, 10**6, 10**9)) if most or net or trades else 0
             return Request(
                 e.SET_PROTECTION,
                 account=account,
                 instrument=instrument,
                 price_ticks=window,
-                qty_lots=lots,
+                qty_lots=most,
                 net=net,
                 trades=trades,
             )

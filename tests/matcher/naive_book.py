@@ -209,6 +209,7 @@ class NaiveShard(NaiveAuctions):
         order = Order(
             q.order_id, q.account, q.instrument, q.side, q.price_ticks, q.qty_lots, q.qty_lots, tif, q.stp, q.hold
         )
+        order.session = q.session
         order.kind, order.minimum, order.ref, order.display, order.age = q.type, q.minimum, q.ref, q.display, q.seq
         order.rises = (q.side == e.BUY) != q.takes_profit
         order.session = q.session
@@ -343,8 +344,9 @@ class NaiveShard(NaiveAuctions):
             return r.ACCEPTED
         if protection is not None and protection.pulled:
             return r.PROTECTED
-        leaves = {(o.instrument, o.price_ticks >> 6) for o in self.orders}
-        new_leaves, new_orders = set(), 0
+        leaves = self._leaves()
+        new_leaves: set[tuple[int, ...]] = set()
+        new_orders = len(self.orders) + len(self.waiting)
         for side, (price, qty) in enumerate(wanted):
             if not qty:
                 continue
@@ -353,7 +355,7 @@ class NaiveShard(NaiveAuctions):
                 return r.POST_ONLY_WOULD_TAKE
             new_leaves |= {(q.instrument, price >> 6)} - leaves
             new_orders += old[side] is None
-        if len(leaves) + len(new_leaves) > self.leaves_max or len(self.orders) + new_orders > self.orders_max:
+        if len(leaves) + len(new_leaves) > self.leaves_max or new_orders > self.orders_max:
             return r.BOOK_FULL
         return r.ACCEPTED
 
