@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.book import append, forget, unlink
-from matcher.events import emit, has_room
+from matcher.book import put_on, remove, take_off
+from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import next_level_down, next_level_up, price_of
 from matcher.parts import has_parts
@@ -213,8 +213,7 @@ def _first(state, instrument, side):
 def _lower(state, slot, left_lots):
     """Leave an order with so many lots in its place; one without any leaves the book."""
     if left_lots == 0:
-        unlink(state, slot)
-        forget(state, slot)
+        remove(state, slot)
     elif (state.orders[slot]["modes"] & HAS_TERMS) != 0:
         show(state, slot, left_lots)
     else:
@@ -276,7 +275,7 @@ def uncross(state, events):
 @njit_called
 def _say(state, events, kind, slot, price_ticks, lots, left_lots, taker_left):
     order = state.orders[slot]
-    emit(
+    say(
         state,
         events.slots,
         state.meta[TAKER_SEQ],
@@ -295,7 +294,7 @@ def _say(state, events, kind, slot, price_ticks, lots, left_lots, taker_left):
 
 @njit_called
 def _say_auction(state, events, instrument, price_ticks, lots, surplus, flags):
-    emit(
+    say(
         state,
         events.slots,
         state.meta[TAKER_SEQ],
@@ -324,13 +323,13 @@ def _enter_gathered(state, instrument, side):
     count = 0
     while row["best_level"][side] != 0:
         slot = np.int64(state.levels[np.int64(row["best_level"][side])]["head"])
-        unlink(state, slot)
+        take_off(state, slot)
         state.scratch[count] = slot
         count += 1
     for k in range(count):
         slot = np.int64(state.scratch[k])
         move_to(state, slot, instrument)
-        append(state, slot, instrument, side, orders[slot]["price_ticks"])
+        put_on(state, slot, instrument, side, orders[slot]["price_ticks"])
 
 
 # --- what is published ------------------------------------------------------------------------------------------------
@@ -359,7 +358,7 @@ def indicate(state, events):
     if not has_room(state, events, np.int64(1)):
         meta[AUCTION_INSTRUMENT] = state.auctions.shape[0]
         return False
-    emit(
+    say(
         state,
         events.slots,
         meta[TAKER_SEQ],

@@ -167,6 +167,25 @@ def forget(state, slot):
     meta[ORDERS_LIVE] -= 1
 
 
+@njit_called
+def take_off(state, slot):
+    """``unlink`` where that is rare: called instead of written there."""
+    unlink(state, slot)
+
+
+@njit_called
+def put_on(state, slot, book, side, price_ticks):
+    """``append`` where that is rare."""
+    append(state, slot, book, side, price_ticks)
+
+
+@njit_called
+def remove(state, slot):
+    """``unlink`` and ``forget`` where that is rare."""
+    unlink(state, slot)
+    forget(state, slot)
+
+
 @njit_inlined
 def is_own(state, maker_account, account):
     """Whether self-trade prevention counts the two as one: the same account, or accounts of one group."""

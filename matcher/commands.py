@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from matcher.auction import begin_uncross, indicate, move_to, resting_book, set_market_state, uncross
-from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
-from matcher.events import emit, has_room
+from matcher.book import append, crosses, fillable, forget, new_slot, register, remove, unlink
+from matcher.events import emit, has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
 from matcher.parts import has_parts
@@ -542,7 +542,7 @@ def _begin_canceling(state, command, events, count, reason):
     """Have ``proceed`` cancel what was collected in ``scratch``, or say that there is nothing."""
     meta = state.meta
     if count == 0:
-        emit(
+        say(
             state,
             events.slots,
             command["seq"],
@@ -585,8 +585,7 @@ def _cancel_collected(state, events):
             expiry_ns = state.terms[slot]["expiry_ns"]
             age = state.terms[slot]["age"]
         _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags, expiry_ns, age)
-        unlink(state, slot)
-        forget(state, slot)
+        remove(state, slot)
     meta[STAGE] = (
         STAGE_INDICATING if meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0 else STAGE_IDLE
     )

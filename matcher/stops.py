@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, new_slot, register, unlink
-from matcher.events import emit, has_room
+from matcher.book import crosses, fillable, new_slot, put_on, register, take_off
+from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available
 from matcher.parts import has_parts
@@ -139,11 +139,11 @@ def enter_stop(state, command, verdict, events):
     terms["type"] = command["type"]
     terms["offset_kind"] = offset_kind
     terms["offset"] = command["sub_account"]
-    append(state, slot, book, direction, trigger_ticks)
+    put_on(state, slot, book, direction, trigger_ticks)
     if offset_kind != OFFSET_NONE:
         trail(state, slot)
     state.books[instrument]["stops"] += 1
-    emit(
+    say(
         state,
         events.slots,
         command["seq"],
@@ -180,7 +180,7 @@ def amend_stop(state, command, verdict, events, slot):
     terms["limit_ticks"] = price_ticks
     order["left_lots"] = total
     order["total_lots"] = total
-    emit(
+    say(
         state,
         events.slots,
         command["seq"],
@@ -238,7 +238,7 @@ def go_on(state, command, events):
     if has_parts(state):
         meta[STAGE] = STAGE_PARTS
         return
-    emit(
+    say(
         state,
         events.slots,
         command["seq"],
@@ -306,7 +306,7 @@ def visit(state, instrument, kind, price_ticks):
 def _fire(state, slot):
     """Take an order out of its book of stops, to the end of those that enter."""
     meta = state.meta
-    unlink(state, slot)
+    take_off(state, slot)
     untrail(state, slot)
     state.orders[slot]["next"] = 0
     if meta[FIRED_HEAD] == 0:
@@ -329,9 +329,9 @@ def _follow(state, book, price_ticks):
             )
             nearer = (1 - 2 * direction) * (trigger_ticks - order["price_ticks"]) > 0
             if nearer and _has_place(state, book, trigger_ticks):
-                unlink(state, slot)
+                take_off(state, slot)
                 order["price_ticks"] = trigger_ticks
-                append(state, slot, book, np.int64(direction), trigger_ticks)
+                put_on(state, slot, book, np.int64(direction), trigger_ticks)
             slot = np.int64(terms["trail_next"])
 
 
@@ -368,7 +368,7 @@ def begin_fired(state, events):
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = terms["type"]
     meta[TAKER_FIRST] = 0
-    emit(
+    say(
         state,
         events.slots,
         meta[TAKER_SEQ],
