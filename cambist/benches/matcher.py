@@ -15,35 +15,19 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
-from cambist.benches import flows
+from cambist.benches import flows, shards
 from cambist.benches.machine import ROOT
 from cambist.benches.rows import NO_COMPILER, BenchFailedError, Row, Task, row, undisturbed_per_s
 from cambist.replay.collect import HASH_START, fold
 from cambist.replay.plan import Plan
 from cambist.replay.report import expected_file
-from matcher.events import join_events
-from matcher.hashes import books_hash
-from matcher.kernel import make_stage, step
-from matcher.process import shard_spec, shard_state
-from matcher.state import APPLIED_SEQ, EVENT_HASH, MatcherState, reset
-from matcher.state import make_state as make_tuple
 from matcher.views import book_summary
-from persistence.fused import pass_unread
 from protocol import enums as e
-from protocol.instance import Engine
-from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
-from ringbuf.arena import private_arena
-from ringbuf.bundle import Bundle
-from ringbuf.ring import Ring, advance, private_ring, publish, published, reader_cursor
-from ringbuf.steps import Step, Steps
 
-_STEP_SLOTS: Final = 1 << 9
-"""Slots that the kernel takes at once, as in the fused engine."""
-_EVENT_SLOTS: Final = 1 << 12
 STRETCH_SLOTS: Final = 1 << 12
 """Slots that are timed together; shorter than what disturbs them mostly, and long against the reading of a clock."""
 _MASK: Final = (1 << 64) - 1
@@ -56,25 +40,6 @@ def run(task: Task) -> list[Row]:
     """A row a workload."""
     limit = _build_limit(task.directory)
     return [_case(task, name, file, limit) for name, file in flows.files(task, *flows.WORKLOADS).items()]
-
-
-class Shard(NamedTuple):
-    """A fresh shard and its rings."""
-
-    arrays: MatcherState
-    state: Bundle
-    verdicts: Ring
-    events: Ring
-    stage: Bundle
-    steps: Steps
-    """Kernel and reader of events in turn."""
-
-
-class Results(NamedTuple):
-    """What a run gave: hashes of all events and of the books."""
-
-    events_hash: int
-    books_hash: int
 
 
 def _case(task: Task, name: str, file: Path, limit: Path | None) -> Row:
@@ -140,65 +105,25 @@ class _Timed:
 
 def numbered(plan: Plan) -> np.ndarray:
     """The listing of the one instrument, then the commands, numbered from 1."""
-    slots = np.zeros(len(plan.commands) + 1, dtype=COMMAND_DTYPE)
-    slots[1:] = plan.commands
-    slots[0]["type"] = e.LIST_INSTRUMENT
-    slots[0]["instrument"] = 1
-    slots[0]["price_ticks"] = plan.instruments[0].multiplier
-    slots[0]["qty_lots"] = plan.instruments[0].lot_atoms
+    instrument = plan.instruments[0]
+    slots = np.concatenate([shards.listing(1, instrument.multiplier, instrument.lot_atoms), plan.commands])
     slots["seq"] = np.arange(1, len(slots) + 1)
     return slots
 
 
-def _fresh(plan: Plan, slots: np.ndarray) -> Shard:
-    arrays = private_arena(shard_spec(Engine(limits=plan.limits)))
-    capacity = flows.power_of_two(len(slots))
-    commands = private_ring(COMMAND_DTYPE, capacity)
-    verdicts = private_ring(VERDICT_DTYPE, capacity)
-    events = private_ring(EVENT_DTYPE, _EVENT_SLOTS)
-    commands.slots[: len(slots)] = slots
-    # Everything is accepted as it stands; holds are risk's, and mean nothing to a book.
-    for name in ("seq", "price_ticks", "qty_lots"):
-        verdicts.slots[name][: len(slots)] = slots[name]
-    verdicts.slots["code"] = e.VERDICT_OK
-    state = shard_state(arrays)
-    stage = make_stage(state, commands, verdicts, events, 0, 0)
-    steps = Steps(Step(step, stage, _STEP_SLOTS), Step(pass_unread, Bundle(ring=events), _STEP_SLOTS))
-    shard = Shard(make_tuple(arrays), state, verdicts, events, stage, steps)
-    reset(shard.arrays)
-    join_events(shard.state, events)
-    publish(commands, len(slots))
+def _fresh(plan: Plan, slots: np.ndarray) -> shards.Shard:
+    shard = shards.fresh(plan.limits, flows.power_of_two(len(slots)))
+    shards.put(shard, slots)
     return shard
 
 
-def _drive(shard: Shard, until: int) -> None:
-    """Turn kernel and reader of events, in the compiled loop of the exchange's processes, until slot ``until`` is done."""
-    publish(shard.verdicts, until)
-    shard.steps.until(shard.arrays.meta, APPLIED_SEQ, until)
-    if reader_cursor(shard.verdicts, 0) < until:
-        raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(shard.verdicts, 0)}")
-
-
-def _events_of(shard: Shard, until: int) -> np.ndarray:
-    """Do all slots up to ``until``; copies of their events."""
-    taken = []
-    publish(shard.verdicts, until)
-    while step(shard.stage, _STEP_SLOTS):
-        done, last = int(reader_cursor(shard.events, 0)), int(published(shard.events))
-        taken.append(shard.events.slots[np.arange(done, last) & (_EVENT_SLOTS - 1)])
-        advance(shard.events, 0, last)
-    if reader_cursor(shard.verdicts, 0) < until:
-        raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(shard.verdicts, 0)}")
-    return np.concatenate(taken)
-
-
-def measure(plan: Plan, slots: np.ndarray, prefill: int) -> tuple[np.ndarray, float, Results]:
+def measure(plan: Plan, slots: np.ndarray, prefill: int) -> tuple[np.ndarray, float, shards.Results]:
     """Nanoseconds of each stretch and CPU seconds of what comes after the prefill."""
     shard = _fresh(plan, slots)
-    _drive(shard, prefill)
+    shards.drive(shard, prefill)
     began_cpu_ns = time.thread_time_ns()
-    stretches_ns = timed_stretches(lambda until: _drive(shard, until), prefill, len(slots))
-    return stretches_ns, (time.thread_time_ns() - began_cpu_ns) / 1e9, _results(shard)
+    stretches_ns = timed_stretches(lambda until: shards.drive(shard, until), prefill, len(slots))
+    return stretches_ns, (time.thread_time_ns() - began_cpu_ns) / 1e9, shards.results(shard)
 
 
 def timed_stretches(drive: Callable[[int], None], begin: int, end: int) -> np.ndarray:
@@ -210,14 +135,10 @@ def timed_stretches(drive: Callable[[int], None], begin: int, end: int) -> np.nd
     return np.diff(np.array(marks, dtype=np.int64))
 
 
-def _results(shard: Shard) -> Results:
-    return Results(int(shard.arrays.meta[EVENT_HASH]), int(books_hash(shard.state)))
-
-
-def _check(plan: Plan, slots: np.ndarray) -> tuple[Results, int, str]:
+def _check(plan: Plan, slots: np.ndarray) -> tuple[shards.Results, int, str]:
     """A run whose trades and book are compared with the expected results; what it gave, in hashes."""
     shard = _fresh(plan, slots)
-    events = _events_of(shard, len(slots))
+    events = shards.events_of(shard, len(slots))
     if (events["kind"] == e.EV_REJECTED).any():
         refused = events[events["kind"] == e.EV_REJECTED][0]
         raise BenchFailedError(f"{plan.path}: the book refused slot {refused['seq']} with reason {refused['reason']}")
@@ -234,7 +155,7 @@ def _check(plan: Plan, slots: np.ndarray) -> tuple[Results, int, str]:
         "hash": str(trade_hash),
         **book_summary(shard.state, 1)._asdict(),  # type: ignore[arg-type] # a bundle has the same members
     }
-    return _results(shard), trade_hash, _compare(plan, actual)
+    return shards.results(shard), trade_hash, _compare(plan, actual)
 
 
 def _recorded(plan: Plan, order_ids: np.ndarray) -> np.ndarray:
