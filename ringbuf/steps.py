@@ -141,7 +141,10 @@ class Steps:
         return work
 
     def timed(self, budgets: np.ndarray, spans_ns: np.ndarray) -> None:
-        """A turn for each of ``budgets`` (int64[n], of the first step); ``spans_ns`` (int64[n]) receives what that step took, two readings of the clock included."""
+        """A turn for each of ``budgets`` (int64[n], of the first step).
+
+        ``spans_ns`` (int64[n]) receives what the first step took each time, a reading of the clock included.
+        """
         if not _PLAIN:
             _timed(self._table, budgets, spans_ns)
             return

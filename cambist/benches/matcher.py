@@ -50,7 +50,7 @@ def _case(task: Task, name: str, file: Path, limit: Path | None) -> Row:
     slots = numbered(plan)
     messages = flows.timed_messages(plan, prefill - 1)
     task.progress(f"matcher {name}: {messages:,} messages, {task.runs} runs")
-    right, trade_hash, compared = _check(plan, slots)
+    right, trade_hash, compared = check(plan, slots)
     ours = _Timed(messages)
     others: dict[Path, _Timed] = {}
     programs = [program for program in (limit, *task.peers) if program is not None]
@@ -135,7 +135,7 @@ def timed_stretches(drive: Callable[[int], None], begin: int, end: int) -> np.nd
     return np.diff(np.array(marks, dtype=np.int64))
 
 
-def _check(plan: Plan, slots: np.ndarray) -> tuple[shards.Results, int, str]:
+def check(plan: Plan, slots: np.ndarray) -> tuple[shards.Results, int, str]:
     """A run whose trades and book are compared with the expected results; what it gave, in hashes."""
     shard = _fresh(plan, slots)
     events = shards.events_of(shard, len(slots))
