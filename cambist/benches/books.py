@@ -2,7 +2,8 @@
 
 Beside each point stands a bare random walk over the very cache lines that the shard uses then, in turn with it: as many lines,
 none asked for before the one before it has come, as an operation changes (what it only reads is not counted). What an operation
-costs may not grow by more than twice what that walk does.
+costs may not grow by more than twice what that walk does. Times are medians of short stretches, so that other processes count
+little.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _RING_SLOTS: Final = 1 << 12
 _EVENT_SLOTS: Final = 1 << 12
 _BATCH: Final = 64
 """Commands of a kind between two readings of the clock, fewer where few orders rest."""
+_SEED: Final = 1
 _COUNTED: Final = 24
 """Operations of each kind whose lines are counted."""
 _COUNTED_ORDERS: Final = 1_000
@@ -40,6 +42,7 @@ class Point(NamedTuple):
     symbols: int
     half_width: int
     far: bool = False
+    mid_ticks: int = crowds.MID_TICKS
     path: str = ""
     """Of ``crowds.PATHS``: commands of all kinds along it, instead of stretches of one kind."""
 
@@ -70,13 +73,13 @@ def families(task: Task) -> list[list[Point]]:
     counts = [10**k for k in range(1, 7) if 10**k <= most]
     crowd = max(10, most // 10)
     widths = [100 * 10**k for k in range(5)]
-    path = max(10, most // 100)
+    path = max(10, most // 500)
     return [
         [Point(f"resting_{n}", n, 1, max(100, n // 20)) for n in counts],
         [Point(f"symbols_{n}", max(10, most // 10_000) * n, n, 500) for n in task.sizes.book_symbols],
         [Point(f"width_{2 * n}", crowd, 1, n) for n in widths]
         + [Point("far", crowd, 1, crowds.MID_TICKS - 1, far=True)],
-        [Point(name, path, 1, 20_000, path=name) for name in crowds.PATHS],
+        [Point(name, path, 1, 100_000, path=name) for name in crowds.PATHS],
     ]
 
 
@@ -98,10 +101,10 @@ def with_growth(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def build(point: Point, seed: int = 1) -> tuple[Crowd, shards.Shard]:
-    """The books of a point, with their orders in them."""
-    crowd = Crowd(point.orders, point.symbols, point.half_width, seed, far=point.far)
-    orders = point.orders + max(point.orders // 4, 4 * _BATCH)
+def build(point: Point, spare: int | None = None) -> tuple[Crowd, shards.Shard]:
+    """The books of a point, with their orders in them and room for ``spare`` more, or for all that comes and goes."""
+    crowd = Crowd(point.orders, point.symbols, point.half_width, _SEED, mid_ticks=point.mid_ticks, far=point.far)
+    orders = point.orders + (max(point.orders // 4, 4 * _BATCH) if spare is None else spare)
     wide = orders if point.path or point.far else point.symbols * (2 * point.half_width // 64 + 3)
     limits = Limits(accounts=crowd.accounts, instruments=point.symbols, orders=orders, leaves=min(orders, wide))
     shard = shards.fresh(limits, _RING_SLOTS, _EVENT_SLOTS)
@@ -152,7 +155,7 @@ def _point(task: Task, point: Point, lines: dict[int, float]) -> list[Row]:
         line_ns = walk_ns(map_of(shard.arrays), lines_of(shard.arrays), task.sizes.walk_steps, seed)
         for kind, measured in found.items():
             of_kind = series.kinds == kind
-            measured.ns.append(float(spans_ns[of_kind].sum() / series.sizes[of_kind].sum()))
+            measured.ns.append(float(np.median(spans_ns[of_kind] / series.sizes[of_kind])))
             measured.walk_ns.append(measured.lines * line_ns)
             measured.cpu_s.append(used_s)
     more = {

@@ -51,23 +51,25 @@ class Crowd:
     """Resting orders of one lot over some instruments.
 
     ``orders`` are there from the start, dealt out over ``symbols`` instruments, and as far as ``half_width`` ticks from
-    ``MID_TICKS`` on either side: evenly, or with ``far`` evenly by the logarithm of the distance.
+    ``mid_ticks`` on either side: evenly, or with ``far`` evenly by the logarithm of the distance.
     """
 
-    def __init__(self, orders: int, symbols: int, half_width: int, seed: int, *, far: bool = False) -> None:
+    def __init__(
+        self, orders: int, symbols: int, half_width: int, seed: int, *, mid_ticks: int = MID_TICKS, far: bool = False
+    ) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a flow, not a secret
         self._symbols = symbols
         self._half_width = half_width
         self._far = far
         self._accounts = max(2, min(orders, 10_000))
-        self.mid_ticks = MID_TICKS
+        self.mid_ticks = mid_ticks
         rng = np.random.default_rng(seed)
         symbol = rng.integers(1, symbols + 1, orders)
         side = rng.integers(0, 2, orders)
         distance = rng.integers(1, half_width + 1, orders)
         if far:
             distance = np.exp(rng.uniform(0, math.log(half_width), orders)).astype(np.int64)
-        price = MID_TICKS + np.where(side == e.BUY, -distance, distance)
+        price = mid_ticks + np.where(side == e.BUY, -distance, distance)
         account = rng.integers(1, self._accounts + 1, orders)
         self._symbol, self._side, self._price, self._account = (x.tolist() for x in (symbol, side, price, account))
         self._stamp = list(range(orders))
@@ -158,13 +160,14 @@ class Crowd:
         symbol, side = self._random.randint(1, self._symbols), self._random.randrange(2)
         price = self._near(side)
         if kind == _TAKE:
+            if self._best(symbol, 1 - side) is None:
+                side = 1 - side
             best = self._best(symbol, 1 - side)
             if best is None:
                 kind = _REST
-            elif lots == 1:
-                price = self._price[best]
             else:
-                price = 2 * MID_TICKS if side == e.BUY else 1
+                far = 2 * MID_TICKS if side == e.BUY else 1
+                price = self._price[best] if lots == 1 else far
         self._symbol.append(symbol)
         self._side.append(side)
         self._price.append(price)

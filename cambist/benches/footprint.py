@@ -16,6 +16,7 @@ from risk.state import FINISHED_DTYPE, HOLD_DTYPE, state_spec
 
 WANTED_BYTES: Final = 128
 _ID_BYTES: Final = 8
+_MID_TICKS: Final = 50_000_000
 _BOUND: Final = "by the layout: an order, its entries of the table of ids, and its share of leaves and nodes"
 _PRICES_PER_ORDER: Final = {"dense": 0.1, "one_a_price": 1.0, "one_in_10_prices": 10.0, "one_in_64_prices": 64.0}
 """Cases: prices between the lowest and the highest for each order."""
@@ -30,7 +31,7 @@ def _case(task: Task, name: str, prices: float) -> Row:
     orders = task.sizes.book_orders
     task.progress(f"footprint {name}: {orders:,} orders")
     began_ns = time.thread_time_ns()
-    crowd, shard = books.build(books.Point(name, orders, 1, max(50, int(orders * prices / 2))))
+    crowd, shard = books.build(books.Point(name, orders, 1, max(50, int(orders * prices / 2)), mid_ticks=_MID_TICKS), 0)
     used_s = (time.thread_time_ns() - began_ns) / 1e9
     pages = {pool: pages_bytes(getattr(shard.arrays, pool)) for pool in POOLS}
     leaves, nodes = int(shard.arrays.meta[LEAVES_LIVE]), int(shard.arrays.meta[NODES_LIVE])

@@ -78,7 +78,7 @@ class Sizes(NamedTuple):
     """… and how many books there are at once."""
     book_operations: int = 6_400
     """Operations of each kind at a point of a curve, a run …"""
-    book_path: int = 50_000
+    book_path: int = 200_000
     """… and along a path of prices."""
     walk_steps: int = 200_000
     """Cache lines of a bare walk."""
