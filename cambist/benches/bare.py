@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _PART: Final = 500
 
 
 @entry
-def walk(words, at, nothing, out_ns):
+def walk(words: np.ndarray, at: np.ndarray, nothing: int, out_ns: np.ndarray) -> np.int64:
     """Read ``words[at[k]]`` for each k, none before the one before it has come: ``nothing`` is 0, which the compiler cannot know.
 
     ``words``: int64[n]; ``at``: int64[m]; ``out_ns``: int64[p] receives what each p-th part of the walk took. What it returns means
@@ -41,7 +41,7 @@ def walk(words, at, nothing, out_ns):
 
 def map_of(arrays: MatcherState) -> np.ndarray:
     """int64[n]: the map on which all arrays of a shard lie, each at a boundary of 128 bytes."""
-    base = arrays.meta
+    base: Any = arrays.meta
     while isinstance(base, np.ndarray):
         base = base.base
     return np.frombuffer(base, dtype=np.int64)
@@ -68,7 +68,7 @@ def used_lines(array: np.ndarray, unit_bytes: int = LINE_BYTES) -> np.ndarray:
     """int64[n]: numbers of the cache lines (or other units) of an array with a byte in them that is not 0."""
     data = array.view(np.uint8).reshape(-1)
     whole = len(data) // unit_bytes * unit_bytes
-    found = data[:whole].view(np.uint64).reshape(-1, unit_bytes // 8).any(axis=1).nonzero()[0]
+    found = np.flatnonzero(data[:whole].view(np.uint64).reshape(-1, unit_bytes // 8).any(axis=1))
     if data[whole:].any():
         found = np.append(found, whole // unit_bytes)
     return found
@@ -85,7 +85,7 @@ def walk_ns(words: np.ndarray, lines: np.ndarray, steps: int, seed: int) -> floa
 
 
 @entry
-def turns(turn_ns, out_ns):
+def turns(turn_ns: int, out_ns: np.ndarray) -> None:
     """Look at the clock until ``turn_ns`` have passed, again and again: ``out_ns`` (int64[n]) receives how long each turn was.
 
     What is longer than a turn is the machine's: an interrupt, another process, another guest.

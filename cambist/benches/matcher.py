@@ -32,17 +32,22 @@ STRETCH_SLOTS: Final = 1 << 12
 """Slots that are timed together; shorter than what disturbs them mostly, and long against the reading of a clock."""
 _MASK: Final = (1 << 64) - 1
 _LIMIT: Final = ROOT / "bench" / "peers" / "book_limit.c"
+PARTS: Final = ("SLOTS", "IDS", "ACCOUNTS", "EVENTS", "FOLD")
+"""What the limit in C leaves out, in the order in which the distance to it is taken apart; its source says what each is."""
 _CANNOT: Final = 3
 """Exit status of another book for a flow that it is too small for."""
 
 
 def run(task: Task) -> list[Row]:
     """A row a workload."""
-    limit = _build_limit(task.directory)
-    return [_case(task, name, file, limit) for name, file in flows.files(task, *flows.WORKLOADS).items()]
+    limit = _build_limit(task.directory, ())
+    parts = [_build_limit(task.directory, PARTS[: k + 1]) for k in range(len(PARTS))]
+    programs = [program for program in (limit, *parts) if program is not None]
+    return [_case(task, name, file, programs) for name, file in flows.files(task, *flows.WORKLOADS).items()]
 
 
-def _case(task: Task, name: str, file: Path, limit: Path | None) -> Row:
+def _case(task: Task, name: str, file: Path, own: list[Path]) -> Row:
+    """``own``: the limit in C, and the same with one part after the other; empty without a compiler."""
     plan = flows.plan_of(file)
     if plan.format != "xflow001":
         raise BenchFailedError(f"{file}: is {plan.format}; this bench takes XFLOW001 files, one book without accounts")
@@ -53,28 +58,30 @@ def _case(task: Task, name: str, file: Path, limit: Path | None) -> Row:
     right, trade_hash, compared = check(plan, slots)
     ours = _Timed(messages)
     others: dict[Path, _Timed] = {}
-    programs = [program for program in (limit, *task.peers) if program is not None]
     for _ in range(task.runs):
-        for program in programs:
+        for program in (*own, *task.peers):
             if times := _measure_program(program, file, task.directory, trade_hash):
                 others.setdefault(program, _Timed(messages)).add(*times)
         stretches_ns, used_s, results = measure(plan, slots, prefill)
         if results != right:
             raise BenchFailedError(f"{name}: two runs over the same messages gave different events or books")
         ours.add(stretches_ns, used_s)
-    found = others.pop(limit, None) if limit is not None else None
+    in_c = [others.pop(program) for program in own if program in others]
+    found = in_c[0] if in_c else None
     what = "the same flow through a bare tick ladder in C, in turn with it"
-    bound = (what, statistics.median(found.rates)) if found else None
+    bound = (what, found.median) if found else None
     result = row("matcher", name, "messages_per_s", "1/s", ours.rates, ours.cpu_s, bound)
     result |= {"messages": messages, **ours.summary()}
     result["wall_median"] = statistics.median(messages / rate for rate in ours.rates)
-    if limit is None:
+    if not own:
         result["note"] = NO_COMPILER
     if found:
         result["limit"] |= found.summary()
+        result["share_of_limit"] = result["median"] / found.median
+        result["distance_ns"] = distance_ns(ours, in_c)
     if others:
         result["peers"] = {
-            program.name: {"median": statistics.median(timed.rates), **timed.summary()}
+            program.name: {"median": timed.median, "times": ours.median / timed.median, **timed.summary()}
             for program, timed in others.items()
         }
     return result | {"result_hash": str(trade_hash), "compared": compared}
@@ -95,12 +102,32 @@ class _Timed:
         self.rates.append(self._messages * 1e9 / stretches_ns.sum())
         self.cpu_s.append(used_s)
 
+    @property
+    def median(self) -> float:
+        """Messages a second."""
+        return statistics.median(self.rates)
+
+    @property
+    def undisturbed_ns(self) -> float:
+        """Nanoseconds a message without other work of the machine."""
+        return 1e9 / undisturbed_per_s(self._messages, self._stretches)
+
     def summary(self) -> dict[str, float]:
         """What does not depend on other work of the machine."""
         return {
             "messages_per_cpu_s": self._messages / statistics.median(self.cpu_s),
             "undisturbed_per_s": undisturbed_per_s(self._messages, self._stretches),
         }
+
+
+def distance_ns(ours: _Timed, in_c: list[_Timed]) -> dict[str, float]:
+    """Undisturbed nanoseconds a message: of the limit, what each part adds to it, and what is left to the kernel.
+
+    ``in_c``: the limit, and the limit with the first of ``PARTS``, the first two, and so on.
+    """
+    took = [timed.undisturbed_ns for timed in in_c]
+    added = {part.lower(): took[k + 1] - took[k] for k, part in enumerate(PARTS)}
+    return {"limit": took[0], **added, "the rest": ours.undisturbed_ns - took[-1], "kernel": ours.undisturbed_ns}
 
 
 def numbered(plan: Plan) -> np.ndarray:
@@ -175,12 +202,13 @@ def _compare(plan: Plan, actual: dict[str, Any]) -> str:
     return f"checkpoint at {plan.messages} messages"
 
 
-def _build_limit(directory: Path) -> Path | None:
+def _build_limit(directory: Path, parts: tuple[str, ...]) -> Path | None:
     compiler = shutil.which("gcc")
     if compiler is None or not _LIMIT.exists():
         return None
-    program = directory / "book_limit"
-    subprocess.run([compiler, "-O3", "-march=native", "-o", str(program), str(_LIMIT)], check=True)
+    program = directory / "_".join(("book_limit", *(part.lower() for part in parts)))
+    flags = [f"-D{part}" for part in parts]
+    subprocess.run([compiler, "-O3", "-march=native", *flags, "-o", str(program), str(_LIMIT)], check=True)
     return program
 
 

@@ -114,6 +114,11 @@ def _notes(document: dict[str, Any]) -> list[str]:
             limits.append(f"{bench}: limit = {result['limit']['what']}")
         if "note" in result:
             limits.append(f"{bench}: {result['note']}")
+        if "distance_ns" in result:
+            parts = ", ".join(f"{name} {ns:.1f}" for name, ns in result["distance_ns"].items())
+            notes.append(f"{bench} {case}: {result['share_of_limit']:.0%} of the limit; ns a message: {parts}")
+        for name, peer in result.get("peers", {}).items():
+            notes.append(f"{bench} {case}: {peer['times']:.2f} times {name} ({_number(peer['median'], '1/s')})")
         if "growth" in result and result["growth"]["from"] != case:
             notes.append(f"{bench} {case}: {_growth(result)}")
         if "machine_percentiles_ns" in result:
