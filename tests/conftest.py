@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-from tests import KERNEL_CACHE
+from tests import KERNEL_CACHE, workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +26,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     assert os.environ["NUMBA_CACHE_DIR"] == str(KERNEL_CACHE), "the kernel cache is configured before numba is imported"
     hypothesis.settings.load_profile("long" if config.getoption("--run-long") else "ci")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Give each worker a kernel cache of its own."""
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+    homes = workers.cache_homes([spec.id for spec in specs], KERNEL_CACHE.name, terminal.write_line)
+    for spec in specs:
+        spec.env["XDG_CACHE_HOME"] = str(homes[spec.id])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
