@@ -10,6 +10,7 @@ import pytest
 from tests import KERNEL_CACHE, workers
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = ("bench", "chaos", "live", "sim", "tour")
 
 # Compiled and plain kernels take very different times, so that no deadline for an example fits both. The `ci` profile
 # is the same run every time; `long` looks further, and a failure prints the blob that repeats it.
@@ -38,6 +39,8 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # So that in the end no worker is left alone with what takes long.
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
     if config.getoption("--run-long"):
         return
     long_items = [item for item in items if item.get_closest_marker("long")]
