@@ -10,8 +10,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BENCH ?= all
 BENCH_ARGS ?= --runs 3
 PYTEST_ARGS ?=
-# Half of a run waits for processes or for one of two cores. Files stay whole, so that what is made for a file is made once.
-WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+# One worker alone leaves a core idle, or waits for processes. Folders stay together (tests/workers.py).
+WORKERS := -n 2 --dist loadscope --no-loadscope-reorder
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""Kernel caches of a run in several workers (``-n 2``): filled before the first test, and one for each worker.
+"""A run in several workers (``-n 2``): who runs what, and kernel caches, filled before the first test, one for each worker.
 
 numba reads its index of a kernel's versions, adds one and writes it back: two processes that compile one kernel for
 different types at the same moment may leave an index that names the machine code of the other. So workers share no
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cambist.config import Config, UpSection
 from cambist.home import Home
@@ -19,6 +20,7 @@ from cambist.processes import table
 from ringbuf.kernel_cache import default_root
 
 REPLAY = ("cambist.replay.collect", "cambist.replay.convert")
+BY_FILE = "tests/live"
 _COMPILE = """
 import sys
 from ringbuf.kernel_cache import configure
@@ -46,6 +48,19 @@ def cache_homes(workers: Sequence[str], name: str, tell: Callable[[str], None]) 
                 cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 copy.rename(cache)
     return homes
+
+
+def by_folder(config: Any, log: Any) -> Any:
+    """Scheduler that keeps the tests of a folder together, which compile the same kernels and use one server; the large one goes by files."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return file if folder == BY_FILE else folder
+
+    return ByFolder(config, log)
 
 
 def _kernels(home: Path) -> Path:
