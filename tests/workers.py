@@ -51,7 +51,7 @@ def cache_homes(workers: Sequence[str], name: str, tell: Callable[[str], None]) 
 
 
 def by_folder(config: Any, log: Any) -> Any:
-    """Scheduler that keeps the tests of a folder together, which compile the same kernels and use one server; the large one goes by files."""
+    """Scheduler that keeps a folder with one worker, because its tests compile the same kernels; the large one goes by files."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFolder(LoadScopeScheduling):
