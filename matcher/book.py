@@ -1,4 +1,4 @@
-"""Orders on and off the book, and the loop in which an order trades with those that rest.
+"""Orders on and off the book, and what it offers.
 
 A resting order is in three structures: the FIFO of its price level, the list of its account, the table of ids.
 """
@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
 from matcher.state import (
@@ -19,34 +18,14 @@ from matcher.state import (
     ORDERS_FREE,
     ORDERS_LIVE,
     ORDERS_USED,
-    STAGE,
-    STAGE_EXPIRED,
-    STAGE_IDLE,
-    STAGE_RESTING,
-    TAKER_ACCOUNT,
-    TAKER_INSTRUMENT,
-    TAKER_LEFT,
-    TAKER_PRICE,
-    TAKER_SEQ,
-    TAKER_SIDE,
-    TAKER_STP,
-    TAKER_TYPE,
 )
-from matcher.terms import drop_terms, hidden_lots, replenish
+from matcher.terms import drop_terms, hidden_lots
 from protocol.enums import (
     BUY,
-    EV_CANCELED,
-    EV_FILL,
-    EV_PREVENTED,
-    EVENT_LAST,
-    MARKET_AMOUNT,
     SELL,
-    STP_DECREMENT,
     STP_EXPIRE_MAKER,
-    STP_EXPIRE_TAKER,
     STP_NONE,
 )
-from protocol.reasons import BY_STP
 from ringbuf.bits import bit
 from ringbuf.idtable import add_id, remove_id
 
@@ -62,14 +41,14 @@ def crosses(state, instrument, side, price_ticks):
 
 
 @njit_inlined
-def append(state, slot, instrument, side, price_ticks):
+def append(state, slot, book, side, price_ticks):
     """Put an order that is on no level to the back of the level of its price; its leaf must exist or be available."""
     orders = state.orders
     levels = state.levels
     leaves = state.leaves
-    leaf = find_leaf(state, instrument, price_ticks >> 6)
+    leaf = find_leaf(state, book, price_ticks >> 6)
     if leaf == 0:
-        leaf = make_leaf(state, instrument, price_ticks >> 6)
+        leaf = make_leaf(state, book, price_ticks >> 6)
     offset = price_ticks & 63
     level = leaf << 6 | offset
     leaves[leaf]["bitmap"] |= bit(offset)
@@ -85,10 +64,10 @@ def append(state, slot, instrument, side, price_ticks):
     order["next"] = 0
     order["level"] = level
 
-    book = state.books[instrument]
-    if (1 - 2 * side) * (price_ticks - book["best_ticks"][side]) > 0:
-        book["best_ticks"][side] = price_ticks
-        book["best_level"][side] = level
+    row = state.books[book]
+    if (1 - 2 * side) * (price_ticks - row["best_ticks"][side]) > 0:
+        row["best_ticks"][side] = price_ticks
+        row["best_level"][side] = level
 
 
 @njit_inlined
@@ -102,7 +81,7 @@ def unlink(state, slot):
     older = np.int64(order["prev"])
     level = np.int64(order["level"])
     side = np.int64(order["side"])
-    instrument = np.int64(order["instrument"])
+    book = np.int64(order["book"])
     orders[older]["next"] = younger
     orders[younger]["prev"] = older
     queue = levels[level]
@@ -114,20 +93,20 @@ def unlink(state, slot):
         return
     leaf = level >> 6
     leaves[leaf]["bitmap"] &= ~bit(level & 63)
-    if state.books[instrument]["best_level"][side] == level:
-        _next_best(state, instrument, side, level)
+    if state.books[book]["best_level"][side] == level:
+        _next_best(state, book, side, level)
     if leaves[leaf]["bitmap"] == _U0:
         drop_leaf(state, leaf)
 
 
 @njit_inlined
-def _next_best(state, instrument, side, level):
+def _next_best(state, book, side, level):
     leaves = state.leaves
-    book = state.books[instrument]
+    row = state.books[book]
     level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
-    book["best_level"][side] = level
+    row["best_level"][side] = level
     none = NO_ASK if side == SELL else 0
-    book["best_ticks"][side] = none if level == 0 else price_of(leaves, level)
+    row["best_ticks"][side] = none if level == 0 else price_of(leaves, level)
 
 
 @njit_inlined
@@ -146,7 +125,7 @@ def new_slot(state):
 
 
 @njit_inlined
-def register(state, slot, order_id, account, instrument):
+def register(state, slot, order_id, account, book):
     """Enter an order into the lists of ids and of its account."""
     orders = state.orders
     first = np.int64(state.accounts[account])
@@ -157,7 +136,7 @@ def register(state, slot, order_id, account, instrument):
     orders[first]["account_prev"] = slot
     state.accounts[account] = slot
     add_id(state.ids, state.meta[IDS_SHIFT], order_id, slot)
-    state.books[instrument]["orders"] += 1
+    state.books[book]["orders"] += 1
 
 
 @njit_inlined
@@ -176,7 +155,7 @@ def forget(state, slot):
     remove_id(state.ids, state.meta[IDS_SHIFT], order["order_id"], slot)
     if (order["modes"] & HAS_TERMS) != 0:
         drop_terms(state, slot)
-    state.books[np.int64(order["instrument"])]["orders"] -= 1
+    state.books[np.int64(order["book"])]["orders"] -= 1
     order["order_id"] = 0
     order["next"] = meta[ORDERS_FREE]
     meta[ORDERS_FREE] = slot
@@ -212,94 +191,3 @@ def fillable(state, instrument, side, price_ticks, qty_lots, account, stp):
             slot = np.int64(maker["next"])
         level = next_level_up(leaves, level) if side == BUY else next_level_down(leaves, level)
     return False
-
-
-@njit_inlined
-def trade(state, events):
-    """Let the taker in ``meta`` trade as far as it can (flow format 2, section 4).
-
-    Returns False when the ring is full; called again it goes on. When it returns True the stage says what is left to
-    do: nothing (the taker has nothing left), the rest rests or is dropped, or the rest expires by self-trade
-    prevention.
-    """
-    meta = state.meta
-    orders = state.orders
-    instrument = meta[TAKER_INSTRUMENT]
-    side = meta[TAKER_SIDE]
-    price_ticks = meta[TAKER_PRICE]
-    account = meta[TAKER_ACCOUNT]
-    stp = meta[TAKER_STP]
-    left = meta[TAKER_LEFT]
-    by_amount = meta[TAKER_TYPE] == MARKET_AMOUNT
-    sign = 1 - 2 * side
-    book = state.books[instrument]
-    while True:
-        best_ticks = book["best_ticks"][1 - side]
-        if sign * (price_ticks - best_ticks) < 0:
-            meta[STAGE] = STAGE_RESTING
-            break
-        lot_units = np.int64(1)
-        room_lots = left
-        if by_amount:
-            lot_units = best_ticks * book["multiplier"]
-            assert lot_units > 0, "a listed instrument has a multiplier"
-            room_lots = left // lot_units
-            if room_lots == 0:
-                meta[STAGE] = STAGE_RESTING
-                break
-        if not has_room(state, events, np.int64(1)):
-            meta[TAKER_LEFT] = left
-            return False
-        slot = np.int64(state.levels[np.int64(book["best_level"][1 - side])]["head"])
-        maker = orders[slot]
-        maker_left = maker["left_lots"]
-        hidden = hidden_lots(state, slot)
-        lots = min(room_lots, maker_left)
-        kind = np.int64(EV_FILL)
-        reason = np.int64(0)
-        if stp != STP_NONE and is_own(state, np.int64(maker["account"]), account):
-            if stp == STP_EXPIRE_TAKER:
-                meta[STAGE] = STAGE_EXPIRED
-                break
-            if stp == STP_DECREMENT:
-                kind = np.int64(EV_PREVENTED)
-            else:
-                kind = np.int64(EV_CANCELED)
-                reason = np.int64(BY_STP)
-                maker_left += hidden
-                hidden = np.int64(0)
-                lots = maker_left
-                lot_units = np.int64(0)
-        maker_left -= lots
-        left -= lots * lot_units
-        emit(
-            state,
-            events.slots,
-            meta[TAKER_SEQ],
-            kind,
-            reason,
-            np.int64(EVENT_LAST if left == 0 else 0),
-            instrument,
-            maker["order_id"],
-            best_ticks,
-            lots,
-            maker_left + hidden,
-            left,
-            np.int64(maker["hold"]),
-        )
-        if maker_left == 0:
-            if hidden != 0:
-                replenish(state, slot)
-            else:
-                unlink(state, slot)
-                forget(state, slot)
-        else:
-            maker["left_lots"] = maker_left
-        if left == 0:
-            meta[STAGE] = STAGE_IDLE
-            break
-        if kind == EV_CANCELED and stp != STP_EXPIRE_MAKER:
-            meta[STAGE] = STAGE_EXPIRED
-            break
-    meta[TAKER_LEFT] = left
-    return True

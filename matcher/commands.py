@@ -10,11 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, forget, new_slot, register, trade, unlink
+from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
+from matcher.parts import has_parts
 from matcher.state import (
+    BOOK_KINDS,
+    BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
     NO_ASK,
@@ -26,16 +29,20 @@ from matcher.state import (
     STAGE_CANCELING,
     STAGE_EXPIRED,
     STAGE_IDLE,
+    STAGE_PARTS,
+    STAGE_REFUSED,
     STAGE_RESTING,
     STAGE_TRADING,
     TAKER_ACCOUNT,
     TAKER_DISPLAY,
     TAKER_EXPIRY,
+    TAKER_FIRST,
     TAKER_HOLD,
     TAKER_ID,
     TAKER_INSTRUMENT,
     TAKER_LEFT,
     TAKER_PRICE,
+    TAKER_REASON,
     TAKER_SEQ,
     TAKER_SIDE,
     TAKER_SLOT,
@@ -43,8 +50,11 @@ from matcher.state import (
     TAKER_TIF,
     TAKER_TOTAL,
     TAKER_TYPE,
+    WAITS,
 )
-from matcher.terms import collect_due, hidden_lots, lower, set_terms, show
+from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_prices
+from matcher.terms import collect_due, hidden_lots, instrument_of, lower, set_terms, show
+from matcher.trading import trade
 from protocol.enums import (
     AMEND,
     BUY,
@@ -58,6 +68,7 @@ from protocol.enums import (
     FOK,
     GTC,
     INSTRUMENT_DELISTED,
+    INSTRUMENT_OPEN,
     IOC,
     JUDGED_NO_TAKE,
     JUDGED_TERMS,
@@ -166,6 +177,7 @@ def enter_order(state, command, verdict):
     meta[TAKER_STP] = stp
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = kind
+    meta[TAKER_FIRST] = 0
     meta[TAKER_EXPIRY] = -1
     if has_terms:
         meta[TAKER_EXPIRY] = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
@@ -179,7 +191,7 @@ def _named_order(state, command):
     """Slot of the order that a cancel or amend names by id, account and instrument, or 0."""
     slot = find_id(state.ids, state.meta[IDS_SHIFT], state.orders, 0, command["order_id"])
     order = state.orders[slot]
-    if slot != 0 and (order["account"] != command["account"] or order["instrument"] != command["instrument"]):
+    if slot != 0 and (order["account"] != command["account"] or instrument_of(state, order) != command["instrument"]):
         return np.int64(0)
     return slot
 
@@ -196,9 +208,11 @@ def amend_order(state, command, verdict, events):
     if slot == 0:
         return UNKNOWN_ORDER
     order = orders[slot]
+    if (order["modes"] & WAITS) != 0:
+        return amend_stop(state, command, verdict, events, slot)
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
-    instrument = np.int64(order["instrument"])
+    instrument = np.int64(order["book"])
     side = np.int64(order["side"])
     modes = np.int64(order["modes"])
     old_total = order["total_lots"]
@@ -211,7 +225,7 @@ def amend_order(state, command, verdict, events):
     if not moves and total == old_total:
         return NO_CHANGE
     crossing = moves and crosses(state, instrument, side, price_ticks)
-    if crossing and (modes >> 4 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
+    if crossing and (modes >> 4 & 3 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
     if moves and not _may_rest(state, instrument, price_ticks):
         return BOOK_FULL
@@ -248,11 +262,12 @@ def amend_order(state, command, verdict, events):
     meta[TAKER_HOLD] = order["hold"]
     meta[TAKER_INSTRUMENT] = instrument
     meta[TAKER_SIDE] = side
+    meta[TAKER_FIRST] = 0
     if crossing:
         meta[TAKER_ACCOUNT] = order["account"]
         meta[TAKER_STP] = modes & 7
         meta[TAKER_TYPE] = AMEND
-    meta[TAKER_TIF] = modes >> 4
+    meta[TAKER_TIF] = modes >> 4 & 3
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
     return ACCEPTED
 
@@ -279,7 +294,7 @@ def _emit_canceled(state, events, seq, slot, reason, flags, expiry_ns, age):
         np.int64(EV_CANCELED),
         reason,
         flags,
-        np.int64(order["instrument"]),
+        instrument_of(state, order),
         order["order_id"],
         order["price_ticks"],
         order["left_lots"] + hidden_lots(state, slot),
@@ -322,6 +337,8 @@ def _settle_taker(state, events):
         taker_left = np.int64(0)
         if meta[STAGE] == STAGE_EXPIRED:
             reason = np.int64(BY_STP)
+        elif meta[STAGE] == STAGE_REFUSED:
+            reason = meta[TAKER_REASON]
         elif meta[TAKER_TYPE] == LIMIT:
             reason = np.int64(BY_IOC)
         else:
@@ -334,7 +351,7 @@ def _settle_taker(state, events):
         meta[TAKER_SEQ],
         kind,
         reason,
-        np.int64(EVENT_LAST),
+        flag_of_end(state, state.books[instrument]),
         instrument,
         meta[TAKER_ID],
         price_ticks,
@@ -357,7 +374,7 @@ def _new_order(state):
     order["price_ticks"] = meta[TAKER_PRICE]
     order["total_lots"] = meta[TAKER_TOTAL]
     order["hold"] = meta[TAKER_HOLD]
-    order["instrument"] = meta[TAKER_INSTRUMENT]
+    order["book"] = meta[TAKER_INSTRUMENT]
     order["side"] = meta[TAKER_SIDE]
     order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
     register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], meta[TAKER_INSTRUMENT])
@@ -372,9 +389,22 @@ def proceed(state, events):
     meta = state.meta
     if meta[STAGE] == STAGE_CANCELING:
         return _cancel_collected(state, events)
-    if meta[STAGE] == STAGE_TRADING and not trade(state, events):
-        return False
-    return _settle_taker(state, events)
+    while True:
+        if meta[STAGE] == STAGE_TRADING and not trade(state, events):
+            return False
+        if meta[STAGE] != STAGE_PARTS and not _settle_taker(state, events):
+            return False
+        if not has_parts(state):
+            return True
+        meta[STAGE] = STAGE_PARTS
+        if not _begin_part(state, events):
+            return False
+
+
+@njit_called
+def _begin_part(state, events):
+    """Begin with what else the command has to do, once its taker is done. Returns False when the ring is full."""
+    return begin_fired(state, events)
 
 
 # --- cancel-all: rare, and as long as its orders are many -------------------------------------------------------------
@@ -415,12 +445,21 @@ def kill(state, command, events):
     _begin_canceling(state, command, events, count, np.int64(BY_KILL))
 
 
-@njit_inlined
-def delist(state, command, verdict, events):
-    """SET_STATE: only delisting has something to do here, which is to take all orders of the instrument away."""
-    if verdict["price_ticks"] == INSTRUMENT_DELISTED:
-        count = _collect_book(state, np.int64(command["instrument"]), np.int64(0))
+@njit_called
+def change_state(state, command, verdict, events):
+    """SET_STATE, HALT, RESUME: the market's state; delisting takes all orders of the instrument away."""
+    instrument = np.int64(command["instrument"])
+    wanted = verdict["price_ticks"]
+    if wanted != 0:
+        state.books[instrument]["market_state"] = wanted
+    if wanted == INSTRUMENT_DELISTED:
+        count = _collect_book(state, instrument, np.int64(0))
         _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
+        return
+    if wanted == INSTRUMENT_OPEN:
+        # Prices that came while nothing could trade.
+        visit_prices(state, instrument)
+    go_on(state, command, events)
 
 
 @njit_called
@@ -493,7 +532,7 @@ def _collect_account(state, account, instrument, first):
     count = first
     slot = np.int64(state.accounts[account])
     while slot != 0:
-        if instrument == 0 or orders[slot]["instrument"] == instrument:
+        if instrument == 0 or instrument_of(state, orders[slot]) == instrument:
             scratch[count] = slot
             count += 1
         slot = np.int64(orders[slot]["account_next"])
@@ -510,54 +549,59 @@ def _collect_book(state, instrument, count):
     orders = state.orders
     leaves = state.leaves
     scratch = state.scratch
-    for side in (BUY, SELL):
-        level = np.int64(state.books[instrument]["best_level"][side])
-        while level != 0:
-            slot = np.int64(state.levels[level]["head"])
-            while slot != 0:
-                scratch[count] = slot
-                count += 1
-                slot = np.int64(orders[slot]["next"])
-            level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
+    for kind in range(BOOK_KINDS):
+        row = state.books[instrument + kind * state.meta[BOOK_STRIDE]]
+        for side in (BUY, SELL):
+            level = np.int64(row["best_level"][side])
+            while level != 0:
+                slot = np.int64(state.levels[level]["head"])
+                while slot != 0:
+                    scratch[count] = slot
+                    count += 1
+                    slot = np.int64(orders[slot]["next"])
+                level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
     return count
 
 
 @njit_inlined
-def _precedes(orders, a, b):
+def _precedes(state, a, b):
     """Whether the order in slot a comes before that in slot b by (instrument, order id)."""
-    if orders[a]["instrument"] != orders[b]["instrument"]:
-        return orders[a]["instrument"] < orders[b]["instrument"]
+    orders = state.orders
+    one = instrument_of(state, orders[a])
+    other = instrument_of(state, orders[b])
+    if one != other:
+        return one < other
     return orders[a]["order_id"] < orders[b]["order_id"]
 
 
 @njit_called
 def _sort_scratch(state, count):
     """Heap sort of the slots collected, unless they are in order: no memory, and no bad case."""
-    orders = state.orders
     scratch = state.scratch
     i = 1
-    while i < count and _precedes(orders, np.int64(scratch[i - 1]), np.int64(scratch[i])):
+    while i < count and _precedes(state, np.int64(scratch[i - 1]), np.int64(scratch[i])):
         i += 1
     if i >= count:
         return
     for start in range(count // 2 - 1, -1, -1):
-        _sift_down(orders, scratch, start, count)
+        _sift_down(state, start, count)
     for end in range(count - 1, 0, -1):
         largest = scratch[0]
         scratch[0] = scratch[end]
         scratch[end] = largest
-        _sift_down(orders, scratch, np.int64(0), end)
+        _sift_down(state, np.int64(0), end)
 
 
 @njit_called
-def _sift_down(orders, scratch, start, end):
+def _sift_down(state, start, end):
+    scratch = state.scratch
     root = start
     slot = np.int64(scratch[root])
     while 2 * root + 1 < end:
         child = 2 * root + 1
-        if child + 1 < end and _precedes(orders, np.int64(scratch[child]), np.int64(scratch[child + 1])):
+        if child + 1 < end and _precedes(state, np.int64(scratch[child]), np.int64(scratch[child + 1])):
             child += 1
-        if not _precedes(orders, slot, np.int64(scratch[child])):
+        if not _precedes(state, slot, np.int64(scratch[child])):
             break
         scratch[root] = scratch[child]
         root = child

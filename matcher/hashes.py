@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from matcher.jit import njit_kernel
-from matcher.state import EVENT_HASH, HAS_TERMS, ORDERS_USED, MatcherState
+from matcher.state import BOOK_INDEX, BOOK_MARK, BOOK_STRIDE, EVENT_HASH, HAS_TERMS, ORDERS_USED, WAITS, MatcherState
 from ringbuf.bits import PHI, add, mix, multiply, prefetch
 
 _ODD: Final = (
@@ -29,7 +29,7 @@ _FORESIGHT: Final = 32
 
 @njit_kernel
 def books_hash(state):
-    """Hash (uint64) of the listed instruments and of every resting order with the order before it in its level, if any.
+    """Hash (uint64) of the listed instruments, and of every order that stands, with the order before it in its level, if any.
 
     To be taken between commands. A scan of all slots ever used: some 15 ns each.
     """
@@ -45,7 +45,7 @@ def books_hash(state):
             continue
         older = np.int64(order["prev"])
         older_id = orders[older]["order_id"] if older != 0 else np.int64(0)
-        what = np.int64(order["instrument"]) | np.int64(order["side"]) << 16 | np.int64(order["modes"]) << 24
+        what = np.int64(order["book"]) | np.int64(order["side"]) << 16 | np.int64(order["modes"]) << 24
         what |= np.int64(order["account"]) << 32
         word = multiply(np.uint64(order["order_id"]), PHI)
         word = add(word, multiply(np.uint64(order["price_ticks"]), _ODD[0]))
@@ -59,13 +59,25 @@ def books_hash(state):
             word = add(word, multiply(np.uint64(terms["age"]), _ODD[0]))
             word = add(word, multiply(np.uint64(terms["display_lots"]), _ODD[1]))
             word = add(word, multiply(np.uint64(terms["hidden_lots"]), _ODD[2]))
+            if (order["modes"] & WAITS) != 0:
+                own = np.int64(terms["side"]) | np.int64(terms["type"]) << 8 | np.int64(terms["offset_kind"]) << 16
+                own |= np.int64(terms["offset"]) << 32
+                word = add(mix(word), multiply(np.uint64(terms["limit_ticks"]), PHI))
+                word = add(word, multiply(np.uint64(terms["min_lots"]), _ODD[0]))
+                word = add(word, multiply(np.uint64(own), _ODD[1]))
         total = add(total, mix(word))
-    for instrument in range(1, state.books.shape[0]):
+    for instrument in range(1, state.lot_atoms.shape[0]):
         book = state.books[instrument]
         if book["multiplier"] != 0:
             word = multiply(np.uint64(instrument), _ODD[5])
             word = add(word, multiply(np.uint64(book["multiplier"]), PHI))
-            total = add(total, mix(add(word, multiply(np.uint64(book["lot_atoms"]), _ODD[0]))))
+            word = add(word, multiply(np.uint64(state.lot_atoms[instrument]), _ODD[0]))
+            word = add(word, multiply(np.uint64(book["last_ticks"]), _ODD[1]))
+            mark = state.books[instrument + BOOK_MARK * state.meta[BOOK_STRIDE]]["last_ticks"]
+            index = state.books[instrument + BOOK_INDEX * state.meta[BOOK_STRIDE]]["last_ticks"]
+            word = add(mix(word), multiply(np.uint64(mark), _ODD[3]))
+            word = add(word, multiply(np.uint64(index), _ODD[4]))
+            total = add(total, mix(add(word, multiply(np.uint64(book["market_state"]), _ODD[2]))))
     return total
 
 

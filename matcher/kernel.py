@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.commands import amend_order, cancel_all, cancel_order, delist, enter_order, expire, kill, proceed, reject
+from matcher.commands import (
+    amend_order,
+    cancel_all,
+    cancel_order,
+    change_state,
+    enter_order,
+    expire,
+    kill,
+    proceed,
+    reject,
+)
 from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
@@ -20,17 +30,23 @@ from matcher.state import (
     STAGE,
     STAGE_IDLE,
 )
+from matcher.stops import enter_stop, set_prices
 from protocol.enums import (
     AMEND,
     CANCEL,
     CANCEL_ALL,
     CHECKPOINT,
     EXPIRE,
+    HALT,
+    INSTRUMENT_OPEN,
+    JUDGED_TRIGGER,
     KILL,
     LIMIT,
     LIST_INSTRUMENT,
     MARKET_AMOUNT,
+    RESUME,
     SET_GROUPS,
+    SET_PRICES,
     SET_STATE,
     VERDICT_OK,
 )
@@ -80,7 +96,8 @@ def match_command(state, command, verdict, events):
     ----------
     state : MatcherState, changed in place
     command : COMMAND record, the head of a group or a later slot; of it the first cache line is read, and the second of an order with terms
-    verdict : VERDICT record of the same slot; its price and quantity count, for LIST_INSTRUMENT multiplier and lot size
+    verdict : VERDICT record of the same slot; its price and quantity count, for LIST_INSTRUMENT multiplier and lot size, for SET_STATE,
+        HALT and RESUME the price is the new state, 0 = it stays
     events : Ring of EVENT records that only this shard writes, ``EVENTS_AT_ONCE`` slots or more
 
     Returns
@@ -117,15 +134,20 @@ def match_command(state, command, verdict, events):
     elif kind == CANCEL:
         reason = cancel_order(state, command, events)
     elif LIMIT <= kind <= MARKET_AMOUNT:
-        reason = enter_order(state, command, verdict)
+        if (verdict["flags"] & JUDGED_TRIGGER) != 0:
+            reason = enter_stop(state, command, verdict, events)
+        else:
+            reason = enter_order(state, command, verdict)
     elif kind == CANCEL_ALL:
         cancel_all(state, command, events)
     elif kind == KILL:
         kill(state, command, events)
     elif kind == EXPIRE:
         expire(state, command, events)
-    elif kind == SET_STATE:
-        delist(state, command, verdict, events)
+    elif (kind == SET_STATE or kind == HALT or kind == RESUME) and instrument != 0:
+        change_state(state, command, verdict, events)
+    elif kind == SET_PRICES:
+        set_prices(state, command, verdict, events)
     elif kind == LIST_INSTRUMENT:
         _list_instrument(state, instrument, verdict)
     if reason != ACCEPTED:
@@ -160,10 +182,11 @@ def _set_groups(state, command):
 
 @njit_called
 def _list_instrument(state, instrument, verdict):
-    assert 0 < instrument < state.books.shape[0], "risk lists instruments of the table only"
+    assert 0 < instrument < state.lot_atoms.shape[0], "risk lists instruments of the table only"
     book = state.books[instrument]
     book["multiplier"] = verdict["price_ticks"]
-    book["lot_atoms"] = verdict["qty_lots"]
+    book["market_state"] = INSTRUMENT_OPEN
+    state.lot_atoms[instrument] = verdict["qty_lots"]
 
 
 @njit_kernel

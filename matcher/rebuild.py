@@ -7,18 +7,20 @@ import numpy as np
 from matcher.book import append, new_slot, register
 from matcher.jit import njit_called, njit_kernel
 from matcher.levels import find_leaf, leaf_available, next_level_up
-from matcher.state import HAS_TERMS, SHARD, SHARDS
-from matcher.terms import set_terms
+from matcher.state import BOOK_KINDS, BOOK_STRIDE, HAS_TERMS, IDS_SHIFT, SHARD, SHARDS
+from matcher.terms import set_terms, trail
+from protocol.enums import BUY, SELL
 from ringbuf.bits import lowest
+from ringbuf.idtable import find_id
 
 
 @njit_called
 def _copy_order(target, source, slot):
     """Enter one resting order behind those of its price; False where its price needs a leaf and none is left."""
     order = source.orders[slot]
-    instrument = np.int64(order["instrument"])
+    book = np.int64(order["book"])
     price_ticks = order["price_ticks"]
-    if find_leaf(target, instrument, price_ticks >> 6) == 0 and not leaf_available(target):
+    if find_leaf(target, book, price_ticks >> 6) == 0 and not leaf_available(target):
         return False
     new = new_slot(target)
     copy = target.orders[new]
@@ -27,15 +29,55 @@ def _copy_order(target, source, slot):
     copy["left_lots"] = order["left_lots"]
     copy["total_lots"] = order["total_lots"]
     copy["hold"] = order["hold"]
-    copy["instrument"] = order["instrument"]
+    copy["book"] = order["book"]
     copy["side"] = order["side"]
     copy["modes"] = order["modes"] & (255 - HAS_TERMS)
-    register(target, new, order["order_id"], np.int64(order["account"]), instrument)
+    register(target, new, order["order_id"], np.int64(order["account"]), book)
     if (order["modes"] & HAS_TERMS) != 0:
-        terms = source.terms[slot]
-        set_terms(target, new, terms["age"], terms["expiry_ns"], terms["display_lots"])
-        target.terms[new]["hidden_lots"] = terms["hidden_lots"]
-    append(target, new, instrument, np.int64(order["side"]), price_ticks)
+        _copy_terms(target, new, source.terms[slot])
+    append(target, new, book, np.int64(order["side"]), price_ticks)
+    return True
+
+
+@njit_called
+def _copy_terms(target, new, terms):
+    set_terms(target, new, terms["age"], terms["expiry_ns"], terms["display_lots"])
+    copy = target.terms[new]
+    copy["hidden_lots"] = terms["hidden_lots"]
+    copy["limit_ticks"] = terms["limit_ticks"]
+    copy["min_lots"] = terms["min_lots"]
+    copy["side"] = terms["side"]
+    copy["type"] = terms["type"]
+    copy["offset_kind"] = terms["offset_kind"]
+    copy["offset"] = terms["offset"]
+
+
+@njit_called
+def _copy_trails(target, source, book):
+    """Let the stops of a book trail in the order in which they do in ``source``."""
+    for side in (BUY, SELL):
+        slot = np.int64(source.trails[4 * book + 2 * side])
+        while slot != 0:
+            trail(
+                target, find_id(target.ids, target.meta[IDS_SHIFT], target.orders, 0, source.orders[slot]["order_id"])
+            )
+            slot = np.int64(source.terms[slot]["trail_next"])
+
+
+@njit_called
+def _copy_book(target, source, book):
+    """Every order of one row of books; False where a pool is too small."""
+    leaf = np.int64(source.books[book]["lowest_leaf"])
+    level = np.int64(0)
+    if leaf != 0:
+        level = leaf << 6 | lowest(source.leaves[leaf]["bitmap"])
+    while level != 0:
+        slot = np.int64(source.levels[level]["head"])
+        while slot != 0:
+            if not _copy_order(target, source, slot):
+                return False
+            slot = np.int64(source.orders[slot]["next"])
+        level = next_level_up(source.leaves, level)
     return True
 
 
@@ -60,21 +102,18 @@ def take_over_books(target, source):
         row["stp_group"] = source.groups[account]["stp_group"]
         row["master"] = source.groups[account]["master"]
         row["firm"] = source.groups[account]["firm"]
-    for instrument in range(1, source.books.shape[0]):
+    for instrument in range(1, source.lot_atoms.shape[0]):
         book = source.books[instrument]
         if book["multiplier"] == 0 or instrument % meta[SHARDS] != meta[SHARD]:
             continue
         target.books[instrument]["multiplier"] = book["multiplier"]
-        target.books[instrument]["lot_atoms"] = book["lot_atoms"]
-        leaf = np.int64(book["lowest_leaf"])
-        level = np.int64(0)
-        if leaf != 0:
-            level = leaf << 6 | lowest(source.leaves[leaf]["bitmap"])
-        while level != 0:
-            slot = np.int64(source.levels[level]["head"])
-            while slot != 0:
-                if not _copy_order(target, source, slot):
-                    return False
-                slot = np.int64(source.orders[slot]["next"])
-            level = next_level_up(source.leaves, level)
+        target.lot_atoms[instrument] = source.lot_atoms[instrument]
+        target.books[instrument]["market_state"] = book["market_state"]
+        target.books[instrument]["stops"] = book["stops"]
+        for kind in range(BOOK_KINDS):
+            row = instrument + kind * meta[BOOK_STRIDE]
+            target.books[row]["last_ticks"] = source.books[row]["last_ticks"]
+            if not _copy_book(target, source, row):
+                return False
+            _copy_trails(target, source, row)
     return True

@@ -42,9 +42,9 @@ ORDER_DTYPE: Final = np.dtype(
         ("account", "<i4"),
         ("account_next", "<u4"),
         ("account_prev", "<u4"),
-        ("instrument", "<u2"),
+        ("book", "<u2"),  # row of the book that it stands in: the instrument, or one of its other books
         ("side", "u1"),
-        ("modes", "u1"),  # tif * 16 + HAS_TERMS + stp
+        ("modes", "u1"),  # tif * 16 + HAS_TERMS + stp, and WAITS or IS_QUOTE
     ]
 )
 """A resting order: one cache line."""
@@ -52,14 +52,28 @@ ORDER_DTYPE: Final = np.dtype(
 HAS_TERMS: Final = 8
 """Bit of the modes of an order that has a row in ``terms``."""
 
+IS_QUOTE: Final = 64
+"""Bit of the modes of an order that came with a mass quote."""
+
+WAITS: Final = 128
+"""Bit of the modes of a stop that waits: its price and side are those of a book of stops, its own are in ``terms``."""
+
 TERMS_DTYPE: Final = np.dtype(
     [
         ("expiry_ns", "<i8"),  # 0 = never
         ("age", "<i8"),  # seq of the command that entered the order
         ("display_lots", "<i8"),  # what it shows at most; 0 = all
         ("hidden_lots", "<i8"),  # left and not shown
+        ("limit_ticks", "<i8"),  # from here on of stops: price limit of the order that enters
+        ("min_lots", "<i8"),  # its minimum quantity, 0 = none
         ("due_at", "<u4"),  # its entry of ``due``; 0 = none
-        ("spare", "<u4"),
+        ("trail_next", "<u4"),  # trailing stops of a book and direction, oldest first
+        ("trail_prev", "<u4"),
+        ("offset", "<i4"),  # how far it trails, in what offset_kind says
+        ("offset_kind", "u1"),  # OFFSET_*
+        ("side", "u1"),  # of the order that enters
+        ("type", "u1"),  # of it, LIMIT or MARKET
+        ("spare", "u1", (5,)),
     ]
 )
 """Terms of the order in the slot of the same number; means nothing where the order has none."""
@@ -68,13 +82,13 @@ LEAF_DTYPE: Final = np.dtype(
     [
         ("prefix", "<i8"),  # price >> 6
         ("bitmap", "<u8"),  # bit b: there are orders at price prefix * 64 + b; 0 = the leaf is free
-        ("instrument", "<u4"),
-        ("higher", "<u4"),  # next leaf of the instrument by price; of a free leaf: the next free one
+        ("book", "<u4"),
+        ("higher", "<u4"),  # next leaf of the book by price; of a free leaf: the next free one
         ("lower", "<u4"),
         ("reserved", "<u4"),
     ]
 )
-"""64 neighbouring prices of an instrument, bids and asks alike: the book is never crossed, so that the price tells the
+"""64 neighbouring prices of a book, bids and asks alike: no book is ever crossed, so that the price tells the
 side."""
 
 LEVEL_DTYPE: Final = np.dtype([("head", "<u4"), ("tail", "<u4")])
@@ -84,7 +98,7 @@ NODE_DTYPE: Final = np.dtype(
     [
         ("prefix", "<i8"),  # price >> 6 * (depth + 1)
         ("bitmap", "<u8"),  # bit b: something lives below child prefix * 64 + b; 0 = free
-        ("instrument", "<u4"),
+        ("book", "<u4"),
         ("depth", "<u4"),  # 1..DEPTH_MAX; the leaves are depth 0
     ]
 )
@@ -100,12 +114,28 @@ BOOK_DTYPE: Final = np.dtype(
         ("lowest_leaf", "<u4"),
         ("highest_leaf", "<u4"),
         ("multiplier", "<i8"),  # K: quote units per tick and lot; 0 = not listed
-        ("lot_atoms", "<i8"),
-        ("orders", "<i8"),  # resting orders
-        ("reserved", "<i8"),
+        (
+            "last_ticks",
+            "<i8",
+        ),  # price of the last trade; of a book of stops: the price that they wait for, as last seen; 0 = none yet
+        ("orders", "<u4"),  # orders that stand here
+        ("stops", "<u4"),  # orders of the instrument that wait for a price, or have been set off and not entered
+        ("market_state", "u1"),  # INSTRUMENT_*
+        ("spare", "u1", (7,)),
     ]
 )
-"""An instrument's book: one cache line."""
+"""A book: one cache line. Row ``instrument + stride * kind``, with BOOK_* the kind and ``stride`` the word BOOK_STRIDE of ``meta``.
+
+What is said of the instrument (multiplier, state, stops) stands in the row of its main book.
+"""
+
+BOOK_MAIN: Final = 0
+BOOK_LAST: Final = 1  # stops that wait for the last price: side BUY = for its fall, SELL = for its rise
+BOOK_MARK: Final = 2
+BOOK_INDEX: Final = 3
+BOOK_AUCTION_BIDS: Final = 4  # bids entered while an auction gathers orders, so that crossed sides share no level
+BOOK_AUCTION_ASKS: Final = 5
+BOOK_KINDS: Final = 6
 
 # --- words of ``meta`` ------------------------------------------------------------------------------------------------
 SHARD: Final = 0  # this shard of …
@@ -125,6 +155,7 @@ NODES_LIVE: Final = 13
 IDS_SHIFT: Final = 14  # tag of an id >> shift = home line in ``ids``
 LEAF_TABLE_SHIFT: Final = 15
 NODE_SHIFT: Final = 16
+BOOK_STRIDE: Final = 17  # rows of ``books`` of one kind
 
 STAGE: Final = 24  # STAGE_*: where the command in progress stands
 TAKER_SEQ: Final = 25  # the command in progress: its order, as far as trading needs it
@@ -146,6 +177,11 @@ SCRATCH_REASON: Final = 43  # why they are cancelled
 TAKER_EXPIRY: Final = 44  # terms of the taker, for when it rests; the first word is -1 where it has none
 TAKER_DISPLAY: Final = 45
 DUE_COUNT: Final = 46  # entries of ``due``
+TAKER_FIRST: Final = 47  # price of the taker's first fill, 0 = none yet
+TAKER_REASON: Final = 51  # STAGE_REFUSED: why
+FIRED_HEAD: Final = 48  # orders that the command has set off and that are not entered yet, linked by ``next``; 0 = none
+FIRED_TAIL: Final = 49
+PARTS_LEFT: Final = 50  # what else the command has to do when the taker is done (quotes, an auction); 0 = nothing
 CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
 CHECKPOINT_EVENT_HASH: Final = 41
 CHECKPOINT_BOOKS_HASH: Final = 42
@@ -156,6 +192,11 @@ STAGE_TRADING: Final = 1  # the taker trades
 STAGE_EXPIRED: Final = 2  # trading ended by self-trade prevention; the rest expires
 STAGE_RESTING: Final = 3  # trading ended; the rest rests or is dropped
 STAGE_CANCELING: Final = 4  # cancel-all
+STAGE_REFUSED: Final = 5  # the taker, set off by a price, cannot enter and expires
+STAGE_PARTS: Final = 6  # between two takers
+
+TRAILING_MAX: Final = 1_000
+"""Trailing stops of an instrument that follow one price: each may have to be moved when it moves."""
 
 
 class MatcherLimits(NamedTuple):
@@ -169,7 +210,7 @@ class MatcherLimits(NamedTuple):
         Ranges of 64 neighbouring prices (aligned, per instrument) with orders in them, 1 .. 2^26 - 1. With
         ``orders_max`` of them BOOK_FULL cannot happen; only those ever used take memory (about 0.5 KiB each).
     instruments_max : int
-        Largest instrument number, at most 65535.
+        Largest instrument number, at most 10,921: an order names one of six books of it in 16 bits.
     accounts_max : int
         Largest account number.
     """
@@ -188,6 +229,7 @@ class MatcherState(NamedTuple):
     levels: np.ndarray
     leaves: np.ndarray
     books: np.ndarray
+    lot_atoms: np.ndarray
     ids: np.ndarray
     accounts: np.ndarray
     leaf_table: np.ndarray
@@ -196,6 +238,7 @@ class MatcherState(NamedTuple):
     groups: np.ndarray
     terms: np.ndarray
     due: np.ndarray
+    trails: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -206,12 +249,13 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("orders", ORDER_DTYPE, limits.orders_max + 1),
         ("levels", LEVEL_DTYPE, (limits.leaves_max + 1) * LEAF_PRICES),
         ("leaves", LEAF_DTYPE, limits.leaves_max + 1),
-        ("books", BOOK_DTYPE, limits.instruments_max + 1),
+        ("books", BOOK_DTYPE, BOOK_KINDS * (limits.instruments_max + 1)),
+        ("lot_atoms", np.dtype("<i8"), limits.instruments_max + 1),
         # tag << 32 | slot; see ``ringbuf.idtable``
         ("ids", np.dtype("<u8"), _table_size(2 * limits.orders_max)),
         # first order of each account
         ("accounts", np.dtype("<u4"), limits.accounts_max + 1),
-        # leaf of (instrument, prefix); see ``levels``
+        # leaf of (book, prefix); see ``levels``
         ("leaf_table", np.dtype("<u4"), _table_size(2 * limits.leaves_max)),
         # A leaf has DEPTH_MAX nodes above it, most of them shared, so that nodes cannot run out before leaves do.
         ("nodes", NODE_DTYPE, _table_size(DEPTH_MAX * limits.leaves_max * 5 // 4)),
@@ -219,6 +263,8 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("groups", GROUPS_DTYPE, limits.accounts_max + 1),
         ("terms", TERMS_DTYPE, limits.orders_max + 1),
         ("due", np.dtype("<u4"), limits.orders_max + 1),  # heap of slots, from entry 1 on
+        # of each book and side: first and last of the stops that trail, from entry 4 * book + 2 * side on
+        ("trails", np.dtype("<u4"), 4 * BOOK_KINDS * (limits.instruments_max + 1)),
     ]
 
 
@@ -239,6 +285,7 @@ def reset(state: MatcherState, shard: int = 0, shards: int = 1) -> None:
     meta[IDS_SHIFT] = id_shift(len(state.ids))
     meta[LEAF_TABLE_SHIFT] = _line_shift(len(state.leaf_table), 64, 4)
     meta[NODE_SHIFT] = _line_shift(len(state.nodes), 64, 0)
+    meta[BOOK_STRIDE] = len(state.lot_atoms)
     state.books["best_ticks"][:, 1] = NO_ASK
 
 
@@ -247,7 +294,7 @@ def limits_of(state: MatcherState) -> MatcherLimits:
     return MatcherLimits(
         orders_max=len(state.orders) - 1,
         leaves_max=len(state.leaves) - 1,
-        instruments_max=len(state.books) - 1,
+        instruments_max=len(state.lot_atoms) - 1,
         accounts_max=len(state.accounts) - 1,
     )
 
@@ -256,7 +303,7 @@ def _check(limits: MatcherLimits) -> None:
     for name, value, largest in (
         ("orders_max", limits.orders_max, 1 << 30),
         ("leaves_max", limits.leaves_max, (1 << 26) - 1),
-        ("instruments_max", limits.instruments_max, (1 << 16) - 1),
+        ("instruments_max", limits.instruments_max, (1 << 16) // BOOK_KINDS - 1),
         ("accounts_max", limits.accounts_max, (1 << 31) - 1),
     ):
         if not 1 <= value <= largest:

@@ -9,7 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from matcher.jit import njit_called, njit_inlined
-from matcher.state import DUE_COUNT, HAS_TERMS
+from matcher.state import BOOK_STRIDE, DUE_COUNT, HAS_TERMS, WAITS
+from protocol.enums import OFFSET_NONE
+
+
+@njit_inlined
+def instrument_of(state, order):
+    """Instrument of an order, in whichever of its books it stands."""
+    number = np.int64(order["book"])
+    stride = state.meta[BOOK_STRIDE]
+    while number >= stride:
+        number -= stride
+    return number
 
 
 @njit_inlined
@@ -39,6 +50,14 @@ def set_terms(state, slot, seq, expiry_ns, display_lots):
 @njit_called
 def drop_terms(state, slot):
     """Forget the terms of an order that leaves."""
+    if (state.orders[slot]["modes"] & WAITS) != 0:
+        untrail(state, slot)
+        state.books[instrument_of(state, state.orders[slot])]["stops"] -= 1
+    _drop_due(state, slot)
+
+
+@njit_called
+def _drop_due(state, slot):
     at = np.int64(state.terms[slot]["due_at"])
     if at != 0:
         last = state.meta[DUE_COUNT]
@@ -47,6 +66,46 @@ def drop_terms(state, slot):
         if moved != slot:
             _rise(state, at, moved)
             _sink(state, np.int64(state.terms[moved]["due_at"]), moved)
+
+
+@njit_called
+def trail(state, slot):
+    """Enter a trailing stop behind the others of its book and side."""
+    order = state.orders[slot]
+    book = np.int64(order["book"])
+    first = 4 * book + 2 * np.int64(order["side"])
+    last = np.int64(state.trails[first + 1])
+    state.terms[slot]["trail_prev"] = last
+    state.terms[slot]["trail_next"] = 0
+    if last == 0:
+        state.trails[first] = slot
+    else:
+        state.terms[last]["trail_next"] = slot
+    state.trails[first + 1] = slot
+    state.books[book]["stops"] += 1
+
+
+@njit_called
+def untrail(state, slot):
+    """A stop that trails does so no more; others are left as they are."""
+    terms = state.terms[slot]
+    if terms["offset_kind"] == OFFSET_NONE:
+        return
+    terms["offset_kind"] = OFFSET_NONE
+    order = state.orders[slot]
+    book = np.int64(order["book"])
+    first = 4 * book + 2 * np.int64(order["side"])
+    before = np.int64(terms["trail_prev"])
+    behind = np.int64(terms["trail_next"])
+    if before == 0:
+        state.trails[first] = behind
+    else:
+        state.terms[before]["trail_next"] = behind
+    if behind == 0:
+        state.trails[first + 1] = before
+    else:
+        state.terms[behind]["trail_prev"] = before
+    state.books[book]["stops"] -= 1
 
 
 @njit_called
@@ -93,7 +152,7 @@ def collect_due(state, now_ns):
         slot = np.int64(state.due[1])
         if state.terms[slot]["expiry_ns"] > now_ns:
             break
-        drop_terms(state, slot)
+        _drop_due(state, slot)
         state.terms[slot]["due_at"] = 0
         state.scratch[count] = slot
         count += 1

@@ -108,7 +108,22 @@ def _order(head: np.void, instrument: Instrument | None, _asset: Asset | None) -
         answer |= {"amount": instrument.quote.amount(qty) if instrument else str(qty), "amount_units": qty}
     else:
         answer |= {"qty": instrument.qty(qty) if instrument else str(qty), "qty_lots": qty}
-    return answer | _price(ticks, instrument)
+    return answer | _price(ticks, instrument) | _trigger(head, instrument)
+
+
+def _trigger(head: np.void, instrument: Instrument | None) -> dict[str, Any]:
+    """What an order waits for."""
+    if not int(head["flags"]) & e.FLAG_TRIGGER:
+        return {}
+    ticks, kind = int(head["trigger_price_ticks"]), int(head["offset_kind"])
+    by = {e.TRIGGER_LAST: "last", e.TRIGGER_MARK: "mark", e.TRIGGER_INDEX: "index"}.get(int(head["trigger_ref"]), "?")
+    what = "take_profit" if int(head["flags"]) & e.FLAG_TAKE_PROFIT else "stop"
+    told: dict[str, Any] = {"trigger": what, "trigger_by": by}
+    if kind != e.OFFSET_NONE:
+        unit = {e.OFFSET_TICKS: "trail_ticks", e.OFFSET_BASIS_POINTS: "trail_bp"}.get(kind, "trail")
+        return told | {unit: int(head["sub_account"])}
+    price = instrument.price(ticks) if instrument and ticks > 0 else str(ticks)
+    return told | {"trigger_price": price, "trigger_price_ticks": ticks}
 
 
 def _amend(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
@@ -169,6 +184,15 @@ def _state(head: np.void, instrument: Instrument | None, _asset: Asset | None) -
     return {"state": names.get(int(head["price_ticks"]), int(head["price_ticks"]))}
 
 
+def _prices(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for name, field in (("mark", "price_ticks"), ("index", "qty_lots")):
+        ticks = int(head[field])
+        if ticks:
+            told |= {f"{name}_ticks": ticks, name: instrument.price(ticks) if instrument else str(ticks)}
+    return told
+
+
 def _set_timer(head: np.void, _instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
     return {"timer": int(head["timer"]), "period_ns": int(head["price_ticks"]), "phase_ns": int(head["qty_lots"])}
 
@@ -198,6 +222,7 @@ _DETAILS: Final[dict[int, Callable[[np.void, Instrument | None, Asset | None], d
     e.SET_TIMER: _set_timer,
     e.TICK: _timer,
     e.EXPIRE: _timer,
+    e.SET_PRICES: _prices,
 }
 
 

@@ -82,6 +82,7 @@ _MOVES_LOCKED[
         e.OUT_CANCELED,
         e.OUT_REPLACED,
         e.OUT_PREVENTED,
+        e.OUT_TRIGGERED,
         e.OUT_BALANCE,
     ]
 ] = True
@@ -160,8 +161,11 @@ def _freed_at_the_end(rows: np.ndarray, listed: np.ndarray) -> np.ndarray:
         seq = rows["seq"][last]
         first = int(np.searchsorted(rows["seq"], seq))
         assert rows["kind"][first] == e.OUT_NEW, "an order by amount begins and ends with its command"
+        if rows["order_id"][first] != rows["order_id"][last]:
+            continue  # a stop that the order set off
         mine = slice(first, last + 1)
-        lots = int(rows["qty_lots"][mine][taker[mine] & traded[mine]].sum())
+        of_order = rows["order_id"][mine] == rows["order_id"][last]
+        lots = int(rows["qty_lots"][mine][taker[mine] & traded[mine] & of_order].sum())
         per_lot = int(rows["price_ticks"][first]) * int(listed["multiplier"][last])
         freed[last] = (int(rows["qty_lots"][first]) // per_lot - lots) * int(listed["lot_atoms"][last])
     return freed

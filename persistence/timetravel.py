@@ -352,6 +352,7 @@ def _open_orders(engine: FusedEngine, account: int, listings: Listings) -> list[
                 "locked_asset": locked.symbol,
                 "locked_units": int(hold["locked_units"]),
                 "entry_ts_ns": int(hold["entry_ts_ns"]),
+                "waits": bool(hold["flags"] & s.HOLD_WAITS),
             }
         )
     return orders

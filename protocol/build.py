@@ -356,6 +356,33 @@ def with_terms(
     return named
 
 
+def with_trigger(
+    group: np.ndarray,
+    *,
+    trigger_price_ticks: int = 0,
+    trigger_ref: int = e.TRIGGER_LAST,
+    takes_profit: bool = False,
+    offset_kind: int = e.OFFSET_NONE,
+    offset: int = 0,
+) -> np.ndarray:
+    """The group of a new order that waits for a price: for a stop or take-profit price, or trailing it by an offset."""
+    named = group.copy()
+    named["flags"][0] |= np.uint32(e.FLAG_TRIGGER | (e.FLAG_TAKE_PROFIT if takes_profit else 0))
+    named["trigger_price_ticks"][0] = trigger_price_ticks
+    named["trigger_ref"][0] = trigger_ref
+    named["offset_kind"][0] = offset_kind
+    named["sub_account"][0] = offset
+    return named
+
+
+def set_prices(instrument: int, mark_ticks: int = 0, index_ticks: int = 0) -> np.ndarray:
+    """SET_PRICES: the mark and index prices that stops wait for; 0 = as it was."""
+    head = _head(e.SET_PRICES, instrument=instrument)
+    head["price_ticks"] = mark_ticks
+    head["qty_lots"] = index_ticks
+    return head
+
+
 def with_client_order_id(group: np.ndarray, client_order_id: str, link_id: int = 0, tag: int = 0) -> np.ndarray:
     """The group with the client's own id (1 to 36 bytes, kept whole) as its second slot.
 

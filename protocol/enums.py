@@ -39,6 +39,7 @@ TICK: Final = 48  # the sequenced clock; references that follow trades move only
 CHECKPOINT: Final = 49  # live processes and replica publish their hashes
 KILL: Final = 50  # no orders of a scope from here on, and its resting ones are cancelled
 REVIVE: Final = 51
+SET_PRICES: Final = 54  # mark and index price of an instrument, for stops that wait for them
 EXPIRE: Final = 53  # orders whose time has come leave the book
 SET_STATE: Final = 52  # market state of an instrument, or of the venue; HALT and RESUME are cases of it
 
@@ -94,6 +95,17 @@ FLAG_CLOSE_POSITION: Final = 16
 FLAG_SYSTEM: Final = 32  # initiated by risk, came back through its outbox
 FLAG_API: Final = 64  # the order came through an API key; the gateway sets it
 FLAG_TERMS: Final = 128  # display and minimum quantity and expiry of the order count
+FLAG_TRIGGER: Final = 256  # the order waits for a price: trigger price, reference and offset count
+FLAG_TAKE_PROFIT: Final = 512  # it waits for the price to move in its favour
+
+TRIGGER_LAST: Final = 0  # price that a stop waits for
+TRIGGER_MARK: Final = 1
+TRIGGER_INDEX: Final = 2
+
+OFFSET_NONE: Final = 0
+OFFSET_TICKS: Final = 1
+OFFSET_BASIS_POINTS: Final = 2
+BASIS_POINTS: Final = 10_000
 
 EXPIRY_DAY: Final = -1  # expiry at the end of the UTC day of the order's sequenced time
 ICEBERG_PARTS_MAX: Final = 100
@@ -105,6 +117,7 @@ VERDICT_OK: Final = 0  # 1 and above: the reason of refusal
 VERDICT_NO_OP: Final = 0xFFFE
 VERDICT_SKIP: Final = 0xFFFF
 
+JUDGED_TRIGGER: Final = 4  # the order waits for a price
 JUDGED_TERMS: Final = 2  # the order has terms that the matcher must look at
 JUDGED_NO_TAKE: Final = 1  # flag of a verdict: the state of the market lets the order rest only
 
@@ -117,7 +130,7 @@ EV_EXPIRED: Final = 5  # the command's own rest was dropped
 EV_AMENDED: Final = 6
 EV_REJECTED: Final = 7
 EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
-EV_TRIGGERED: Final = 9  # reserved
+EV_TAKER: Final = 9  # from here on the order named is the one that trades: a fired stop
 EV_POSITION_MOVED: Final = 10  # reserved
 
 EVENT_LAST: Final = 1
@@ -136,10 +149,12 @@ OUT_ADMIN: Final = 10
 OUT_CHECKPOINT: Final = 11
 OUT_DONE: Final = 12  # a command that may touch many orders (cancel-all) has ended; qty is how many it removed
 OUT_IDS: Final = 13  # continuation: client order id
+OUT_TRIGGERED: Final = 14  # a stop was set off; what follows is what it does
 
 OUTCOME_LAST: Final = 1
 OUTCOME_MORE: Final = 2
 OUTCOME_TAKER: Final = 4
+OUTCOME_WAITS: Final = 8  # OUT_NEW, OUT_RESTED, OUT_REPLACED: the order waits for a price
 
 # --- states ----------------------------------------------------------------------------------------------------------------------------
 ACCOUNT_NONE: Final = 0
@@ -211,7 +226,7 @@ COMMAND_NAMES: Final = {
         "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
         "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
         "EXT_ASSET", "EXT_FEES", "EXT_LIMITS", "SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL",
-        "REVIVE", "SET_STATE", "EXPIRE",
+        "REVIVE", "SET_STATE", "EXPIRE", "SET_PRICES",
         "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
         "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
     }

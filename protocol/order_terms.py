@@ -28,7 +28,8 @@ def terms_code(c, qty):
     if display < 0 or minimum < 0 or expiry < e.EXPIRY_DAY:
         return r.BAD_FIELD
     rests = c["type"] == e.LIMIT and (c["tif"] == e.GTC or c["tif"] == e.POST_ONLY)
-    if (display != 0 or expiry != 0) and not rests:
+    waits = (c["flags"] & e.FLAG_TRIGGER) != 0
+    if not rests and (display != 0 or (expiry != 0 and not waits)):
         return r.TERMS_OF_RESTING
     if expiry > 0 and expiry <= c["ts_ns"]:
         return r.EXPIRY_PASSED
@@ -39,6 +40,24 @@ def terms_code(c, qty):
     if minimum != 0 and (c["type"] == e.MARKET_AMOUNT or (c["type"] == e.LIMIT and c["tif"] == e.POST_ONLY)):
         return r.MIN_QTY_MISPLACED
     return r.MIN_QTY_ABOVE_QUANTITY if minimum > qty else 0
+
+
+@inner
+def trigger_code(c):
+    """0, or why what a new order (FLAG_TRIGGER) waits for makes no sense; the price itself is known to the matcher."""
+    if c["type"] == e.MARKET_AMOUNT:
+        return r.TRIGGER_MISPLACED
+    if c["trigger_ref"] > e.TRIGGER_INDEX:
+        return r.BAD_TRIGGER
+    kind = c["offset_kind"]
+    if kind == e.OFFSET_NONE:
+        return r.BAD_TRIGGER if c["trigger_price_ticks"] < 1 else 0
+    offset = c["sub_account"]
+    if kind > e.OFFSET_BASIS_POINTS or offset < 1 or (kind == e.OFFSET_BASIS_POINTS and offset >= e.BASIS_POINTS):
+        return r.BAD_OFFSET
+    if c["trigger_price_ticks"] != 0 or (c["flags"] & e.FLAG_TAKE_PROFIT) != 0:
+        return r.OFFSET_MISPLACED
+    return 0
 
 
 @inner

@@ -97,6 +97,18 @@ BY_REDUCE_ONLY: Final = 87
 BY_KILL: Final = 88
 BY_DELISTING: Final = 89
 BY_EXPIRY: Final = 90
+BY_TRIGGER: Final = 91
+
+# Of stops. BAD_TRIGGER to OFFSET_MISPLACED are decided by risk, the others by the matcher.
+BAD_TRIGGER: Final = 100
+TRIGGER_MISPLACED: Final = 101
+BAD_OFFSET: Final = 102
+OFFSET_MISPLACED: Final = 103
+NO_TRIGGER_PRICE: Final = 104
+TRIGGER_PASSED: Final = 105
+TRAILING_FULL: Final = 106
+STOP_NOT_AMENDED: Final = 107
+OFFSET_TOO_LARGE: Final = 108
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -185,6 +197,16 @@ TEXT: Final[dict[int, str]] = {
     BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
     BY_KILL: "cancelled by a kill switch",
     BY_EXPIRY: "its time has come",
+    BY_TRIGGER: "set off by the price that it waited for",
+    BAD_TRIGGER: "the trigger price must be a positive whole number of ticks, and the price that it waits for last, mark or index",
+    TRIGGER_MISPLACED: "a market order by amount cannot wait for a price",
+    BAD_OFFSET: "the offset of a trailing stop must be positive, and below 10000 where it counts basis points",
+    OFFSET_TOO_LARGE: "so far behind the price a trailing stop would have no trigger price",
+    OFFSET_MISPLACED: "a trailing stop has no trigger price of its own and takes no profit",
+    NO_TRIGGER_PRICE: "the price that the order would wait for is not known yet",
+    TRIGGER_PASSED: "the price has passed the trigger already",
+    TRAILING_FULL: "as many trailing stops of this instrument follow this price as may",
+    STOP_NOT_AMENDED: "of the orders that wait only limit orders that may rest can be amended; cancel it and enter another",
     BY_DELISTING: "cancelled because its instrument was delisted",
 }
 assert set(TEXT) == set(NAME), "every reason has a text"

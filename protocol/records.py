@@ -31,7 +31,8 @@ _HEAD = (
         "price_ticks",
         "<i8",
         40,
-        "limit, protection or new price; SET_FEES: maker rate e8; SET_TIMER: period ns; SET_SCHEDULE: effective ts_ns, 0 = at once; "
+        "limit, protection or new price; SET_PRICES: mark price, 0 = as it was; "
+        "SET_FEES: maker rate e8; SET_TIMER: period ns; SET_SCHEDULE: effective ts_ns, 0 = at once; "
         "ASSIGN_FEES, SET_LIMITS, KILL, REVIVE: SCOPE_*; SET_STATE: INSTRUMENT_* or VENUE_*; "
         "SET_GROUPS: master; SET_VOLUME_RATE: rate e8",
     ),
@@ -39,7 +40,8 @@ _HEAD = (
         "qty_lots",
         "<i8",
         48,
-        "quantity, new total, or amount in units; SET_FEES: taker rate e8; SET_TIMER: phase ns; SET_SCHEDULE, ASSIGN_FEES: schedule; "
+        "quantity, new total, or amount in units; SET_PRICES: index price; "
+        "SET_FEES: taker rate e8; SET_TIMER: phase ns; SET_SCHEDULE, ASSIGN_FEES: schedule; "
         "SET_GROUPS: firm",
     ),
     Field(
@@ -50,9 +52,9 @@ _HEAD = (
     ),
     Field("source", "<u2", 64, "producer slot", wire=False),
     Field("version", "u1", 66, "schema version of this record", wire=False),
-    Field("trigger_ref", "u1", 67, "trigger reference: last, mark, index"),
+    Field("trigger_ref", "u1", 67, "TRIGGER_*: price that a stop waits for"),
     Field("margin_mode", "u1", 68, "margin mode"),
-    Field("offset_kind", "u1", 69, "what the peg or trail offset counts"),
+    Field("offset_kind", "u1", 69, "OFFSET_*: what the offset of a trailing stop counts"),
     Field("session", "<u2", 70, "session within the gateway", wire=False),
     Field("source_seq", "<i8", 72, "the producer's own gapless number", wire=False),
 )
@@ -69,7 +71,12 @@ COMMAND: Final = Record(
             "when the gateway received it, ns UTC; with a virtual clock the sequenced time",
             wire=False,
         ),
-        Field("sub_account", "<i4", 88, "TRANSFER: the account that receives"),
+        Field(
+            "sub_account",
+            "<i4",
+            88,
+            "TRANSFER: the account that receives; of a trailing stop: the offset, in offset_kind",
+        ),
         Field(
             "stp_group",
             "<i4",
@@ -131,7 +138,7 @@ EXT_IDS_SLOT: Final = Record(
         Field("client_order_id", "S40", 24, "up to 36 characters, kept whole"),
         Field("link_id", "<i8", 64, "links the orders of a list (OCO, bracket)"),
         Field("tag", "<i8", 72, "follows the order into each of its outcomes"),
-        Field("offset", "<i8", 80, "peg or trail offset"),
+        Field("offset", "<i8", 80, "reserved"),
     ),
 )
 

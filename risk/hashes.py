@@ -115,6 +115,8 @@ def holds_hash(state):
             x = mix(x, 1)
         if (h["flags"] & s.HOLD_TERMS) != 0:
             x = mix(mix(mix(mix(x, 2), h["display_lots"]), h["shown_lots"]), h["expiry_ts_ns"])
+        if (h["flags"] & s.HOLD_STOP) != 0:
+            x = mix(mix(x, 3), h["flags"] & s.HOLD_WAITS)
         total = wrapping_add(total, x)
     return total
 

@@ -24,10 +24,10 @@ from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
 from risk.client_ids import publish_client_ids
 from risk.ledger import foresee_hold
-from risk.outcomes import emit_count, emit_duplicate, emit_rejected, fold_outcomes
-from risk.reserve import WAIT, is_delisting, reserve_command
+from risk.outcomes import emit_count, emit_duplicate, emit_rejected, emit_simple, fold_outcomes
+from risk.reserve import WAIT, reserve_command
 from risk.scopes import examine_touched_scopes
-from risk.settle import settle_admin, settle_cancel_event, settle_money, settle_order_event, settle_state
+from risk.settle import ends_with_count, settle_admin, settle_event, settle_money, settle_order_event, settle_state
 
 OUTCOMES_PER_STEP: Final = 4
 """Most outcomes that one event settles: a new order, its ids, and both sides of a trade."""
@@ -63,7 +63,8 @@ def shard_of(rings, c):
         or kind == e.CANCEL_ALL
         or kind == e.AMEND
         or kind == e.KILL
-        or is_delisting(c)
+        or kind == e.SET_PRICES
+        or ((kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME) and c["instrument"] != 0)
     ):
         # Mostly there is one, and a division takes long.
         return np.int64(0) if shards == 1 else c["instrument"] % shards
@@ -88,7 +89,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
     taken = 0
     done = False
     kind = c["type"]
-    cancels = kind == e.CANCEL or kind == e.CANCEL_ALL or kind == e.KILL or kind == e.SET_STATE or kind == e.EXPIRE
+    enters = kind == e.AMEND or e.LIMIT <= kind <= e.MARKET_AMOUNT
     while cursor < end and not done:
         foresee_event(state, rings, shard, cursor, end)
         wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
@@ -98,10 +99,10 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
         if event["seq"] != c["seq"]:
             state.meta[s.FAULT] = s.FAULT_EVENT_ORDER
             break
-        if cancels:
-            settle_cancel_event(state, rings, c, event)
-        else:
+        if enters:
             settle_order_event(state, rings, c, pending, event)
+        else:
+            settle_event(state, rings, c, event)
         done = (event["flags"] & e.EVENT_LAST) != 0
         cursor += 1
         taken += 1
@@ -187,12 +188,22 @@ def settle_next(state, rings, seq, budget):
         taken, done = settle_merged(state, rings, c, pending, budget)
     else:
         taken, done = settle_from_shard(state, rings, c, pending, shard, budget)
-    if done and c["type"] == e.SET_STATE:
-        settle_state(state, c)
-    if done and (c["type"] == e.CANCEL_ALL or c["type"] == e.KILL or c["type"] == e.SET_STATE or c["type"] == e.EXPIRE):
-        # The room was made sure of for four outcomes an event, and a cancel takes one.
-        emit_count(state, rings, c, state.meta[s.REMOVED])
+    if done:
+        # The room was made sure of for four outcomes an event, and each that can be the last of these takes two at most.
+        settle_end(state, rings, c)
     return taken, done
+
+
+@inner
+def settle_end(state, rings, c):
+    """Behind the last event of a command that is not an order's own: what it changed beside orders, and its last outcome."""
+    kind = c["type"]
+    if kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME:
+        settle_state(state, c)
+    if ends_with_count(c):
+        emit_count(state, rings, c, state.meta[s.REMOVED])
+    elif kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME or kind == e.SET_PRICES:
+        emit_simple(state, rings, c, e.OUT_ADMIN, e.OUTCOME_LAST)
 
 
 @inner

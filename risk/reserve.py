@@ -18,7 +18,7 @@ from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
 from protocol.instruments import bands_are_valid, listing_is_valid, listing_multiplier
 from protocol.jit import inner
-from protocol.order_terms import expiry_of, has_too_many_parts, terms_code
+from protocol.order_terms import expiry_of, has_too_many_parts, terms_code, trigger_code
 from risk import state as s
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
 from risk.fees import listing_fees_code, master_of
@@ -116,6 +116,9 @@ def trading_code(state, c, row):
             wanted = states.LIMIT
         elif c["type"] == e.LIMIT and c["tif"] == e.POST_ONLY:
             wanted = states.POST_ONLY
+        if (c["flags"] & e.FLAG_TRIGGER) != 0:
+            # It could be set off at once.
+            wanted = states.TAKE
     if (states.ALLOWED[row["status"]] & wanted) == 0:
         return states.REFUSALS[row["status"]]
     return r.MAINTENANCE if state.meta[s.VENUE_STATE_RESERVE] != e.VENUE_OPEN else 0
@@ -142,9 +145,8 @@ def tighter(band_e8, collar_e8):
 
 
 @inner
-def protected_price(state, instrument, row, side, price, collar_e8):
+def protected_price(reference, row, side, price, collar_e8):
     """Effective price of a market order: its own protection price (0 = none), tightened by band and collar; 0 where there is none."""
-    reference = state.instruments[instrument]["reference_e8"]
     up = tighter(row["band_up_e8"], collar_e8)
     down = tighter(row["band_down_e8"], collar_e8)
     lowest, highest = band_limits(reference, row["tick_e8"], up, down)
@@ -161,11 +163,10 @@ def protected_price(state, instrument, row, side, price, collar_e8):
 
 
 @inner
-def band_code(state, instrument, row, side, price, collar_e8):
+def band_code(reference, row, side, price, collar_e8):
     """0, PRICE_BAND or PRICE_COLLAR for a limit price."""
     if not has_band(row) and collar_e8 == 0:
         return 0
-    reference = state.instruments[instrument]["reference_e8"]
     up = row["band_up_e8"]
     down = row["band_down_e8"]
     for code in (r.PRICE_BAND, r.PRICE_COLLAR):
@@ -247,8 +248,17 @@ def reserve_order(state, rings, c, seq, slots, pending):
     if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
         return WAIT
     price = c["price_ticks"]
+    reference = state.instruments[instrument]["reference_e8"]
+    if (c["flags"] & e.FLAG_TRIGGER) != 0:
+        code = trigger_code(c)
+        if code == 0 and not product_below_limit(c["trigger_price_ticks"], row["tick_e8"]):
+            code = r.RANGE
+        if code != 0:
+            return code
+        # When it enters, the price is there; a trailing stop's nobody knows yet.
+        reference = c["trigger_price_ticks"] * row["tick_e8"]
     if kind != e.LIMIT and banded and price >= 0:
-        price = protected_price(state, instrument, row, side, price, collar)
+        price = protected_price(reference, row, side, price, collar)
         if price == 0:
             return r.NO_REFERENCE_PRICE
     if price < 1:
@@ -268,7 +278,7 @@ def reserve_order(state, rings, c, seq, slots, pending):
         lots = amount_cap_lots(qty, price, row["multiplier"]) if by_amount else qty
         code = within_limits(state, c, seq, row, lots, value, True)
     if code == 0 and kind == e.LIMIT:
-        code = band_code(state, instrument, row, side, price, collar)
+        code = band_code(reference, row, side, price, collar)
     if code != 0:
         return code
     need = order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
@@ -284,6 +294,9 @@ def reserve_order(state, rings, c, seq, slots, pending):
         keep_ids(state, rings, pending["hold"], ids, tag)
     if (c["flags"] & e.FLAG_TERMS) != 0:
         keep_terms(state, c, pending)
+    if (c["flags"] & e.FLAG_TRIGGER) != 0:
+        state.holds[pending["hold"]]["flags"] |= s.HOLD_STOP | s.HOLD_WAITS
+        pending["flags"] |= e.JUDGED_TRIGGER
     pending["price_ticks"] = price
     pending["qty_lots"] = qty
     pending["inflight_units"] = need
@@ -371,11 +384,14 @@ def reserve_amend(state, c, seq, pending):
     ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)
+    if (h["flags"] & s.HOLD_STOP) != 0 and not exact:
+        return WAIT
+    waits = (h["flags"] & s.HOLD_WAITS) != 0
     collar = tightest_collar(state, account, instrument)
-    if has_band(row) or collar != 0:
+    if not waits and (has_band(row) or collar != 0):
         if not exact_or_wait(state, seq, state.meta[s.BARRIER]):
             return WAIT
-        code = band_code(state, instrument, row, h["side"], price, collar)
+        code = band_code(state.instruments[instrument]["reference_e8"], row, h["side"], price, collar)
         if code != 0:
             # Known only once the order is known to rest: otherwise the matcher's UNKNOWN_ORDER comes first.
             return code if exact else WAIT
@@ -658,14 +674,11 @@ def may_become(status, wanted):
 
 
 @inner
-def is_delisting(c):
-    """Whether the matcher has to take an instrument's orders away, for it is delisted."""
-    return c["type"] == e.SET_STATE and c["instrument"] != 0 and c["price_ticks"] == e.INSTRUMENT_DELISTED
+def reserve_instrument(state, rings, c, seq, pending):
+    """SET_STATE, HALT, RESUME: reserve's copy, and the matcher is told; a HALT of risk's own is ticked off the outbox.
 
-
-@inner
-def reserve_instrument(state, rings, c, seq):
-    """SET_STATE, HALT, RESUME: reserve's copy; a HALT of risk's own is ticked off the outbox. SET_FEES: settle decides the rest."""
+    SET_FEES: settle decides the rest.
+    """
     kind = c["type"]
     instrument = c["instrument"]
     wanted = wanted_state(c)
@@ -685,12 +698,38 @@ def reserve_instrument(state, rings, c, seq):
     if code != 0:
         return code
     row = state.instruments_reserve[instrument]
-    if kind != e.SET_FEES:
-        if not may_become(row["status"], wanted):
-            # A breaker's halt that finds the market changed has nothing to do.
-            return 0 if c["source"] == e.SOURCE_RISK else r.BAD_STATE
-        if c["source"] != e.SOURCE_RISK or row["status"] == e.INSTRUMENT_OPEN:
-            row["status"] = wanted
+    if kind == e.SET_FEES:
+        return 0
+    pending["price_ticks"] = 0
+    if c["source"] == e.SOURCE_RISK and row["status"] != e.INSTRUMENT_OPEN:
+        # A breaker's halt that finds the market changed has nothing to do.
+        return 0
+    if not may_become(row["status"], wanted):
+        return r.BAD_STATE
+    row["status"] = wanted
+    pending["price_ticks"] = wanted
+    return 0
+
+
+@inner
+def reserve_prices(state, c, pending):
+    """SET_PRICES: the matcher keeps them, and obeys them where orders may trade."""
+    code = instrument_code(state, c["instrument"])
+    if code != 0:
+        return code
+    mark = c["price_ticks"]
+    index = c["qty_lots"]
+    if mark < 0 or index < 0 or (mark == 0 and index == 0):
+        return r.BAD_PRICE
+    if mark >= AMOUNT_LIMIT or index >= AMOUNT_LIMIT:
+        return r.RANGE
+    status = state.instruments_reserve[c["instrument"]]["status"]
+    if status == e.INSTRUMENT_DELISTED:
+        return r.INSTRUMENT_DELISTED
+    if state.meta[s.VENUE_STATE_RESERVE] != e.VENUE_OPEN:
+        return r.MAINTENANCE
+    if (states.ALLOWED[status] & states.TAKE) == 0:
+        pending["flags"] = e.JUDGED_NO_TAKE
     return 0
 
 
@@ -845,7 +884,9 @@ def reserve_command(state, rings, seq, slots, pending):
     if kind == e.TICK or kind == e.CHECKPOINT or kind == e.SET_TIMER or kind == e.EXPIRE:
         return reserve_clock(state, c, seq, pending)
     if kind == e.SET_FEES or kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
-        return reserve_instrument(state, rings, c, seq)
+        return reserve_instrument(state, rings, c, seq, pending)
+    if kind == e.SET_PRICES:
+        return reserve_prices(state, c, pending)
     if kind == e.FREEZE or kind == e.UNFREEZE or kind == e.CREATE_ACCOUNT or kind == e.CLOSE_ACCOUNT:
         return reserve_account(state, c, seq)
     if kind == e.TRANSFER:

@@ -41,6 +41,29 @@ from risk.reserve import copy_listing, wanted_state
 
 
 @inner
+def ends_with_count(c):
+    """Whether the last outcome of a command says how many orders it removed."""
+    kind = c["type"]
+    delists = kind == e.SET_STATE and c["instrument"] != 0 and c["price_ticks"] == e.INSTRUMENT_DELISTED
+    return kind == e.CANCEL_ALL or kind == e.KILL or kind == e.EXPIRE or delists
+
+
+@inner
+def outcome_flag(c, event):
+    """OUTCOME_LAST where an event's outcome ends its command: that of an order, an amend or a cancel."""
+    kind = c["type"]
+    if (event["flags"] & e.EVENT_LAST) == 0 or kind > e.AMEND or kind == e.CANCEL_ALL:
+        return 0
+    return e.OUTCOME_LAST
+
+
+@inner
+def waiting_flag(state, hold):
+    """OUTCOME_WAITS for an order that waits for a price."""
+    return e.OUTCOME_WAITS if (state.holds[hold]["flags"] & s.HOLD_WAITS) != 0 else 0
+
+
+@inner
 def release_promise(state, pending):
     """What reserve promised for the command is now in the ledger, or not needed."""
     if pending["inflight_units"] != 0:
@@ -176,16 +199,15 @@ def settle_fill(state, rings, c, taker, event):
     check_breaker(state, instrument, price, seq, state.meta[s.INDEX])
     state.meta[s.TRADES] += 1
 
-    last = (event["flags"] & e.EVENT_LAST) != 0
     maker_id = m["order_id"]
     taker_id = t["order_id"]
     flags = e.OUTCOME_TAKER
     emit_trade(state, rings, c, taker, maker_id, event, value, taker_fee, taker_asset, taker_rule, taker_tier, flags)
-    flags = e.OUTCOME_LAST if last else 0
+    flags = outcome_flag(c, event)
     emit_trade(state, rings, c, maker, taker_id, event, value, maker_units, maker_asset, maker_rule, maker_tier, flags)
     if event["left_lots"] == 0:
         end_order(state, c, maker, e.ORDER_STATE_FILLED, 0)
-    if last:
+    if event["taker_left"] == 0:
         end_order(state, c, taker, e.ORDER_STATE_FILLED, 0)
 
 
@@ -219,17 +241,16 @@ def settle_prevented(state, rings, c, taker, event):
     value = event["price_ticks"] * lots * row["multiplier"]
     give_back(state, taker, lots, value, row, seq)
     give_back(state, maker, lots, value, row, seq)
-    last = (event["flags"] & e.EVENT_LAST) != 0
     emit_order(state, rings, c, taker, e.OUT_PREVENTED, r.BY_STP, lots, e.OUTCOME_TAKER)
-    emit_order(state, rings, c, maker, e.OUT_PREVENTED, r.BY_STP, lots, e.OUTCOME_LAST if last else 0)
+    emit_order(state, rings, c, maker, e.OUT_PREVENTED, r.BY_STP, lots, outcome_flag(c, event))
     if event["left_lots"] == 0:
         end_order(state, c, maker, e.ORDER_STATE_EXPIRED, r.BY_STP)
-    if last:
+    if event["taker_left"] == 0:
         end_order(state, c, taker, e.ORDER_STATE_EXPIRED, r.BY_STP)
 
 
 @inner
-def settle_canceled(state, rings, c, event, flags):
+def settle_canceled(state, rings, c, event):
     """An order left the book: by its owner, a cancel-all or self-trade prevention."""
     hold = event["hold"]
     h = state.holds[hold]
@@ -240,25 +261,27 @@ def settle_canceled(state, rings, c, event, flags):
     units = h["locked_units"]
     post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, c["seq"])
     h["locked_units"] = 0
-    emit_order(state, rings, c, hold, e.OUT_CANCELED, event["reason"], event["qty_lots"], flags)
+    emit_order(state, rings, c, hold, e.OUT_CANCELED, event["reason"], event["qty_lots"], outcome_flag(c, event))
     end_order(state, c, hold, e.ORDER_STATE_CANCELED, event["reason"])
     state.meta[s.REMOVED] += 1
 
 
 @inner
 def settle_rest(state, rings, c, hold, event):
-    """The command's own rest: it rests, or it expired."""
+    """The taker's rest: it rests, or it expired."""
+    flags = outcome_flag(c, event)
     if event["kind"] == e.EV_RESTED:
-        if (state.holds[hold]["flags"] & s.HOLD_TERMS) != 0:
+        if (state.holds[hold]["flags"] & (s.HOLD_TERMS | s.HOLD_WAITS)) == s.HOLD_TERMS:
             show_part(state.holds[hold])
-        emit_order(state, rings, c, hold, e.OUT_RESTED, 0, -1, e.OUTCOME_LAST)
+        flags |= waiting_flag(state, hold)
+        emit_order(state, rings, c, hold, e.OUT_RESTED, 0, -1, flags)
         return
     h = state.holds[hold]
     units = h["locked_units"]
     post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, c["seq"])
     h["locked_units"] = 0
     h["left_lots"] = 0
-    emit_order(state, rings, c, hold, e.OUT_EXPIRED, event["reason"], event["qty_lots"], e.OUTCOME_LAST)
+    emit_order(state, rings, c, hold, e.OUT_EXPIRED, event["reason"], event["qty_lots"], flags)
     end_order(state, c, hold, e.ORDER_STATE_EXPIRED, event["reason"])
 
 
@@ -277,10 +300,11 @@ def begin_order(state, rings, c, pending, event):
         return True
     lock_order(state, c, pending)
     alone = event["kind"] == e.EV_RESTED
-    if alone and (state.holds[hold]["flags"] & s.HOLD_TERMS) != 0:
+    last = outcome_flag(c, event) if alone else 0
+    if alone and (state.holds[hold]["flags"] & (s.HOLD_TERMS | s.HOLD_WAITS)) == s.HOLD_TERMS:
         show_part(state.holds[hold])
     has_ids = (state.holds[hold]["flags"] & s.HOLD_HAS_IDS) != 0
-    emit_order(state, rings, c, hold, e.OUT_NEW, 0, -1, e.OUTCOME_LAST if alone and not has_ids else 0)
+    emit_order(state, rings, c, hold, e.OUT_NEW, 0, -1, (0 if has_ids else last) | waiting_flag(state, hold))
     if has_ids:
         emit_ids(state, rings, c, hold)
         return False
@@ -317,7 +341,7 @@ def begin_amend(state, rings, c, pending, event):
     if (h["flags"] & s.HOLD_TERMS) != 0:
         # In place it shows no more than it has; else it shows nothing until it rests again.
         h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
-    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, e.OUTCOME_LAST if last else 0)
+    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, outcome_flag(c, event) | waiting_flag(state, hold))
     return True
 
 
@@ -331,30 +355,43 @@ def settle_order_event(state, rings, c, pending, event):
             done = begin_amend(state, rings, c, pending, event)
         else:
             done = begin_order(state, rings, c, pending, event)
+        meta[s.TAKER_HOLD] = pending["hold"]
         if done:
             return
+    settle_event(state, rings, c, event)
+
+
+@inner
+def settle_event(state, rings, c, event):
+    """One event of a command behind what begins an order: the order that trades now is TAKER_HOLD's."""
+    meta = state.meta
     kind = event["kind"]
     if kind == e.EV_FILL:
-        settle_fill(state, rings, c, pending["hold"], event)
+        settle_fill(state, rings, c, meta[s.TAKER_HOLD], event)
     elif kind == e.EV_PREVENTED:
-        settle_prevented(state, rings, c, pending["hold"], event)
+        settle_prevented(state, rings, c, meta[s.TAKER_HOLD], event)
     elif kind == e.EV_CANCELED:
-        settle_canceled(state, rings, c, event, 0)
+        settle_canceled(state, rings, c, event)
     elif kind == e.EV_RESTED or kind == e.EV_EXPIRED:
-        settle_rest(state, rings, c, pending["hold"], event)
-    else:
+        settle_rest(state, rings, c, meta[s.TAKER_HOLD], event)
+    elif kind == e.EV_TAKER:
+        settle_taker(state, rings, c, event)
+    elif kind == e.EV_REJECTED:
+        emit_rejected(state, rings, c, event["reason"])
+    elif kind != e.EV_NOTHING:
         meta[s.FAULT] = s.FAULT_UNKNOWN_EVENT
 
 
 @inner
-def settle_cancel_event(state, rings, c, event):
-    """The only event of a CANCEL, or one of a cancel-all (whose end is told apart)."""
-    if event["kind"] == e.EV_REJECTED:
-        emit_rejected(state, rings, c, event["reason"])
-    elif event["kind"] == e.EV_CANCELED:
-        settle_canceled(state, rings, c, event, e.OUTCOME_LAST if c["type"] == e.CANCEL else 0)
-    elif event["kind"] != e.EV_NOTHING:
-        state.meta[s.FAULT] = s.FAULT_UNKNOWN_EVENT
+def settle_taker(state, rings, c, event):
+    """A stop was set off: from here on it is the order that trades."""
+    hold = event["hold"]
+    if state.holds[hold]["order_id"] != event["order_id"]:
+        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+        return
+    state.meta[s.TAKER_HOLD] = hold
+    state.holds[hold]["flags"] &= 255 - s.HOLD_WAITS
+    emit_order(state, rings, c, hold, e.OUT_TRIGGERED, event["reason"], -1, 0)
 
 
 @inner
@@ -472,7 +509,7 @@ def settle_admin(state, rings, c, pending):
     if kind == e.SET_FEES or kind == e.SET_SCHEDULE or kind == e.ASSIGN_FEES:
         settle_fees(state, rings, c)
         return
-    if kind == e.HALT or kind == e.RESUME or kind == e.SET_STATE:
+    if kind == e.SET_STATE:
         settle_state(state, c)
     elif kind == e.FREEZE:
         state.accounts[c["account"]]["status"] = e.ACCOUNT_FROZEN

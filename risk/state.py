@@ -224,6 +224,8 @@ HOLD_HAS_IDS: Final = 1
 HOLD_HAS_CLIENT_ID: Final = 2
 HOLD_API: Final = 4
 HOLD_TERMS: Final = 8
+HOLD_STOP: Final = 16  # entered as an order that waits for a price …
+HOLD_WAITS: Final = 32  # … and it waits still: settle's
 
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""
@@ -313,6 +315,7 @@ LIMITED: Final = 41  # scopes that limit anything
 COLLARS: Final = 42  # scopes with a price collar
 VENUE_STATE_RESERVE: Final = 43  # reserve: VENUE_*
 VENUE_STATE: Final = 44  # settle's copy
+TAKER_HOLD: Final = 45  # settle: hold of the order that trades now within the command
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0

@@ -31,6 +31,7 @@ STPS = {
     "stp-both": e.STP_EXPIRE_BOTH,
     "stp-decrement": e.STP_DECREMENT,
 }
+REFERENCES = {"last": e.TRIGGER_LAST, "mark": e.TRIGGER_MARK, "index": e.TRIGGER_INDEX}
 PLENTY = 10**9
 START_TS_NS = 1_700_006_400_000_000_000
 """A midnight, UTC."""
@@ -81,6 +82,8 @@ class Story:
         }
         tif = next((number for name, number in TIFS.items() if name in options), e.GTC)
         group = build.market(**fields) if "market" in options else build.limit(**fields, tif=tif)
+        if {"stop", "profit", "trailing"} & set(options):
+            group = self._waiting(group, options)
         if {"showing", "minimum", "until", "day"} & set(options):
             expiry = e.EXPIRY_DAY if "day" in options else int(options.get("until", 0))
             group = build.with_terms(
@@ -91,12 +94,26 @@ class Story:
             )
         return group, options.get("as", "")
 
+    def _waiting(self, group: np.ndarray, options: dict[str, str]) -> np.ndarray:
+        """``stop 90``, ``profit 120``, ``trailing 5`` or ``trailing 250bp``; ``on mark``."""
+        ref = REFERENCES[options.get("on", "last")]
+        if "trailing" not in options:
+            price = int(options.get("stop") or options["profit"])
+            return build.with_trigger(
+                group, trigger_price_ticks=price, trigger_ref=ref, takes_profit="profit" in options
+            )
+        kind = e.OFFSET_BASIS_POINTS if options["trailing"].endswith("bp") else e.OFFSET_TICKS
+        offset = int(options["trailing"].removesuffix("bp"))
+        return build.with_trigger(group, trigger_ref=ref, offset_kind=kind, offset=offset)
+
     def _of_office(self, words: list[str]) -> np.ndarray:
         if words[0] == "clock":
             tick = command_slots(1)
             tick["type"] = e.EXPIRE
             self.now_ns = START_TS_NS + SECOND_NS * int(words[1])
             return tick
+        if words[0] in ("mark", "index"):
+            return build.set_prices(1, **{f"{words[0]}_ticks": int(words[1])})
         makers: dict[str, Callable[[str], np.ndarray]] = {
             "state": lambda name: build.set_state(1, STATE_OF[name], *WHO),
             "venue": lambda name: build.set_state(0, VENUE_STATE_OF[name], *WHO),
@@ -110,6 +127,10 @@ class Story:
         why = r.NAME[int(o["reason"])] if kind != e.OUT_TRADE else ""
         if not label:
             label = self.labels.setdefault(int(o["order_id"]), "it")
+        if o["flags"] & e.OUTCOME_WAITS and (kind == e.OUT_RESTED or last):
+            return f"{label} waits"
+        if kind == e.OUT_TRIGGERED:
+            return f"{label} set off"
         if kind == e.OUT_RESTED or (kind == e.OUT_NEW and last):
             return f"{label} rests {int(o['leaves_qty_lots'])} at {price}"
         if kind == e.OUT_TRADE and o["flags"] & e.OUTCOME_TAKER:

@@ -146,6 +146,14 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--display", metavar="QTY", help="iceberg: show so much at a time")
     parser.add_argument("--min-qty", metavar="QTY", help="trade at least so much at once, or nothing")
+    trigger = parser.add_mutually_exclusive_group()
+    trigger.add_argument("--stop", metavar="PRICE", help="wait until the price has moved against you to here")
+    trigger.add_argument("--take-profit", metavar="PRICE", help="wait until the price has moved in your favour to here")
+    trigger.add_argument("--trail", metavar="PRICE", help="stop that follows the price at this distance")
+    trigger.add_argument("--trail-bp", metavar="N", type=int, default=0, help="the same, in basis points of the price")
+    parser.add_argument(
+        "--trigger-by", choices=("last", "mark", "index"), default="last", help="price that the order waits for"
+    )
     parser.add_argument(
         "--stp",
         choices=("none", "expire-taker", "expire-maker", "expire-both", "decrement"),
@@ -250,6 +258,10 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     state = _action(actions, "state", "set the state of the market", reason=True)
     state.add_argument("instrument", metavar="SYMBOL")
     state.add_argument("state", choices=("open", "halted", "post-only", "cancel-only", "closed", "delisted"))
+    prices = _action(actions, "prices", "set the mark and index price that stops wait for", reason=True)
+    prices.add_argument("instrument", metavar="SYMBOL")
+    prices.add_argument("--mark", metavar="PRICE")
+    prices.add_argument("--index", metavar="PRICE")
     fees = _action(actions, "fees", "set the fees", reason=True)
     fees.add_argument("instrument", metavar="SYMBOL")
     fees.add_argument("--maker", required=True, metavar="SHARE", help="negative = rebate")
@@ -421,6 +433,11 @@ def _order(a: _Arguments) -> _Request:
         "expires_ts_ns": 0 if a.expires is None else _time_ns("--expires", a.expires),
         "display_qty": a.display,
         "min_qty": a.min_qty,
+        "trigger": "stop" if a.take_profit is None else "take_profit",
+        "trigger_price": a.stop if a.take_profit is None else a.take_profit,
+        "trigger_by": a.trigger_by,
+        "trail": a.trail,
+        "trail_bp": a.trail_bp,
         "stp": a.stp.replace("-", "_"),
         "client_order_id": a.client_order_id,
     }
@@ -524,6 +541,9 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "instrument halt": _plain("halt", "instrument"),
     "instrument resume": _plain("resume", "instrument"),
     "instrument state": _plain("set_state", "instrument", "state"),
+    "instrument prices": lambda a: _Request(
+        "set_prices", {"instrument": a.instrument, "mark": a.mark, "index": a.index}
+    ),
     "venue maintenance": lambda _: _Request("set_state", {"state": "maintenance"}),
     "venue open": lambda _: _Request("set_state", {"state": "open"}),
     "instrument fees": _plain("set_fees", "instrument", "maker", "taker"),
@@ -646,9 +666,9 @@ def _show_balance(result: Mapping[str, Any]) -> None:
 
 
 def _show_orders(result: Mapping[str, Any]) -> None:
-    columns = ("order_id", "account", "instrument", "side", "price", "qty", "leaves_qty", "client_order_id")
+    columns = ("order_id", "account", "instrument", "side", "price", "qty", "leaves_qty", "state", "client_order_id")
     rows = [[str(order[column]) for column in columns] for order in result["orders"]]
-    _list(columns, rows, result, "resting orders")
+    _list(columns, rows, result, "open orders")
 
 
 def _show_accounts(result: Mapping[str, Any]) -> None:
@@ -799,6 +819,7 @@ _DONE: Final = {
     "list_instrument": "listed",
     "set_fees": "set fees of",
     "set_bands": "set bands of",
+    "set_prices": "set prices of",
     "set_schedule": "set fee schedule",
     "assign_fees": "assigned fee schedule",
     "set_volume_rate": "set volume rate of",

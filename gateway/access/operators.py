@@ -65,6 +65,7 @@ ROLES: Final[dict[str, Role]] = {
             "halt",
             "resume",
             "set_state",
+            "set_prices",
             "set_timer",
             "tick",
             "cancel_all",

@@ -29,6 +29,7 @@ from protocol.market_states import STATE_OF, VENUE_STATE_OF
 from protocol.records import COMMAND_DTYPE, command_slots
 
 _SIDES: Final = {"buy": e.BUY, "sell": e.SELL}
+_TRIGGERS: Final = {"last": e.TRIGGER_LAST, "mark": e.TRIGGER_MARK, "index": e.TRIGGER_INDEX}
 _TIFS: Final = {"gtc": e.GTC, "ioc": e.IOC, "fok": e.FOK, "post_only": e.POST_ONLY, "gtd": e.GTC, "day": e.GTC}
 _STPS: Final = {
     "none": e.STP_NONE,
@@ -94,6 +95,7 @@ class Drafter:
             "halt": self._of_instrument(build.halt),
             "resume": self._of_instrument(build.resume),
             "set_state": self._set_state,
+            "set_prices": self._set_prices,
             "deposit": self._money(build.deposit),
             "withdraw_hold": self._money(build.withdraw_hold),
             "adjust": self._money(build.adjust, signed=True),
@@ -171,7 +173,7 @@ class Drafter:
                     amount_units=parse_amount(instrument.quote, args.amount or ""),
                     stp=stp,
                 )
-        group = self._with_terms(group, args, instrument)
+        group = self._with_trigger(self._with_terms(group, args, instrument), args, instrument)
         client_order_id = "" if args.client_order_id is None else check_client_order_id(args.client_order_id)
         group = _signed(group, operator, reason)
         if client_order_id:
@@ -191,6 +193,31 @@ class Drafter:
         if not (display or minimum or expiry):
             return group
         return build.with_terms(group, display_qty_lots=display, min_qty_lots=minimum, expiry_ts_ns=expiry)
+
+    def _with_trigger(self, group: np.ndarray, args: m.Order, instrument: Instrument) -> np.ndarray:
+        """The price that the order waits for, if it does."""
+        given = [args.trigger_price is not None, args.trail is not None, args.trail_bp != 0]
+        if not any(given):
+            if args.trigger != "stop" or args.trigger_by != "last":
+                raise Refused(
+                    reasons.MALFORMED, "an order that waits has a trigger_price, trail or trail_bp", "args.trigger"
+                )
+            return group
+        if sum(given) > 1:
+            raise Refused(
+                reasons.MALFORMED, "trigger_price, trail and trail_bp exclude each other", "args.trigger_price"
+            )
+        ref = _TRIGGERS[args.trigger_by]
+        takes_profit = args.trigger == "take_profit"
+        if args.trigger_price is not None:
+            ticks = parse_price(instrument, args.trigger_price, "args.trigger_price")
+            return build.with_trigger(group, trigger_price_ticks=ticks, trigger_ref=ref, takes_profit=takes_profit)
+        kind, offset = e.OFFSET_BASIS_POINTS, args.trail_bp
+        if args.trail is not None:
+            kind, offset = e.OFFSET_TICKS, parse_price(instrument, args.trail, "args.trail")
+        if offset >= 1 << 31:
+            raise Refused(reasons.MALFORMED, "the offset of a trailing stop is below 2^31 ticks", "args.trail")
+        return build.with_trigger(group, trigger_ref=ref, takes_profit=takes_profit, offset_kind=kind, offset=offset)
 
     def _cancel(self, args: m.Cancel, operator: str, reason: str) -> Draft:
         account = self.catalog.account(args.account)
@@ -439,6 +466,17 @@ class Drafter:
         instrument = self.catalog.instrument(args.instrument)
         group = build.set_state(instrument.index, STATE_OF[args.state], operator, reason)
         return Draft(group, instrument=instrument, extra={"market": args.state})
+
+    def _set_prices(self, args: m.SetPrices, operator: str, reason: str) -> Draft:
+        instrument = self.catalog.instrument(args.instrument)
+        if args.mark is None and args.index is None:
+            raise Refused(reasons.MALFORMED, "give the mark price, the index price, or both", "args.mark")
+        mark = 0 if args.mark is None else parse_price(instrument, args.mark, "args.mark")
+        index = 0 if args.index is None else parse_price(instrument, args.index, "args.index")
+        group = build.set_prices(instrument.index, mark, index)
+        return Draft(
+            _signed(group, operator, reason), instrument=instrument, extra={"mark": args.mark, "index": args.index}
+        )
 
     # --- the clock ----------------------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class RiskView:
         return found
 
     def open_orders(self, account: int | None, instrument: int | None) -> tuple[list[OpenOrder], int]:
-        """Resting orders of the account and on the instrument (None = any), by order id; and the seq of the list."""
+        """Orders of the account that rest or wait for a price, and on the instrument (None = any), by order id; and the seq of the list."""
         holds, ids, seq = self._copy_holds(account or 0, instrument or 0)
         orders = [
             OpenOrder(
@@ -104,9 +104,10 @@ class RiskView:
                 entry_ts_ns=int(h["entry_ts_ns"]),
                 shown_lots=_shown(h),
                 expiry_ts_ns=int(h["expiry_ts_ns"]) if h["flags"] & s.HOLD_TERMS else 0,
+                waits=_waits(h),
             )
             for h, words in zip(holds, ids, strict=True)
-            if h["state"] == e.HOLD_LIVE and h["type"] == e.LIMIT and h["left_lots"] > 0
+            if h["state"] == e.HOLD_LIVE and (h["type"] == e.LIMIT or _waits(h)) and h["left_lots"] > 0
         ]
         return sorted(orders, key=lambda o: o.order_id), seq
 
@@ -115,7 +116,7 @@ class RiskView:
         holds, _, seq = self._copy_holds(0, instrument)
         sides: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
         for h in holds:
-            if h["state"] == e.HOLD_LIVE and h["type"] == e.LIMIT and h["left_lots"] > 0:
+            if h["state"] == e.HOLD_LIVE and h["type"] == e.LIMIT and h["left_lots"] > 0 and not _waits(h):
                 level = sides[int(h["side"])].setdefault(int(h["price_ticks"]), [0, 0])
                 level[0] += _shown(h)
                 level[1] += 1
@@ -243,6 +244,11 @@ class RiskView:
 
     def _settled(self) -> int:
         return int(load_acquire(self._board, b.SETTLED_SEQ))
+
+
+def _waits(hold: np.void) -> bool:
+    """Whether an order waits for a price, and is in no book."""
+    return bool(hold["flags"] & s.HOLD_WAITS)
 
 
 def _shown(h: np.void) -> int:

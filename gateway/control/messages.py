@@ -43,6 +43,7 @@ class Order(Args):
     """A new order. ``price`` of a market order is its protection price; ``amount`` is quote to spend or receive.
 
     ``expires_ts_ns`` belongs to tif gtd, and may stand with post_only; ``display_qty`` makes an iceberg; ``min_qty`` must trade at once.
+    With ``trigger_price`` it waits as ``trigger`` says for that price, with ``trail`` (a price) or ``trail_bp`` (basis points) behind it.
     """
 
     account: int | Text
@@ -56,6 +57,11 @@ class Order(Args):
     expires_ts_ns: Number = 0
     display_qty: Text | None = None
     min_qty: Text | None = None
+    trigger: Literal["stop", "take_profit"] = "stop"
+    trigger_price: Text | None = None
+    trigger_by: Literal["last", "mark", "index"] = "last"
+    trail: Text | None = None
+    trail_bp: Number = 0
     stp: Literal["none", "expire_taker", "expire_maker", "expire_both", "decrement"] = "none"
     client_order_id: str | None = None
 
@@ -240,6 +246,14 @@ class SetState(Args):
     instrument: Text | None = None
 
 
+class SetPrices(Args):
+    """Mark and index price that stops wait for; what is not given stays."""
+
+    instrument: Text
+    mark: Text | None = None
+    index: Text | None = None
+
+
 class Money(Args):
     """Deposit, withdrawal hold or adjustment of an amount."""
 
@@ -314,6 +328,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "halt": OfInstrument,
     "resume": OfInstrument,
     "set_state": SetState,
+    "set_prices": SetPrices,
     "deposit": Money,
     "withdraw_hold": Money,
     "withdraw_settle": OfHold,

@@ -118,6 +118,7 @@ def _orders(catalog: Catalog, args: Any) -> Answered:
                 "shown_qty": listed.qty(order.shown_lots),
                 "client_order_id": order.client_order_id,
                 "entry_ts_ns": order.entry_ts_ns,
+                "state": "waiting" if order.waits else "resting",
             }
         )
     return {"orders": shown, "count": len(orders), "seq": seq}, seq

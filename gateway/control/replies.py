@@ -145,10 +145,12 @@ class Progress:
         elif kind == e.OUT_REPLACED or (kind == e.OUT_NEW and self.done):
             # An order that neither traded nor ended has its whole in the book.
             self._state = "resting"
+        if int(outcome["flags"]) & e.OUTCOME_WAITS:
+            self._state = "waiting"
 
     def _order_result(self, result: dict[str, Any], instrument: Instrument, catalog: Catalog) -> None:
         own = self._own
-        resting = self._state == "resting"
+        resting = self._state in ("resting", "waiting")
         result["state"] = self._state or "accepted"
         if self._end_reason:
             result["end_reason"] = reasons.NAME.get(self._end_reason, str(self._end_reason))

@@ -46,7 +46,7 @@ class Balance(NamedTuple):
 
 
 class OpenOrder(NamedTuple):
-    """A resting order. ``side`` is BUY or SELL, ``tif`` is GTC or POST_ONLY; quantities in lots."""
+    """An order that rests or waits. ``side`` is BUY or SELL, ``tif`` is GTC or POST_ONLY; quantities in lots."""
 
     order_id: int
     account: int
@@ -63,6 +63,8 @@ class OpenOrder(NamedTuple):
     """What the book shows of it."""
     expiry_ts_ns: int
     """0 = never."""
+    waits: bool
+    """For a price; it is in no book yet."""
 
 
 class Level(NamedTuple):

@@ -84,6 +84,7 @@ _MEANINGS: Final[dict[int, dict[str, str]]] = {
     e.SET_TIMER: {"timer": "timer", "price_ticks": "period_ns", "qty_lots": "phase_ns"},
     e.TICK: {"timer": "timer"},
     e.EXPIRE: {"timer": "timer"},
+    e.SET_PRICES: {"price_ticks": "mark_ticks", "qty_lots": "index_ticks"},
 }
 """Fields of the head that a type gives a meaning, under the name of that meaning; they are told also when zero."""
 _ENVELOPE: Final = frozenset({"seq", "ts_ns", "type", "source", "source_seq", "version", "flags"})
@@ -228,7 +229,8 @@ def _outcome(outcomes: np.ndarray, kind: int, seq: int, risk: Bundle) -> dict[st
     elif last["kind"] == e.OUT_DONE:
         told["canceled_orders"] = int(last["qty_lots"])
     elif kind in (e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND):
-        mine = outcomes[(outcomes["kind"] == e.OUT_TRADE) & ((outcomes["flags"] & e.OUTCOME_TAKER) != 0)]
+        # Of this order alone: stops that it set off are takers too.
+        mine = outcomes[(outcomes["kind"] == e.OUT_TRADE) & (outcomes["order_id"] == first["order_id"])]
         told |= {"trades": len(mine), "traded_lots": int(mine["qty_lots"].sum())}
         own = outcomes[(outcomes["order_id"] == first["order_id"]) & (outcomes["kind"] != e.OUT_IDS)][-1]
         told["leaves_qty_lots"] = int(own["leaves_qty_lots"])

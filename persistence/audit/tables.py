@@ -93,12 +93,16 @@ def command_columns(slots: np.ndarray, heads: np.ndarray) -> Columns:
     }
 
 
+_OF_ORDERS: Final = (
+    *(e.OUT_NEW, e.OUT_RESTED, e.OUT_EXPIRED, e.OUT_CANCELED, e.OUT_REPLACED, e.OUT_PREVENTED, e.OUT_DONE),
+    e.OUT_TRIGGERED,
+)
+
+
 def order_columns(outcomes: np.ndarray) -> Columns:
     """orders.csv: what happened to orders, fills apart; refusals too."""
     kind = outcomes["kind"]
-    chosen = np.isin(
-        kind, (e.OUT_NEW, e.OUT_RESTED, e.OUT_EXPIRED, e.OUT_CANCELED, e.OUT_REPLACED, e.OUT_PREVENTED, e.OUT_DONE)
-    )
+    chosen = np.isin(kind, _OF_ORDERS)
     chosen |= (kind == e.OUT_REJECTED) & np.isin(outcomes["type"], _TYPES_OF_ORDERS)
     rows = outcomes[chosen]
     about_order = ~np.isin(rows["kind"], (e.OUT_REJECTED, e.OUT_DONE))

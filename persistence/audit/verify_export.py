@@ -27,7 +27,7 @@ ADMIN = (
     *("SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL", "REVIVE", "SET_STATE"),
 )
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
-EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE")
+EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED")
 SOURCES = {"sequencer": 0, "risk": 1, "control": 2, "replay": 3, "bots": 4}
 RENAMED = {
     "amount_units": "qty_lots",
@@ -657,7 +657,8 @@ class Ledger:
             same(row[name], order[name], where, f"{name} (of the order)")
         paid = self.paid_and_got(row)[0]
         same(row["asset"], paid, where, "asset")
-        need(event in ("CANCELED", "EXPIRED", "PREVENTED") or row["reason"] == "", where, "a reason where none can be")
+        told = event in ("CANCELED", "EXPIRED", "PREVENTED", "TRIGGERED")
+        need(told or row["reason"] == "", where, "a reason where none can be")
         moved = order["locked_units"] - before
         if order["leaves_qty_lots"] == 0:
             left = self.finish(order)

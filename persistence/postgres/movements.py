@@ -118,7 +118,6 @@ BATCH: Final = 4  # number of the batch
 INDEX_SHIFT: Final = 5
 ROW_FREE: Final = 6  # head of the list of free order rows, -1 = none
 ROWS_HIGH: Final = 7
-TAKER: Final = 8  # row of the order that the command at hand entered or amended
 LINE: Final = 9  # of the posting made last
 LINE_SEQ: Final = 10
 LINE_IDX: Final = 11
@@ -256,7 +255,6 @@ def _enter(state, out):
     o["state"] = e.ORDER_STATE_LIVE
     o["reason"] = 0
     o["fresh"] = 1
-    state.meta[TAKER] = row
     _lock(state, out, HOLD, o, out["locked_units"] - _locked(state, out["account"], _paid(state, o)))
     _change(state, out, row)
 
@@ -268,14 +266,13 @@ def _amend(state, out, row):
     o["price_ticks"] = out["price_ticks"]
     o["qty_lots"] = out["qty_lots"]
     o["leaves_qty_lots"] = out["leaves_qty_lots"]
-    state.meta[TAKER] = row
     _lock(state, out, AMEND, o, out["locked_units"] - _locked(state, out["account"], _paid(state, o)))
     _change(state, out, row)
 
 
 @inner
 def _prevent(state, out, row):
-    """OUT_PREVENTED: lots are gone, and what was locked for them is free. The last one of a command ends its own order."""
+    """OUT_PREVENTED: lots are gone, and what was locked for them is free."""
     o = state.orders[row]
     _lock(state, out, RELEASE, o, out["locked_units"] - _locked(state, out["account"], _paid(state, o)))
     o["leaves_qty_lots"] = out["leaves_qty_lots"]
@@ -391,12 +388,9 @@ def _move_over(state, out, to_out):
 
 
 @inner
-def _end_taker(state, out):
-    """The last outcome of a command was a trade or prevention: its own order has ended, and what it locks becomes free."""
-    if (out["flags"] & e.OUTCOME_LAST) == 0:
-        return
-    taker = state.meta[TAKER]
-    if state.orders[taker]["state"] == e.ORDER_STATE_LIVE:
+def _end_taker(state, out, taker):
+    """Where a trade or prevention left a taker nothing it has ended, and what it locks becomes free."""
+    if out["leaves_qty_lots"] == 0:
         filled = out["kind"] == e.OUT_TRADE
         _end(
             state, out, taker, e.ORDER_STATE_FILLED if filled else e.ORDER_STATE_EXPIRED, 0 if filled else out["reason"]
@@ -470,7 +464,7 @@ def apply(state):
             i += 1
             if maker_out["leaves_qty_lots"] == 0:
                 _end(state, maker_out, maker, e.ORDER_STATE_FILLED, 0)
-            _end_taker(state, maker_out)
+            _end_taker(state, out, taker)
         elif kind == e.OUT_PREVENTED:
             maker_out = outcomes[i + 1]
             taker = _row_of(state, out["order_id"])
@@ -485,7 +479,7 @@ def apply(state):
             i += 1
             if maker_out["leaves_qty_lots"] == 0:
                 _end(state, maker_out, maker, e.ORDER_STATE_EXPIRED, maker_out["reason"])
-            _end_taker(state, maker_out)
+            _end_taker(state, out, taker)
         elif kind == e.OUT_CANCELED or kind == e.OUT_EXPIRED or kind == e.OUT_REPLACED:
             row = _row_of(state, out["order_id"])
             if row < 0:

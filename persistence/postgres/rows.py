@@ -89,6 +89,7 @@ _ORDER_KINDS[
         e.OUT_REPLACED,
         e.OUT_REJECTED,
         e.OUT_PREVENTED,
+        e.OUT_TRIGGERED,
     ]
 ] = True
 _DONE_KINDS: Final = np.isin(np.arange(256), [e.OUT_ADMIN, e.OUT_DONE])

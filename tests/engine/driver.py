@@ -280,18 +280,34 @@ def _check_books(engine: FusedEngine, holds: np.ndarray, rows: np.ndarray) -> No
     hidden = 0
     for matcher in engine.matchers:
         assert matcher_state.STAGE_IDLE == matcher.meta[matcher_state.STAGE]
-        orders = matcher.orders[1:]
-        orders = orders[orders["order_id"] != 0]
-        resting += [(*row[names].item(), int(row["hold"])) for row in orders]
+        live = matcher.orders["order_id"] != 0
+        resting += _standing(matcher, live)
         special = matcher.orders["modes"] & matcher_state.HAS_TERMS != 0
-        terms = matcher.terms[special & (matcher.orders["order_id"] != 0)]
-        hidden += int(terms["hidden_lots"].sum())
+        hidden += int(matcher.terms[special & live]["hidden_lots"].sum())
     shown = holds.copy()
-    special = holds["flags"] & s.HOLD_TERMS != 0
+    waits = holds["flags"] & s.HOLD_WAITS != 0
+    special = (holds["flags"] & s.HOLD_TERMS != 0) & ~waits
     shown["left_lots"][special] = holds["shown_lots"][special]
     assert hidden == int((holds["left_lots"] - shown["left_lots"]).sum())
-    held = [(*row[names].item(), hold) for row, hold in zip(shown, rows.tolist(), strict=True)]
+    held = [
+        (*row[names].item(), hold, bool(waiting))
+        for row, hold, waiting in zip(shown, rows.tolist(), waits, strict=True)
+    ]
     assert sorted(held) == sorted(resting)
+
+
+def _standing(matcher: Any, live: np.ndarray) -> list[tuple[object, ...]]:
+    """Orders of a shard as risk knows them, each with whether it waits for a price."""
+    stride = len(matcher.lot_atoms)
+    found: list[tuple[object, ...]] = []
+    for slot in np.flatnonzero(live).tolist():
+        row, terms = matcher.orders[slot], matcher.terms[slot]
+        waits = bool(row["modes"] & matcher_state.WAITS)
+        side, price_ticks = (terms["side"], terms["limit_ticks"]) if waits else (row["side"], row["price_ticks"])
+        what = (row["order_id"], row["account"], row["book"] % stride, side, price_ticks)
+        lots = (row["left_lots"], row["total_lots"], row["hold"])
+        found.append((*(int(number) for number in (*what, *lots)), waits))
+    return found
 
 
 def balance(engine: FusedEngine, account: int, asset: int) -> tuple[int, int]:

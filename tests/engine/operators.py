@@ -17,6 +17,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from matcher import state as m
 from matcher.state import MatcherState
 from matcher.views import resting_orders
 from protocol import build
@@ -193,8 +194,9 @@ class Market:
             self.kill,
             self.state,
             self.expire,
+            self.prices,
         )
-        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8))[0]()
+        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8, 8))[0]()
 
     def account(self) -> int:
         return (
@@ -240,6 +242,8 @@ class Market:
             group["flags"][0] |= e.FLAG_API
         if self.access and rng.random() < 0.4:
             group = self.terms(group)
+        if self.access and rng.random() < 0.25:
+            group = self.stop(group)
         if rng.random() < 0.5:
             letter = rng.choice("abcd")
             text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
@@ -265,6 +269,34 @@ class Market:
         if which in (2, 4, 5):
             minimum = rng.choice((1, 1, qty, -(-qty // 2), -(-qty // 2), qty + 1, -1))
         return build.with_terms(group, display_qty_lots=display, min_qty_lots=minimum, expiry_ts_ns=expiry)
+
+    def stop(self, group: np.ndarray) -> np.ndarray:
+        """The order waiting for a price, mostly one that soon comes; some make no sense."""
+        rng = self.random
+        instrument = int(group["instrument"][0])
+        ref = rng.choice((0, 0, 0, 1, 2)) if rng.random() < 0.97 else 3
+        seen = self.oracle.seen.get((instrument, ref), 0) or int(self.mid.get(instrument, 400.0))
+        if rng.random() < 0.3:
+            kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS)) if rng.random() < 0.95 else 3
+            offset = rng.choice((1, 1, 2, 3, 20, 100, seen, 9_999, 10_000, 0))
+            odd = rng.random() < 0.04
+            return build.with_trigger(
+                group, trigger_ref=ref, offset_kind=kind, offset=offset, trigger_price_ticks=odd * seen
+            )
+        takes_profit = rng.random() < 0.4
+        rises = (int(group["side"][0]) == Side.BUY) != takes_profit
+        away = max(1, int(seen * rng.random() ** 2 * rng.choice((0.004, 0.004, 0.02))))
+        trigger = seen + (away if rises else -away) if rng.random() < 0.93 else rng.choice((seen, 0, -1, 1 << 61))
+        return build.with_trigger(group, trigger_ref=ref, trigger_price_ticks=trigger, takes_profit=takes_profit)
+
+    def prices(self) -> None:
+        rng = self.random
+        instrument = self.instrument()
+        near = [int(self.mid.get(instrument, 400.0) * (1 + (rng.random() - 0.5) * 0.01)) for _ in range(2)]
+        mark, index = (rng.choice((price, price, price, 0)) for price in near)
+        if rng.random() < 0.04:
+            mark = rng.choice((-1, 1 << 62))
+        self.office(build.set_prices(instrument, mark, index))
 
     def expire(self) -> None:
         group = command_slots(1)
@@ -729,6 +761,21 @@ def sized(market: Market) -> Limits:
     )  # fmt: skip
 
 
+def _check_stops(oracle: Oracle, matcher: MatcherState, instrument: int, side: int) -> None:
+    """Stops stand in the order in which the price will set them off; on the side SELL those that wait for a rise."""
+    for ref in (e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX):
+        mine = [
+            (o, o.stop)
+            for o in oracle.waiting
+            if o.id in oracle.orders and o.instrument == instrument and o.stop is not None
+        ]
+        here = [(o, stop) for o, stop in mine if stop.ref == ref and stop.rises == (side == Side.SELL)]
+        here.sort(key=lambda pair: pair[1].trigger if side == Side.SELL else -pair[1].trigger)
+        book = instrument + (m.BOOK_LAST + ref) * len(matcher.lot_atoms)
+        rows = resting_orders(matcher, book, side)[["order_id", "price_ticks", "left_lots"]].tolist()
+        assert [(o.id, stop.trigger, o.left) for o, stop in here] == rows, f"stops of {instrument}, side {side}"
+
+
 def compare_tables(oracle: Oracle, run: Run) -> None:
     """Balances, fees, references, statuses and books of the settled engine are the oracle's."""
     engine = run.engine
@@ -759,11 +806,13 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
             assert [(o.id, o.price, o.shown, o.total) for o in market.by_priority(side)] == actual, (
                 f"book {number}, side {side}"
             )
+            _check_stops(oracle, matcher, number, side)
     assert oracle.maintenance == (risk.meta[s.VENUE_STATE] == e.VENUE_MAINTENANCE)
     for h in risk.holds[(risk.holds["state"] == e.HOLD_LIVE) & (risk.holds["flags"] & s.HOLD_TERMS != 0)]:
         order = oracle.orders[int(h["order_id"])]
         shown = (int(h["display_lots"]), int(h["shown_lots"]), int(h["expiry_ts_ns"]))
-        assert (order.display, order.shown, order.expiry) == shown, f"order {order.id}"
+        wanted = (order.display, 0 if order.stop else order.shown, order.expiry)
+        assert wanted == shown, f"order {order.id}"
     compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
     assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)

@@ -6,6 +6,7 @@ order ids, checkpoints. ``Oracle.apply`` takes a command group as the engine tak
 """
 
 from collections.abc import Callable
+from copy import copy
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any, NamedTuple
@@ -29,14 +30,15 @@ from protocol.records import (
 )
 from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
+from tests.engine.oracle_stops import StopsOracle
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
     E8,
     InstrumentSpec,
     Market,
-    NaiveExchange,
     Order,
     Side,
+    Tif,
     Verdict,
 )
 from tests.naive.fees import FeeBook, Rate, Tier, Version, is_schedule
@@ -132,7 +134,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(NaiveExchange):
+class Oracle(StopsOracle):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -187,11 +189,12 @@ class Oracle(NaiveExchange):
             self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown
         )
         handler(group)
+        self._set_off()
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
         by_matcher = {
             r.ACCEPTED,
             *(r.UNKNOWN_ORDER, r.QUANTITY_TOO_LOW, r.NO_CHANGE, r.POST_ONLY_WOULD_TAKE, r.FOK_UNFILLED),
-            r.MIN_QTY_UNFILLED,
+            *(r.MIN_QTY_UNFILLED, r.NO_TRIGGER_PRICE, r.TRIGGER_PASSED, r.OFFSET_TOO_LARGE, r.STOP_NOT_AMENDED),
         }
         first = self.outcomes[0]
         code = int(first["reason"]) if first["kind"] == e.OUT_REJECTED else r.ACCEPTED
@@ -242,12 +245,18 @@ class Oracle(NaiveExchange):
         if self._is_duplicate():
             return
         order_id, account, instrument, side, price, qty, stp = self._order_arguments()
+        if self._waits():
+            self._stop(price, int(self.head["tif"]))
+            return
         self.limit(order_id, account, instrument, side, price, qty, int(self.head["tif"]), stp)
 
     def _on_market(self, _group: np.ndarray) -> None:
         if self._is_duplicate():
             return
         order_id, account, instrument, side, price, qty, stp = self._order_arguments()
+        if self._waits():
+            self._stop(self._effective(instrument, side, price), Tif.IOC)
+            return
         self.market_by_quantity(order_id, account, instrument, side, self._effective(instrument, side, price), qty, stp)
 
     def _on_market_amount(self, _group: np.ndarray) -> None:
@@ -259,8 +268,63 @@ class Oracle(NaiveExchange):
             order_id, account, instrument, side, self._effective(instrument, side, price), amount, stp
         )
 
+    def _stop(self, price: int, tif: int) -> None:
+        order_id, account, instrument, side, _, qty, stp = self._order_arguments()
+        refusal = self._entry_refusal(account, instrument, price, qty, self._order_out_of_range)
+        if refusal:
+            self._verdict(refusal)
+            return
+        order = Order(order_id, account, instrument, side, price, qty, tif, stp)
+        self._dress(order)
+        self._enter_stop(order)
+
+    def _told_waiting(self, order: Order) -> None:
+        if int(self.head["flags"]) & e.FLAG_API:
+            self.api.add(order.id)
+        self._own(e.OUT_NEW, order, 0, order.total, order.left, e.OUTCOME_WAITS)
+        if self.ids is not None:
+            self._emit_ids()
+            self._own(e.OUT_RESTED, order, 0, order.total, order.left, e.OUTCOME_WAITS)
+        key = self._client_key()
+        if key is not None:
+            self.client_ids.take(key, order.id)
+
+    def _told_amended(self, order: Order) -> None:
+        self._own(e.OUT_REPLACED, order, 0, order.total, order.left, e.OUTCOME_WAITS)
+
+    def _told_triggered(self, order: Order) -> None:
+        self._own(e.OUT_TRIGGERED, order, r.BY_TRIGGER, order.total, order.left)
+
+    def _on_set_prices(self, _group: np.ndarray) -> None:
+        instrument, mark, index = (int(self.head[name]) for name in ("instrument", "price_ticks", "qty_lots"))
+        if instrument not in self.markets:
+            self._verdict(r.UNKNOWN_INSTRUMENT)
+        elif mark < 0 or index < 0 or mark == index == 0:
+            self._verdict(r.BAD_PRICE)
+        elif max(mark, index) >= AMOUNT_LIMIT:
+            self._verdict(r.RANGE)
+        elif self.state_of(instrument) == "delisted":
+            self._verdict(r.INSTRUMENT_DELISTED)
+        elif self.maintenance:
+            self._verdict(r.MAINTENANCE)
+        else:
+            for ref, price in ((e.TRIGGER_MARK, mark), (e.TRIGGER_INDEX, index)):
+                if price:
+                    self.seen[instrument, ref] = price
+            if self.state_of(instrument) == "open":
+                self._set_off(self._visit_marks(instrument))
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _bands_of(self, instrument: int) -> Bands:
+        """Bands of the instrument, measured from the trigger where the order waits for one."""
+        if not self._waits():
+            return self.bands[instrument]
+        bands = copy(self.bands[instrument])
+        bands.reference_e8 = int(self.head["trigger_price_ticks"]) * bands.tick_e8
+        return bands
+
     def _effective(self, instrument: int, side: int, price: int) -> int:
-        bands = self.bands.get(instrument)
+        bands = self._bands_of(instrument) if instrument in self.bands else None
         collar = self._collar(instrument)
         if bands is None or price < 0 or not (bands.on or collar):
             return price
@@ -292,11 +356,17 @@ class Oracle(NaiveExchange):
         refusal = self._entry_refusal(account, instrument, price, total, self._order_out_of_range)
         order = self._find_order(order_id, account, instrument)
         if not refusal and order is not None:
-            refusal = self._band_code(instrument, order.side, price)
+            may_rest = order.tif in (Tif.GTC, Tif.POST_ONLY)
+            if order.stop is None:
+                refusal = self._band_code(instrument, order.side, price)
+            elif not may_rest:
+                return self._amend_stop(order, price, total)
             if not refusal and order.display and Fraction(total, order.display) > 100:
                 refusal = r.ICEBERG_PARTS
             if refusal:
                 return self._verdict(refusal)
+        if not refusal and order is not None and order.stop is not None:
+            return self._amend_stop(order, price, total)
         keeps = order is not None and price == order.price and total < order.total
         verdict = super().amend(order_id, account, instrument, price, total)
         if verdict.code == r.ACCEPTED and keeps:
@@ -602,6 +672,8 @@ class Oracle(NaiveExchange):
                 self._verdict(r.ACCEPTED)
                 self._emit(e.OUT_DONE, qty_lots=len(mine))
             else:
+                if wanted == "open":
+                    self._set_off(self._visit_marks(instrument))
                 self._admin(self._verdict(r.ACCEPTED))
 
     def _on_set_state(self, _group: np.ndarray) -> None:
@@ -618,7 +690,7 @@ class Oracle(NaiveExchange):
         """Why the state of the market or of the venue refuses an order or amend."""
         now, kind, tif = self.state_of(instrument), int(self.head["type"]), int(self.head["tif"])
         post_only = kind == e.LIMIT and tif == e.POST_ONLY
-        if now == "post-only" and not (post_only or kind == e.AMEND):
+        if now == "post-only" and (self._waits() or not (post_only or kind == e.AMEND)):
             return r.INSTRUMENT_POST_ONLY
         if now in REFUSING:
             return REFUSING[now]
@@ -633,7 +705,7 @@ class Oracle(NaiveExchange):
         rests = kind == e.LIMIT and tif in (e.GTC, e.POST_ONLY)
         ways = (
             (r.BAD_FIELD, display < 0 or minimum < 0 or expiry < -1),
-            (r.TERMS_OF_RESTING, not rests and (display != 0 or expiry != 0)),
+            (r.TERMS_OF_RESTING, not rests and (display != 0 or (expiry != 0 and not self._waits()))),
             (r.EXPIRY_PASSED, 0 < expiry <= int(h["ts_ns"])),
             (r.DISPLAY_ABOVE_QUANTITY, display > qty),
             (r.ICEBERG_PARTS, display > 0 and Fraction(qty, max(1, display)) > 100),
@@ -836,6 +908,8 @@ class Oracle(NaiveExchange):
         if known and entering:
             if h["side"] > e.SELL or h["stp"] > e.STP_DECREMENT or (kind == e.LIMIT and h["tif"] > e.POST_ONLY):
                 return r.BAD_FIELD
+            if self._waits() and self._trigger_code(self.bands[instrument].tick_e8):
+                return self._trigger_code(self.bands[instrument].tick_e8)
             if kind != e.LIMIT and price == 0 and (self.bands[instrument].on or self._collar(instrument)):
                 return r.NO_REFERENCE_PRICE
 
@@ -861,9 +935,10 @@ class Oracle(NaiveExchange):
         return code
 
     def _band_code(self, instrument: int, side: int, price: int) -> int:
-        if self.bands[instrument].forbids(side, price):
+        bands = self._bands_of(instrument)
+        if bands.forbids(side, price):
             return r.PRICE_BAND
-        return r.PRICE_COLLAR if self.bands[instrument].is_beyond(side, price, self._collar(instrument)) else r.ACCEPTED
+        return r.PRICE_COLLAR if bands.is_beyond(side, price, self._collar(instrument)) else r.ACCEPTED
 
     def _verdict(self, code: int, x: int = 0, y: int = 0) -> Verdict:
         if code == r.UNKNOWN_ACCOUNT and self.status.get(int(self.head["account"])) == e.ACCOUNT_CLOSED:
@@ -887,22 +962,28 @@ class Oracle(NaiveExchange):
         key = None if amends else self._client_key()
         if key is not None:
             self.client_ids.take(key, taker.id)
+        dropped = r.BY_IOC if self.head["type"] == e.LIMIT else r.BY_NO_LIQUIDITY
+        quiet = not amends and self.ids is None
+        self._trade_on(taker, may_rest=may_rest, dropped=dropped, quiet=quiet)
+        return self._verdict(r.ACCEPTED)
+
+    def _trade_on(self, taker: Order, *, may_rest: bool, dropped: int, refused: int = 0, quiet: bool = False) -> None:
+        """Trade, then rest or be dropped; ``quiet``: an order that rests at once has said so when it was new."""
         said = len(self.outcomes)
-        expired = self._match(taker)
+        expired = not refused and self._match(taker)
         left = self._left(taker)
-        if may_rest and not expired and left:
+        if may_rest and not expired and not refused and left:
             self._enter_book(taker)
-            if amends or self.ids is not None or len(self.outcomes) != said:
+            if not quiet or len(self.outcomes) != said:
                 self._own(e.OUT_RESTED, taker, 0, self._total(taker), left)
-            return self._verdict(r.ACCEPTED)
+            return
         self._lock(taker, -self._hold_of(taker))
         if left:
-            by = r.BY_STP if expired else r.BY_IOC if self.head["type"] == e.LIMIT else r.BY_NO_LIQUIDITY
+            by = refused or (r.BY_STP if expired else dropped)
             self._own(e.OUT_EXPIRED, taker, by, left, 0)
             self._ended(taker, e.ORDER_STATE_EXPIRED, by)
         else:
             self._ended(taker, self.state_if_gone, r.BY_STP if self.state_if_gone == e.ORDER_STATE_EXPIRED else 0)
-        return self._verdict(r.ACCEPTED)
 
     def _rates(self, taker: Order, maker: Order) -> tuple[int, int]:
         ts_ns = int(self.head["ts_ns"])
@@ -933,6 +1014,7 @@ class Oracle(NaiveExchange):
             self.revenue[key] = self.revenue.get(key, 0) + abs(fee)
         market, bands = self.markets[taker.instrument], self.bands[taker.instrument]
         bands.last_ticks = maker.price
+        self.path.append((taker.instrument, maker.price))
         if bands.breaks(maker.price) and not bands.breaker_pending:
             bands.breaker_pending = True
             self.outbox.append(Halt(taker.instrument, int(self.head["seq"]), len(self.outcomes)))

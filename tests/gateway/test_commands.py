@@ -47,7 +47,7 @@ def test_json_is_one_object_on_stdout(service: Service, capsys) -> None:
         (["cancel-all", "--account", "alice"], "canceled 0 orders"),
         (["book", "BTCUSDT"], "99.99"),
         (["balance", "alice"], "account 7 (alice)"),
-        (["orders"], "no resting orders"),
+        (["orders"], "no open orders"),
         (["account", "list"], "alice"),
         (["account", "show", "7"], "open"),
         (["account", "create", "bob", "--number", "20", "--reason", "new"], "created account 20"),

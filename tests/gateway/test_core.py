@@ -35,7 +35,7 @@ def queue_of(exchange: Exchange) -> tuple[int, int]:
 
 
 def resting(order_id: int = ORDER_ID, client_order_id: str = "") -> OpenOrder:
-    return OpenOrder(order_id, 7, 1, e.BUY, e.GTC, 9_900, 50_000, 0, 50_000, client_order_id, 0, 50_000, 0)
+    return OpenOrder(order_id, 7, 1, e.BUY, e.GTC, 9_900, 50_000, 0, 50_000, client_order_id, 0, 50_000, 0, waits=False)
 
 
 # --- from request to group -----------------------------------------------------------------------------------------
@@ -147,6 +147,53 @@ def test_whatever_the_price_text_is_it_is_taken_exactly_or_refused(text: str) ->
         assert reply.error.name in {"OFF_TICK", "BAD_PRICE", "RANGE", "MALFORMED"}
 
 
+@pytest.mark.parametrize(
+    ("args", "trigger", "ref", "profit", "kind", "offset"),
+    [
+        ({"trigger_price": "99"}, 9_900, e.TRIGGER_LAST, False, e.OFFSET_NONE, 0),
+        (
+            {"trigger_price": "101", "trigger": "take_profit", "trigger_by": "mark"},
+            *(10_100, e.TRIGGER_MARK, True, e.OFFSET_NONE, 0),
+        ),
+        ({"trail": "0.5", "trigger_by": "index"}, 0, e.TRIGGER_INDEX, False, e.OFFSET_TICKS, 50),
+        ({"trail_bp": 250}, 0, e.TRIGGER_LAST, False, e.OFFSET_BASIS_POINTS, 250),
+    ],
+)
+def test_what_an_order_waits_for_goes_into_its_command(
+    args: dict[str, Any], trigger: int, ref: int, profit: bool, kind: int, offset: int
+) -> None:
+    exchange = Exchange()
+    assert exchange.submit("order", {**ORDER, **args}) is None
+    head = exchange.group()[0]
+    assert int(head["flags"]) & e.FLAG_TRIGGER
+    assert profit == bool(int(head["flags"]) & e.FLAG_TAKE_PROFIT)
+    fields = ("trigger_price_ticks", "trigger_ref", "offset_kind", "sub_account")
+    assert (trigger, ref, kind, offset) == tuple(int(head[name]) for name in fields)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"trigger": "take_profit"},
+        {"trigger_by": "mark"},
+        {"trail": "1", "trail_bp": 5},
+        {"trigger_price": "1", "trail": "1"},
+        {"trail": "100000000"},
+    ],
+)
+def test_triggers_that_contradict_themselves_are_refused_by_the_gateway(args: dict[str, Any]) -> None:
+    assert "MALFORMED" == Exchange().refused("order", {**ORDER, **args})
+
+
+def test_an_order_that_waits_is_told_as_waiting() -> None:
+    exchange = Exchange()
+    exchange.submit("order", {**ORDER, "trigger_price": "99"})
+    row = outcome(30, 0, e.OUT_NEW, source_seq=1, account=7, instrument=1, order_id=ORDER_ID, qty_lots=50_000,
+                  leaves_qty_lots=50_000, price_ticks=10_000, flags=e.OUTCOME_LAST | e.OUTCOME_WAITS)  # fmt: skip
+    result = answer(exchange, row).result
+    assert ("waiting", "0.5") == (result["state"], result["leaves_qty"])
+
+
 @given(st.integers(1, (1 << 62) - 1))
 def test_prices_and_quantities_survive_their_text(number: int) -> None:
     exchange = Exchange()
@@ -166,6 +213,7 @@ def test_operator_commands_become_their_types() -> None:
         ("resume", {"instrument": "BTCUSDT"}, e.RESUME),
         ("set_state", {"instrument": "BTCUSDT", "state": "post-only"}, e.SET_STATE),
         ("set_state", {"state": "maintenance"}, e.SET_STATE),
+        ("set_prices", {"instrument": "BTCUSDT", "mark": "99", "index": "98.5"}, e.SET_PRICES),
         ("deposit", {"account": 7, "asset": "USDT", "amount": "1.5"}, e.DEPOSIT),
         ("withdraw_hold", {"account": 7, "asset": "USDT", "amount": "1.5"}, e.WITHDRAW_HOLD),
         ("withdraw_settle", {"account": 7, "hold_id": 5}, e.WITHDRAW_SETTLE),

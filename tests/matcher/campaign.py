@@ -8,6 +8,7 @@ compares the kernel with its naive twin and prints the hashes; with ``NUMBA_DISA
 import argparse
 import random
 
+from matcher import state as s
 from matcher.state import MatcherLimits
 from matcher.views import resting_orders
 from protocol import enums as e
@@ -65,13 +66,15 @@ class Requests:
         if rng.random() < 0.02:
             self.ts_ns += rng.choice((0, 1_000, 10_000, 1_000_000, DAY_NS))
             return Request(e.EXPIRE)
-        crowded = len(self.twin.orders) > self.target
+        if rng.random() < 0.03:
+            return self._office()
+        crowded = len(self.twin.orders) + len(self.twin.waiting) > self.target
         roll = rng.random()
         if self.profile == "dense" and not crowded:
             roll *= 0.6
         if roll < (0.30 if crowded else 0.55):
             return self._new_order()
-        if roll < 0.75 and self.twin.orders:
+        if roll < 0.75 and self.twin.orders + self.twin.waiting:
             return self._amend()
         if roll < 0.985:
             return self._cancel()
@@ -98,7 +101,40 @@ class Requests:
             # Mostly passive, so that levels are long.
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
+        if kind != e.MARKET_AMOUNT and rng.random() < 0.2:
+            return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
+
+    def _stop(self, q: Request) -> Request:
+        """The order waiting for a price, mostly one not far away."""
+        rng = self.random
+        ref = rng.choice((e.TRIGGER_LAST, e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX))
+        seen = self.twin.seen.get((q.instrument, ref), self.price(q.instrument))
+        stop = q._replace(waits=True, ref=ref, terms=True)
+        if rng.random() < 0.3:
+            kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS))
+            offset = rng.choice((1, 2, 5, rng.randrange(1, 100), rng.randrange(1, 9_999)))
+            return stop._replace(offset_kind=kind, offset=offset)
+        trigger = rng.choice((seen + rng.randrange(-12, 13), self.price(q.instrument), seen))
+        return stop._replace(trigger=min(max(1, trigger), (1 << 62) - 1), takes_profit=rng.random() < 0.4)
+
+    def _office(self) -> Request:
+        """Mark and index prices, and states of a market."""
+        rng = self.random
+        instrument = rng.choice((1, 1, 1, 2, 3))
+        if rng.random() < 0.2:
+            kind = rng.choice((e.SET_STATE, e.HALT, e.RESUME))
+            return Request(
+                kind, instrument=instrument, price_ticks=rng.choice((0, e.INSTRUMENT_OPEN, e.INSTRUMENT_HALTED))
+            )
+        prices = [
+            rng.choice((0, self.price(instrument), self.twin.seen.get((instrument, ref), 1) + rng.randrange(-3, 4)))
+            for ref in (e.TRIGGER_MARK, e.TRIGGER_INDEX)
+        ]
+        mark, index = (max(0, price) for price in prices)
+        return Request(
+            e.SET_PRICES, instrument=instrument, price_ticks=mark, qty_lots=index, no_take=rng.random() < 0.1
+        )
 
     def _with_terms(self, q: Request) -> Request:
         """Terms that risk would let pass."""
@@ -123,20 +159,22 @@ class Requests:
 
     def _amend(self) -> Request:
         rng = self.random
-        order = rng.choice(self.twin.orders)
+        order = rng.choice(self.twin.orders + self.twin.waiting)
         price = order.price_ticks if rng.random() < 0.4 else self.price(order.instrument)
         done = order.total - order.left
         near = (order.total, order.total - 1, order.total + 1, done, done + 1)
         qty = max(1, rng.choice((*near, order.total, self.qty(price))))
         qty = min(qty, VALUE_MAX // (MULTIPLIER * price))
+        if order.display:
+            qty = min(qty, e.ICEBERG_PARTS_MAX * order.display)
         account = order.account if rng.random() < 0.95 else 1 + order.account % 5
         no_take = rng.random() < 0.1
         return Request(e.AMEND, order.order_id, account, order.instrument, 0, price, qty, no_take=no_take)
 
     def _cancel(self) -> Request:
         rng = self.random
-        if self.twin.orders and rng.random() < 0.85:
-            order = rng.choice(self.twin.orders)
+        if self.twin.orders + self.twin.waiting and rng.random() < 0.85:
+            order = rng.choice(self.twin.orders + self.twin.waiting)
             named = (order.order_id, order.account, order.instrument)
         else:
             named = rng.choice(self.ids) if self.ids else (12345, 1, 1)
@@ -209,7 +247,7 @@ def shrunk(requests: list[Request], limits: MatcherLimits, ring_slots: int) -> l
 
 def check_books(shard: Shard, twin: NaiveShard) -> None:
     """Every order of the twin rests in the kernel's book, in the same priority, and no other."""
-    for instrument in range(1, len(shard.state.books)):
+    for instrument in range(1, len(shard.state.lot_atoms)):
         for side in (e.BUY, e.SELL):
             expected = [
                 (o.order_id, o.account, o.price_ticks, o.shown, o.total, o.tif << 4 | bool(o.age) << 3 | o.stp, o.hold)
@@ -218,6 +256,19 @@ def check_books(shard: Shard, twin: NaiveShard) -> None:
             fields = ("order_id", "account", "price_ticks", "left_lots", "total_lots", "modes", "hold")
             rows = resting_orders(shard.state, instrument, side)
             assert expected == [tuple(int(row[name]) for name in fields) for row in rows]
+        for ref in (e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX):
+            _check_stops(shard, twin, instrument, ref)
+
+
+def _check_stops(shard: Shard, twin: NaiveShard, instrument: int, ref: int) -> None:
+    """Stops stand in the order in which the price will set them off."""
+    here = [o for o in twin.waiting if (o.instrument, o.ref) == (instrument, ref)]
+    book = instrument + (s.BOOK_LAST + ref) * int(shard.state.meta[s.BOOK_STRIDE])
+    for side, rises in ((e.BUY, False), (e.SELL, True)):
+        mine = sorted((o for o in here if o.rises == rises), key=lambda o: o.trigger if rises else -o.trigger)
+        rows = resting_orders(shard.state, book, side)
+        expected = [(o.order_id, o.trigger, o.left) for o in mine]
+        assert expected == [(int(row["order_id"]), int(row["price_ticks"]), int(row["left_lots"])) for row in rows]
 
 
 def main() -> None:

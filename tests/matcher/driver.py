@@ -31,7 +31,10 @@ def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None
     command["price_ticks"] = command["qty_lots"] = 1 << 61
     verdict["price_ticks"] = q.price_ticks
     verdict["qty_lots"] = q.qty_lots
-    verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE
+    verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | q.waits * e.JUDGED_TRIGGER
+    command["flags"] = q.takes_profit * e.FLAG_TAKE_PROFIT
+    command["trigger_price_ticks"], command["trigger_ref"] = q.trigger, q.ref
+    command["offset_kind"], command["sub_account"] = q.offset_kind, q.offset
     command["ts_ns"] = q.ts_ns
     command["display_qty_lots"], command["min_qty_lots"], command["expiry_ts_ns"] = q.display, q.minimum, q.expiry
 

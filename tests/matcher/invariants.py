@@ -15,10 +15,18 @@ def check_state(state: MatcherState) -> None:
     assert state.meta[s.STAGE] == s.STAGE_IDLE
     in_books: list[int] = []
     leaves: dict[int, tuple[int, int]] = {}
-    for instrument in range(1, len(state.books)):
-        slots = _check_book(state, instrument, leaves)
-        assert len(slots) == state.books[instrument]["orders"], f"instrument {instrument} counts its orders"
+    stride = len(state.lot_atoms)
+    assert state.meta[s.FIRED_HEAD] == state.meta[s.PARTS_LEFT] == 0
+    for book in range(len(state.books)):
+        slots = _check_book(state, book, leaves)
+        assert len(slots) == state.books[book]["orders"], f"book {book} counts its orders"
+        assert all(bool(state.orders[slot]["modes"] & s.WAITS) == (1 <= book // stride <= 3) for slot in slots)
+        if 1 <= book // stride <= 3:
+            _check_trails(state, book, slots)
         in_books += slots
+    for instrument in range(1, stride):
+        waiting = sum(int(state.books[instrument + kind * stride]["orders"]) for kind in (1, 2, 3))
+        assert waiting == state.books[instrument]["stops"]
     assert len(set(in_books)) == len(in_books), "an order is in one place"
     assert len(in_books) == state.meta[s.ORDERS_LIVE]
     _check_free(state.orders, "next", in_books, int(state.meta[s.ORDERS_USED]), int(state.meta[s.ORDERS_FREE]))
@@ -46,8 +54,25 @@ def _check_terms(state: MatcherState, in_books: list[int]) -> None:
     for slot in special:
         shown, hidden = int(state.orders[slot]["left_lots"]), int(rows[slot]["hidden_lots"])
         assert hidden >= 0
-        assert rows[slot]["display_lots"] == 0 or shown <= rows[slot]["display_lots"]
+        waits = bool(state.orders[slot]["modes"] & s.WAITS)
+        assert waits or rows[slot]["display_lots"] == 0 or shown <= rows[slot]["display_lots"]
         assert shown + hidden <= state.orders[slot]["total_lots"]
+
+
+def _check_trails(state: MatcherState, book: int, slots: list[int]) -> None:
+    """The trailing stops of a book are in the lists of their sides, oldest first."""
+    found = []
+    for side in (BUY, SELL):
+        before, slot = 0, int(state.trails[4 * book + 2 * side])
+        while slot:
+            assert state.orders[slot]["side"] == side
+            assert state.terms[slot]["trail_prev"] == before
+            assert before == 0 or state.terms[before]["age"] < state.terms[slot]["age"]
+            found.append(slot)
+            before, slot = slot, int(state.terms[slot]["trail_next"])
+        assert before == state.trails[4 * book + 2 * side + 1]
+    assert len(found) == state.books[book]["stops"]
+    assert sorted(found) == sorted(slot for slot in slots if state.terms[slot]["offset_kind"])
 
 
 def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[int, int]]) -> list[int]:
@@ -60,7 +85,7 @@ def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[in
     leaf = int(book["lowest_leaf"])
     while leaf:
         row = state.leaves[leaf]
-        assert row["instrument"] == instrument
+        assert row["book"] == instrument
         assert row["lower"] == lower
         assert lower == 0 or state.leaves[lower]["prefix"] < row["prefix"], "leaves rise by price"
         assert row["bitmap"] != 0, "an empty leaf is dropped"
@@ -91,7 +116,7 @@ def _check_level(state: MatcherState, level: int, instrument: int, price: int, s
         order = state.orders[slot]
         assert order["prev"] == older
         assert order["level"] == level
-        assert order["instrument"] == instrument
+        assert order["book"] == instrument
         assert order["price_ticks"] == price
         assert order["side"] == side
         assert order["order_id"] > 0
@@ -147,7 +172,7 @@ def _check_nodes(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> Non
     for i, node in enumerate(state.nodes):
         if not node["bitmap"]:
             continue
-        instrument, depth, prefix = int(node["instrument"]), int(node["depth"]), int(node["prefix"])
+        instrument, depth, prefix = int(node["book"]), int(node["depth"]), int(node["prefix"])
         found[instrument, depth, prefix] = int(node["bitmap"])
         home = ((instrument * INSTRUMENT + depth * DEPTH + prefix) * PHI & MASK) >> shift
         assert _reachable(occupied, home, i), f"node {instrument, depth, prefix} is found from its home"

@@ -3,6 +3,7 @@
 The twin that the kernel is compared with, event by event. It knows limits only where they show: BOOK_FULL.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,9 +46,21 @@ class Request(NamedTuple):
     minimum: int = 0
     expiry: int = 0
     no_take: bool = False
+    trigger: int = 0
+    ref: int = 0
+    takes_profit: bool = False
+    waits: bool = False
+    offset_kind: int = 0
+    offset: int = 0
 
 
 DAY_NS = 86_400_000_000_000
+
+
+def behind(price: int, order: "Order") -> int:
+    """Trigger price of a trailing stop when its price is here: the offset away, in basis points rounded away from the price."""
+    distance = order.offset if order.offset_kind == e.OFFSET_TICKS else -(-price * order.offset // 10_000)
+    return price + distance if order.rises else price - distance
 
 
 @dataclass(eq=False)
@@ -66,6 +79,14 @@ class Order:
     expiry: int = 0  # 0 = never
     age: int = 0
     hidden: int = 0
+    kind: int = e.LIMIT
+    minimum: int = 0
+    # Of one that waits for a price: which one, whether for its rise, and from what price on.
+    ref: int = 0
+    rises: bool = False
+    trigger: int = 0
+    offset_kind: int = 0
+    offset: int = 0
 
     @property
     def shown(self) -> int:
@@ -73,41 +94,147 @@ class Order:
 
 
 class NaiveShard:
-    """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command."""
+    """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command.
+
+    ``waiting``: stops, those that came to their trigger price first before others. ``seen``: (instrument, what) to the price
+    that stops wait for.
+    """
 
     def __init__(self, orders_max: int, leaves_max: int) -> None:
         self.orders: list[Order] = []
+        self.waiting: list[Order] = []
+        self.seen: dict[tuple[int, int], int] = {}
+        self.path: list[int] = []
+        self.marked: list[Order] = []
         self.multipliers: dict[int, int] = {}
         self.orders_max = orders_max
         self.leaves_max = leaves_max
 
     def apply(self, q: Request) -> list[Event]:
         events = self._apply(q)
+        for order in self._set_off(q.instrument):
+            events += self._enter_fired(order)
+        if not events and q.type in {e.SET_PRICES, e.SET_STATE, e.HALT, e.RESUME}:
+            events = [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
         return [event._replace(last=i == len(events) - 1) for i, event in enumerate(events)]
 
     def by_priority(self, instrument: int, side: int) -> list[Order]:
         found = [o for o in self.orders if o.instrument == instrument and o.side == side]
         return sorted(found, key=lambda o: -o.price_ticks if side == e.BUY else o.price_ticks)
 
+    def _set_off(self, instrument: int) -> Iterator[Order]:
+        """What the prices since the last call set off, and what that sets off in turn, one after the other."""
+        fired: list[Order] = []
+        while True:
+            for price in self.path:
+                self.seen[instrument, e.TRIGGER_LAST] = price
+                fired += self._visit(instrument, e.TRIGGER_LAST, price)
+            self.path = []
+            fired += self.marked
+            self.marked = []
+            if not fired:
+                return
+            yield fired.pop(0)
+
+    def _visit(self, instrument: int, ref: int, price: int) -> list[Order]:
+        here = [o for o in self.waiting if (o.instrument, o.ref) == (instrument, ref)]
+        up = sorted((o for o in here if o.rises and o.trigger <= price), key=lambda o: o.trigger)
+        down = sorted((o for o in here if not o.rises and o.trigger >= price), key=lambda o: -o.trigger)
+        for order in up + down:
+            self.waiting.remove(order)
+        trailing = [o for o in here if o in self.waiting and o.offset_kind]
+        for order in sorted(trailing, key=lambda o: o.age):
+            trigger = behind(price, order)
+            nearer = trigger < order.trigger if order.rises else trigger > order.trigger
+            if nearer and not self._no_stop_leaf(order, trigger):
+                self.waiting.remove(order)
+                order.trigger = trigger
+                self.waiting.append(order)
+        return up + down
+
+    def _enter_fired(self, order: Order) -> list[Event]:
+        left = order.left
+        told = [
+            Event(
+                e.EV_TAKER,
+                r.BY_TRIGGER,
+                False,
+                order.instrument,
+                order.order_id,
+                order.price_ticks,
+                left,
+                left,
+                left,
+                order.hold,
+            )
+        ]
+        rests = order.tif in {e.GTC, e.POST_ONLY}
+        if order.tif == e.POST_ONLY and self._opposite(order):
+            return [*told, self._expired(order, r.POST_ONLY_WOULD_TAKE)]
+        if order.tif == e.FOK and not self._fillable(order):
+            return [*told, self._expired(order, r.FOK_UNFILLED)]
+        if order.minimum and not self._fillable(Order(**{**order.__dict__, "left": order.minimum})):
+            return [*told, self._expired(order, r.MIN_QTY_UNFILLED)]
+        if rests and self._no_leaf(order):
+            return [*told, self._expired(order, r.BOOK_FULL)]
+        dropped = r.BY_IOC if order.kind == e.LIMIT else r.BY_NO_LIQUIDITY
+        return told + self._take(order, by_amount=False, dropped=0 if rests else dropped)
+
+    def _enter_stop(self, q: Request) -> list[Event]:
+        seen = self.seen.get((q.instrument, q.ref), 0)
+        tif = q.tif if q.type == e.LIMIT else e.IOC
+        order = Order(
+            q.order_id, q.account, q.instrument, q.side, q.price_ticks, q.qty_lots, q.qty_lots, tif, q.stp, q.hold
+        )
+        order.kind, order.minimum, order.ref, order.display, order.age = q.type, q.minimum, q.ref, q.display, q.seq
+        order.rises = (q.side == e.BUY) != q.takes_profit
+        order.trigger, order.offset_kind, order.offset = q.trigger, q.offset_kind, q.offset
+        order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
+        if seen == 0:
+            return [self._rejected(q, r.NO_TRIGGER_PRICE)]
+        if q.offset_kind:
+            order.trigger = behind(seen, order)
+            if not 1 <= order.trigger < 1 << 62:
+                return [self._rejected(q, r.OFFSET_TOO_LARGE)]
+        elif seen >= order.trigger if order.rises else seen <= order.trigger:
+            return [self._rejected(q, r.TRIGGER_PASSED)]
+        if len(self.orders) + len(self.waiting) == self.orders_max or self._no_stop_leaf(order, order.trigger):
+            return [self._rejected(q, r.BOOK_FULL)]
+        self.waiting.append(order)
+        left = order.left
+        return [Event(e.EV_RESTED, 0, True, q.instrument, q.order_id, order.price_ticks, left, left, left, order.hold)]
+
     def _apply(self, q: Request) -> list[Event]:
         if q.type in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT}:
-            return self._enter(q)
+            return self._enter_stop(q) if q.waits else self._enter(q)
+        if q.type == e.SET_PRICES:
+            for ref, price in ((e.TRIGGER_MARK, q.price_ticks), (e.TRIGGER_INDEX, q.qty_lots)):
+                if price:
+                    self.seen[q.instrument, ref] = price
+            if not q.no_take:
+                self._visit_marks(q.instrument)
+            return []
+        if q.type in {e.SET_STATE, e.HALT, e.RESUME}:
+            if q.price_ticks == e.INSTRUMENT_OPEN:
+                self._visit_marks(q.instrument)
+            return []
         if q.type == e.CANCEL:
             order = self._named(q)
             if order is None:
                 return [self._rejected(q, r.UNKNOWN_ORDER)]
-            self.orders.remove(order)
-            return [self._canceled(order, r.BY_USER)]
+            gone = self._canceled(order, r.BY_USER)
+            self._remove(order)
+            return [gone]
         if q.type == e.AMEND:
             return self._amend(q)
         if q.type == e.CANCEL_ALL:
             return self._cancel_all(q)
         if q.type == e.EXPIRE:
-            due = [o for o in self.orders if 0 < o.expiry <= q.ts_ns]
+            due = [o for o in self.orders + self.waiting if 0 < o.expiry <= q.ts_ns]
             due.sort(key=lambda o: (o.expiry, o.age))
-            for order in due:
-                self.orders.remove(order)
             told = [self._canceled(o, r.BY_EXPIRY)._replace(left_lots=o.expiry, taker_left=o.age) for o in due]
+            for order in due:
+                self._remove(order)
             return told or [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
         if q.type == e.LIST_INSTRUMENT:
             self.multipliers[q.instrument] = q.price_ticks
@@ -137,7 +264,7 @@ class NaiveShard:
             return [self._rejected(q, r.FOK_UNFILLED)]
         if q.terms and q.minimum and not self._fillable(Order(**{**order.__dict__, "left": q.minimum})):
             return [self._rejected(q, r.MIN_QTY_UNFILLED)]
-        if rests and (self._no_leaf(order) or len(self.orders) == self.orders_max):
+        if rests and (self._no_leaf(order) or len(self.orders) + len(self.waiting) == self.orders_max):
             return [self._rejected(q, r.BOOK_FULL)]
         dropped = r.BY_IOC if q.type == e.LIMIT else r.BY_NO_LIQUIDITY
         return self._take(order, by_amount=q.type == e.MARKET_AMOUNT, dropped=0 if rests else dropped)
@@ -146,6 +273,8 @@ class NaiveShard:
         order = self._named(q)
         if order is None:
             return [self._rejected(q, r.UNKNOWN_ORDER)]
+        if order in self.waiting:
+            return self._amend_stop(q, order)
         done = order.total - order.left
         if q.qty_lots <= done:
             return [self._rejected(q, r.QUANTITY_TOO_LOW)]
@@ -185,14 +314,15 @@ class NaiveShard:
     def _cancel_all(self, q: Request) -> list[Event]:
         found = [
             o
-            for o in self.orders
+            for o in self.orders + self.waiting
             if (q.account in {0, o.account}) and (q.instrument in {0, o.instrument})
         ]  # fmt: skip
-        for order in found:
-            self.orders.remove(order)
         found.sort(key=lambda o: (o.instrument, o.order_id))
         nothing = Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)
-        return [self._canceled(order, r.BY_CANCEL_ALL) for order in found] or [nothing]
+        told = [self._canceled(order, r.BY_CANCEL_ALL) for order in found]
+        for order in found:
+            self._remove(order)
+        return told or [nothing]
 
     def _take(self, taker: Order, *, by_amount: bool, dropped: int) -> list[Event]:
         """Section 4 of flow format 2: the loop, then the rest."""
@@ -224,6 +354,8 @@ class NaiveShard:
                 self.orders.append(maker)
                 self._hide(maker)
             kind = e.EV_PREVENTED if own else e.EV_FILL
+            if not own:
+                self.path.append(price)
             events.append(
                 Event(kind, 0, False, taker.instrument, maker.order_id, price, n, maker.left, taker.left, maker.hold)
             )
@@ -272,11 +404,36 @@ class NaiveShard:
         return needed <= 0
 
     def _no_leaf(self, order: Order) -> bool:
-        leaves = {(o.instrument, o.price_ticks >> 6) for o in self.orders}
+        leaves = self._leaves()
         return len(leaves) >= self.leaves_max and (order.instrument, order.price_ticks >> 6) not in leaves
 
+    def _no_stop_leaf(self, order: Order, trigger: int) -> bool:
+        leaves = self._leaves()
+        return len(leaves) >= self.leaves_max and (order.instrument, order.ref, trigger >> 6) not in leaves
+
+    def _leaves(self) -> set[tuple[int, ...]]:
+        resting = {(o.instrument, o.price_ticks >> 6) for o in self.orders}
+        return resting | {(o.instrument, o.ref, o.trigger >> 6) for o in self.waiting}
+
+    def _visit_marks(self, instrument: int) -> None:
+        for ref in (e.TRIGGER_MARK, e.TRIGGER_INDEX):
+            if (instrument, ref) in self.seen:
+                self.marked += self._visit(instrument, ref, self.seen[instrument, ref])
+
+    def _amend_stop(self, q: Request, order: Order) -> list[Event]:
+        if order.kind != e.LIMIT or order.tif not in {e.GTC, e.POST_ONLY}:
+            return [self._rejected(q, r.STOP_NOT_AMENDED)]
+        if (q.price_ticks, q.qty_lots) == (order.price_ticks, order.total):
+            return [self._rejected(q, r.NO_CHANGE)]
+        order.price_ticks, order.total, order.left = q.price_ticks, q.qty_lots, q.qty_lots
+        left = order.left
+        return [Event(e.EV_AMENDED, 0, True, q.instrument, q.order_id, order.price_ticks, left, left, left, order.hold)]
+
+    def _remove(self, order: Order) -> None:
+        (self.waiting if order in self.waiting else self.orders).remove(order)
+
     def _named(self, q: Request) -> Order | None:
-        for order in self.orders:
+        for order in self.orders + self.waiting:
             if (order.order_id, order.account, order.instrument) == (q.order_id, q.account, q.instrument):
                 return order
         return None
@@ -285,15 +442,14 @@ class NaiveShard:
     def _rejected(q: Request, reason: int) -> Event:
         return Event(e.EV_REJECTED, reason, True, q.instrument, q.order_id, 0, 0, 0, 0, q.hold)
 
-    @staticmethod
-    def _canceled(o: Order, reason: int, taker_left: int = 0) -> Event:
+    def _canceled(self, o: Order, reason: int, taker_left: int = 0) -> Event:
         return Event(
             e.EV_CANCELED,
             reason,
             False,
             o.instrument,
             o.order_id,
-            o.price_ticks,
+            o.trigger if o in self.waiting else o.price_ticks,
             o.left,
             0,
             taker_left,

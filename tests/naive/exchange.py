@@ -118,6 +118,31 @@ class InstrumentSpec(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class Stop:
+    """What an order waits for: that the price ``ref`` comes to the trigger, from below where it ``rises``."""
+
+    ref: int
+    rises: bool
+    trigger: int
+    market: bool
+    minimum: int
+    offset_ticks: int = 0
+    offset_bp: int = 0
+
+    @property
+    def trails(self) -> bool:
+        return self.offset_ticks + self.offset_bp > 0
+
+    def behind(self, price: int) -> int:
+        """Trigger of a trailing stop when the price is here."""
+        distance = self.offset_ticks + cdiv(price * self.offset_bp, 10_000)
+        return price + distance if self.rises else price - distance
+
+    def is_hit(self, price: int) -> bool:
+        return price >= self.trigger if self.rises else price <= self.trigger
+
+
+@dataclass(slots=True, eq=False)
 class Order:
     """An order from its entry to its end; `amount_left` only for a market order by amount."""
 
@@ -136,6 +161,7 @@ class Order:
     hidden: int = 0  # left and not shown
     expiry: int = 0  # 0 = never
     age: int = 0
+    stop: Stop | None = None  # what it waits for; None once it is in the market
 
     @property
     def shown(self) -> int:
@@ -609,6 +635,9 @@ class NaiveExchange:
         self.orders[order.id] = order
 
     def _leave_book(self, order: Order) -> None:
+        if order.stop is not None:
+            del self.orders[order.id]
+            return
         levels = self.markets[order.instrument].levels[order.side]
         levels[order.price].remove(order)
         if not levels[order.price]:

@@ -1,0 +1,422 @@
+"""Orders that wait for a price: how they stand, are set off, follow the price, and enter the book.
+
+A stop stands in a book of its own kind (``BOOK_LAST``, ``BOOK_MARK``, ``BOOK_INDEX``) at its trigger price: on the side SELL those
+that the price sets off by rising to it, on the side BUY those that it sets off by falling to it. The price lies between the two, so that
+such a book is never crossed, and the next stop to be set off is its best order. Orders set off are linked in the order in which they
+enter (``FIRED_HEAD``); ``matcher.commands.proceed`` lets them in, one taker after the other, before the command ends.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from matcher.book import append, crosses, fillable, new_slot, register, unlink
+from matcher.events import emit, has_room
+from matcher.jit import njit_called, njit_inlined
+from matcher.levels import find_leaf, leaf_available
+from matcher.parts import has_parts
+from matcher.state import (
+    BOOK_INDEX,
+    BOOK_LAST,
+    BOOK_MARK,
+    BOOK_STRIDE,
+    FIRED_HEAD,
+    FIRED_TAIL,
+    ORDERS_LIVE,
+    PARTS_LEFT,
+    PRICE_LIMIT,
+    STAGE,
+    STAGE_PARTS,
+    STAGE_REFUSED,
+    STAGE_RESTING,
+    STAGE_TRADING,
+    TAKER_ACCOUNT,
+    TAKER_FIRST,
+    TAKER_HOLD,
+    TAKER_ID,
+    TAKER_INSTRUMENT,
+    TAKER_LEFT,
+    TAKER_PRICE,
+    TAKER_REASON,
+    TAKER_SEQ,
+    TAKER_SIDE,
+    TAKER_SLOT,
+    TAKER_STP,
+    TAKER_TIF,
+    TAKER_TYPE,
+    TRAILING_MAX,
+    WAITS,
+)
+from matcher.terms import instrument_of, set_terms, trail, untrail
+from protocol.enums import (
+    BASIS_POINTS,
+    BUY,
+    EV_AMENDED,
+    EV_NOTHING,
+    EV_RESTED,
+    EV_TAKER,
+    EVENT_LAST,
+    FLAG_TAKE_PROFIT,
+    FOK,
+    GTC,
+    IOC,
+    JUDGED_NO_TAKE,
+    JUDGED_TERMS,
+    LIMIT,
+    OFFSET_NONE,
+    OFFSET_TICKS,
+    POST_ONLY,
+    SELL,
+)
+from protocol.order_terms import expiry_of
+from protocol.reasons import (
+    ACCEPTED,
+    BOOK_FULL,
+    BY_TRIGGER,
+    FOK_UNFILLED,
+    MIN_QTY_UNFILLED,
+    NO_CHANGE,
+    NO_TRIGGER_PRICE,
+    OFFSET_TOO_LARGE,
+    POST_ONLY_WOULD_TAKE,
+    STOP_NOT_AMENDED,
+    TRAILING_FULL,
+    TRIGGER_PASSED,
+)
+
+
+@njit_called
+def enter_stop(state, command, verdict, events):
+    """A LIMIT or MARKET order with a trigger: it stands until its price comes. Returns ACCEPTED or the reason of refusal."""
+    meta = state.meta
+    instrument = np.int64(command["instrument"])
+    side = np.int64(command["side"])
+    book = instrument + (BOOK_LAST + np.int64(command["trigger_ref"])) * meta[BOOK_STRIDE]
+    seen_ticks = _seen(state, instrument, book)
+    if seen_ticks == 0:
+        return NO_TRIGGER_PRICE
+    takes_profit = (command["flags"] & FLAG_TAKE_PROFIT) != 0
+    direction = np.int64(SELL) if (side == BUY) != takes_profit else np.int64(BUY)
+    trigger_ticks = command["trigger_price_ticks"]
+    offset_kind = np.int64(command["offset_kind"])
+    if offset_kind != OFFSET_NONE:
+        trigger_ticks = _behind(seen_ticks, direction, offset_kind, np.int64(command["sub_account"]))
+        if trigger_ticks < 1 or trigger_ticks >= PRICE_LIMIT:
+            return OFFSET_TOO_LARGE
+        if state.books[book]["stops"] >= TRAILING_MAX:
+            return TRAILING_FULL
+    elif (1 - 2 * direction) * (trigger_ticks - seen_ticks) >= 0:
+        return TRIGGER_PASSED
+    if meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not _has_place(state, book, trigger_ticks):
+        return BOOK_FULL
+    slot = new_slot(state)
+    order = state.orders[slot]
+    qty = verdict["qty_lots"]
+    tif = np.int64(command["tif"]) if command["type"] == LIMIT else np.int64(IOC)
+    order["order_id"] = command["order_id"]
+    order["price_ticks"] = trigger_ticks
+    order["left_lots"] = qty
+    order["total_lots"] = qty
+    order["hold"] = verdict["hold"]
+    order["book"] = book
+    order["side"] = direction
+    order["modes"] = tif << 4 | np.int64(command["stp"]) | WAITS
+    register(state, slot, command["order_id"], np.int64(command["account"]), book)
+    terms = state.terms[slot]
+    if (verdict["flags"] & JUDGED_TERMS) != 0:
+        expiry_ns = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
+        set_terms(state, slot, command["seq"], expiry_ns, command["display_qty_lots"])
+        terms["min_lots"] = command["min_qty_lots"]
+    else:
+        set_terms(state, slot, command["seq"], np.int64(0), np.int64(0))
+        terms["min_lots"] = 0
+    terms["limit_ticks"] = verdict["price_ticks"]
+    terms["side"] = side
+    terms["type"] = command["type"]
+    terms["offset_kind"] = offset_kind
+    terms["offset"] = command["sub_account"]
+    append(state, slot, book, direction, trigger_ticks)
+    if offset_kind != OFFSET_NONE:
+        trail(state, slot)
+    state.books[instrument]["stops"] += 1
+    emit(
+        state,
+        events.slots,
+        command["seq"],
+        np.int64(EV_RESTED),
+        np.int64(0),
+        np.int64(EVENT_LAST),
+        instrument,
+        command["order_id"],
+        verdict["price_ticks"],
+        qty,
+        qty,
+        qty,
+        np.int64(verdict["hold"]),
+    )
+    return ACCEPTED
+
+
+@njit_called
+def amend_stop(state, command, verdict, events, slot):
+    """AMEND of an order that waits: limit price and quantity; its trigger, and its place among the stops, stay.
+
+    Returns ACCEPTED or the reason of refusal.
+    """
+    order = state.orders[slot]
+    terms = state.terms[slot]
+    price_ticks = verdict["price_ticks"]
+    total = verdict["qty_lots"]
+    tif = np.int64(order["modes"]) >> 4 & 3
+    if terms["type"] != LIMIT or not (tif == GTC or tif == POST_ONLY):
+        # Risk promises nothing for amends of orders that never rest.
+        return STOP_NOT_AMENDED
+    if price_ticks == terms["limit_ticks"] and total == order["total_lots"]:
+        return NO_CHANGE
+    terms["limit_ticks"] = price_ticks
+    order["left_lots"] = total
+    order["total_lots"] = total
+    emit(
+        state,
+        events.slots,
+        command["seq"],
+        np.int64(EV_AMENDED),
+        np.int64(0),
+        np.int64(EVENT_LAST),
+        instrument_of(state, order),
+        order["order_id"],
+        price_ticks,
+        total,
+        total,
+        total,
+        np.int64(order["hold"]),
+    )
+    return ACCEPTED
+
+
+@njit_called
+def set_prices(state, command, verdict, events):
+    """SET_PRICES: mark (price of the verdict) and index (its quantity), 0 = as it was; while nothing may trade they are only kept."""
+    instrument = np.int64(command["instrument"])
+    stride = state.meta[BOOK_STRIDE]
+    if verdict["price_ticks"] != 0:
+        state.books[instrument + BOOK_MARK * stride]["last_ticks"] = verdict["price_ticks"]
+    if verdict["qty_lots"] != 0:
+        state.books[instrument + BOOK_INDEX * stride]["last_ticks"] = verdict["qty_lots"]
+    if (verdict["flags"] & JUDGED_NO_TAKE) == 0:
+        visit_prices(state, instrument)
+    go_on(state, command, events)
+
+
+@njit_called
+def visit_prices(state, instrument):
+    """Set off what waits for the mark and index prices as they were last seen: where they come, and where trading begins again."""
+    for kind in (BOOK_MARK, BOOK_INDEX):
+        price_ticks = state.books[instrument + kind * state.meta[BOOK_STRIDE]]["last_ticks"]
+        if price_ticks != 0:
+            visit(state, instrument, np.int64(kind), price_ticks)
+
+
+@njit_called
+def go_on(state, command, events):
+    """The end of a command without an order of its own: what it set off enters, or there is nothing to say."""
+    meta = state.meta
+    meta[TAKER_SEQ] = command["seq"]
+    if has_parts(state):
+        meta[STAGE] = STAGE_PARTS
+        return
+    emit(
+        state,
+        events.slots,
+        command["seq"],
+        np.int64(EV_NOTHING),
+        np.int64(0),
+        np.int64(EVENT_LAST),
+        np.int64(command["instrument"]),
+        np.int64(0),
+        np.int64(0),
+        np.int64(0),
+        np.int64(0),
+        np.int64(0),
+        np.int64(-1),
+    )
+
+
+@njit_inlined
+def flag_of_end(state, book):
+    """Flag of the last event of a taker: EVENT_LAST where its command ends with it, else 0.
+
+    ``book``: the row of its main book. The taker trades no more, so that what it sets off is known here.
+    """
+    if book["stops"] == 0 and state.meta[PARTS_LEFT] == 0:
+        return np.int64(EVENT_LAST)
+    return _flag_of_part(state)
+
+
+@njit_called
+def _flag_of_part(state):
+    visit_trades(state, state.meta[TAKER_INSTRUMENT])
+    return np.int64(0) if has_parts(state) else np.int64(EVENT_LAST)
+
+
+@njit_called
+def visit_trades(state, instrument):
+    """Set off what waits for the last price, after a taker that traded from TAKER_FIRST to the last price.
+
+    A taker's prices move one way, so that the ends of the way set off all that any price between them would, in the same order.
+    """
+    meta = state.meta
+    first_ticks = meta[TAKER_FIRST]
+    if first_ticks == 0:
+        return
+    meta[TAKER_FIRST] = 0
+    last_ticks = state.books[instrument]["last_ticks"]
+    visit(state, instrument, np.int64(BOOK_LAST), first_ticks)
+    if last_ticks != first_ticks:
+        visit(state, instrument, np.int64(BOOK_LAST), last_ticks)
+
+
+@njit_called
+def visit(state, instrument, kind, price_ticks):
+    """The price of a kind was here: what waits for it is set off, by trigger price and then age; the rest follows it."""
+    book = instrument + kind * state.meta[BOOK_STRIDE]
+    row = state.books[book]
+    while row["best_ticks"][SELL] <= price_ticks:
+        _fire(state, np.int64(state.levels[np.int64(row["best_level"][SELL])]["head"]))
+    while row["best_ticks"][BUY] >= price_ticks:
+        _fire(state, np.int64(state.levels[np.int64(row["best_level"][BUY])]["head"]))
+    if row["stops"] != 0:
+        _follow(state, book, price_ticks)
+
+
+@njit_called
+def _fire(state, slot):
+    """Take an order out of its book of stops, to the end of those that enter."""
+    meta = state.meta
+    unlink(state, slot)
+    untrail(state, slot)
+    state.orders[slot]["next"] = 0
+    if meta[FIRED_HEAD] == 0:
+        meta[FIRED_HEAD] = slot
+    else:
+        state.orders[meta[FIRED_TAIL]]["next"] = slot
+    meta[FIRED_TAIL] = slot
+
+
+@njit_called
+def _follow(state, book, price_ticks):
+    """Trailing stops of a book come as near to the price as their offset says, never further away; oldest first."""
+    for direction in (BUY, SELL):
+        slot = np.int64(state.trails[4 * book + 2 * direction])
+        while slot != 0:
+            order = state.orders[slot]
+            terms = state.terms[slot]
+            trigger_ticks = _behind(
+                price_ticks, np.int64(direction), np.int64(terms["offset_kind"]), np.int64(terms["offset"])
+            )
+            nearer = (1 - 2 * direction) * (trigger_ticks - order["price_ticks"]) > 0
+            if nearer and _has_place(state, book, trigger_ticks):
+                unlink(state, slot)
+                order["price_ticks"] = trigger_ticks
+                append(state, slot, book, np.int64(direction), trigger_ticks)
+            slot = np.int64(terms["trail_next"])
+
+
+@njit_called
+def begin_fired(state, events):
+    """Make the first order that was set off the taker. Returns False when the ring is full."""
+    meta = state.meta
+    if not has_room(state, events, np.int64(1)):
+        return False
+    slot = meta[FIRED_HEAD]
+    order = state.orders[slot]
+    terms = state.terms[slot]
+    meta[FIRED_HEAD] = order["next"]
+    instrument = instrument_of(state, order)
+    side = np.int64(terms["side"])
+    price_ticks = terms["limit_ticks"]
+    tif = np.int64(order["modes"]) >> 4 & 3
+    state.books[np.int64(order["book"])]["orders"] -= 1
+    state.books[instrument]["orders"] += 1
+    state.books[instrument]["stops"] -= 1
+    order["book"] = instrument
+    order["side"] = side
+    order["price_ticks"] = price_ticks
+    order["modes"] &= 255 - WAITS
+    meta[TAKER_ID] = order["order_id"]
+    meta[TAKER_SLOT] = slot
+    meta[TAKER_PRICE] = price_ticks
+    meta[TAKER_LEFT] = order["left_lots"]
+    meta[TAKER_HOLD] = order["hold"]
+    meta[TAKER_ACCOUNT] = order["account"]
+    meta[TAKER_INSTRUMENT] = instrument
+    meta[TAKER_SIDE] = side
+    meta[TAKER_STP] = order["modes"] & 7
+    meta[TAKER_TIF] = tif
+    meta[TAKER_TYPE] = terms["type"]
+    meta[TAKER_FIRST] = 0
+    emit(
+        state,
+        events.slots,
+        meta[TAKER_SEQ],
+        np.int64(EV_TAKER),
+        np.int64(BY_TRIGGER),
+        np.int64(0),
+        instrument,
+        order["order_id"],
+        price_ticks,
+        order["left_lots"],
+        order["left_lots"],
+        order["left_lots"],
+        np.int64(order["hold"]),
+    )
+    crossing = crosses(state, instrument, side, price_ticks)
+    meta[TAKER_REASON] = _refusal(state, slot, instrument, side, tif, crossing)
+    meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
+    if meta[TAKER_REASON] != ACCEPTED:
+        meta[STAGE] = STAGE_REFUSED
+    return True
+
+
+@njit_called
+def _refusal(state, slot, instrument, side, tif, crossing):
+    """ACCEPTED, or why an order that was set off cannot enter: what a new order like it would be refused with."""
+    order = state.orders[slot]
+    price_ticks = order["price_ticks"]
+    account = np.int64(order["account"])
+    stp = np.int64(order["modes"]) & 7
+    minimum = state.terms[slot]["min_lots"]
+    if tif == POST_ONLY and crossing:
+        return POST_ONLY_WOULD_TAKE
+    if tif == FOK and not fillable(state, instrument, side, price_ticks, order["left_lots"], account, stp):
+        return FOK_UNFILLED
+    if minimum > 0 and not fillable(state, instrument, side, price_ticks, minimum, account, stp):
+        return MIN_QTY_UNFILLED
+    if (tif == GTC or tif == POST_ONLY) and not _has_place(state, instrument, price_ticks):
+        return BOOK_FULL
+    return ACCEPTED
+
+
+@njit_called
+def _seen(state, instrument, book):
+    """The price that a book of stops waits for, as last seen; 0 = none yet."""
+    if book == instrument + BOOK_LAST * state.meta[BOOK_STRIDE]:
+        return state.books[instrument]["last_ticks"]
+    return state.books[book]["last_ticks"]
+
+
+@njit_called
+def _has_place(state, book, price_ticks):
+    return leaf_available(state) or find_leaf(state, book, price_ticks >> 6) != 0
+
+
+@njit_called
+def _behind(price_ticks, direction, offset_kind, offset):
+    """Trigger price that lies ``offset`` behind a price: below it for a fall, above it for a rise; a part of a tick counts as one."""
+    distance = offset
+    if offset_kind != OFFSET_TICKS:
+        # ceil(price * offset / BASIS_POINTS), and no product leaves 63 bits
+        whole = price_ticks // BASIS_POINTS
+        rest = price_ticks % BASIS_POINTS * offset
+        distance = whole * offset + (rest + BASIS_POINTS - 1) // BASIS_POINTS
+    return price_ticks - (1 - 2 * direction) * distance

@@ -1,0 +1,138 @@
+"""The loop in which an order trades with those that rest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from matcher.book import forget, is_own, unlink
+from matcher.events import emit, has_room
+from matcher.jit import njit_inlined
+from matcher.state import (
+    STAGE,
+    STAGE_EXPIRED,
+    STAGE_IDLE,
+    STAGE_RESTING,
+    TAKER_ACCOUNT,
+    TAKER_FIRST,
+    TAKER_INSTRUMENT,
+    TAKER_LEFT,
+    TAKER_PRICE,
+    TAKER_SEQ,
+    TAKER_SIDE,
+    TAKER_STP,
+    TAKER_TYPE,
+)
+from matcher.stops import flag_of_end
+from matcher.terms import hidden_lots, replenish
+from protocol.enums import (
+    EV_CANCELED,
+    EV_FILL,
+    EV_PREVENTED,
+    MARKET_AMOUNT,
+    STP_DECREMENT,
+    STP_EXPIRE_MAKER,
+    STP_EXPIRE_TAKER,
+    STP_NONE,
+)
+from protocol.reasons import BY_STP
+
+
+@njit_inlined
+def trade(state, events):
+    """Let the taker in ``meta`` trade as far as it can (flow format 2, section 4).
+
+    Returns False when the ring is full; called again it goes on. When it returns True the stage says what is left to
+    do: nothing (the taker has nothing left), the rest rests or is dropped, or the rest expires by self-trade
+    prevention.
+    """
+    meta = state.meta
+    orders = state.orders
+    instrument = meta[TAKER_INSTRUMENT]
+    side = meta[TAKER_SIDE]
+    price_ticks = meta[TAKER_PRICE]
+    account = meta[TAKER_ACCOUNT]
+    stp = meta[TAKER_STP]
+    left = meta[TAKER_LEFT]
+    first_ticks = meta[TAKER_FIRST]
+    by_amount = meta[TAKER_TYPE] == MARKET_AMOUNT
+    sign = 1 - 2 * side
+    book = state.books[instrument]
+    while True:
+        best_ticks = book["best_ticks"][1 - side]
+        if sign * (price_ticks - best_ticks) < 0:
+            meta[STAGE] = STAGE_RESTING
+            break
+        lot_units = np.int64(1)
+        room_lots = left
+        if by_amount:
+            lot_units = best_ticks * book["multiplier"]
+            assert lot_units > 0, "a listed instrument has a multiplier"
+            room_lots = left // lot_units
+            if room_lots == 0:
+                meta[STAGE] = STAGE_RESTING
+                break
+        if not has_room(state, events, np.int64(1)):
+            meta[TAKER_LEFT] = left
+            meta[TAKER_FIRST] = first_ticks
+            return False
+        slot = np.int64(state.levels[np.int64(book["best_level"][1 - side])]["head"])
+        maker = orders[slot]
+        maker_left = maker["left_lots"]
+        hidden = hidden_lots(state, slot)
+        lots = min(room_lots, maker_left)
+        kind = np.int64(EV_FILL)
+        reason = np.int64(0)
+        if stp != STP_NONE and is_own(state, np.int64(maker["account"]), account):
+            if stp == STP_EXPIRE_TAKER:
+                meta[STAGE] = STAGE_EXPIRED
+                break
+            if stp == STP_DECREMENT:
+                kind = np.int64(EV_PREVENTED)
+            else:
+                kind = np.int64(EV_CANCELED)
+                reason = np.int64(BY_STP)
+                maker_left += hidden
+                hidden = np.int64(0)
+                lots = maker_left
+                lot_units = np.int64(0)
+        maker_left -= lots
+        left -= lots * lot_units
+        if kind == EV_FILL:
+            book["last_ticks"] = best_ticks
+            first_ticks = best_ticks if first_ticks == 0 else first_ticks
+        flags = np.int64(0)
+        if left == 0:
+            meta[TAKER_FIRST] = first_ticks
+            flags = flag_of_end(state, book)
+        emit(
+            state,
+            events.slots,
+            meta[TAKER_SEQ],
+            kind,
+            reason,
+            flags,
+            instrument,
+            maker["order_id"],
+            best_ticks,
+            lots,
+            maker_left + hidden,
+            left,
+            np.int64(maker["hold"]),
+        )
+        if maker_left == 0:
+            if hidden != 0:
+                replenish(state, slot)
+            else:
+                unlink(state, slot)
+                forget(state, slot)
+        else:
+            maker["left_lots"] = maker_left
+        if left == 0:
+            meta[STAGE] = STAGE_IDLE
+            break
+        if kind == EV_CANCELED and stp != STP_EXPIRE_MAKER:
+            meta[STAGE] = STAGE_EXPIRED
+            break
+    meta[TAKER_LEFT] = left
+    meta[TAKER_FIRST] = first_ticks
+    return True
