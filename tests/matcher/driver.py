@@ -9,6 +9,7 @@ from matcher.state import MatcherLimits, MatcherState, make_state, reset, state_
 from protocol import enums as e
 from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
 from ringbuf.arena import private_arena
+from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring, advance, private_ring
 from tests.matcher.naive_book import Event, Request
 
@@ -102,7 +103,9 @@ class Shard:
         # What a slot held before must not shine through.
         self.ring.slots.view(np.uint8)[:] = 0xAB
         self.reader = EventReader(self.ring)
-        join_events(self.state, self.ring)
+        # As the process carries it: another type would be compiled anew, half a minute long.
+        self.carried = Bundle(**self.state._asdict())
+        join_events(self.carried, self.ring)
         self.command = np.zeros(1, COMMAND_DTYPE)[0]
         self.verdict = np.zeros(1, VERDICT_DTYPE)[0]
         self.seq = 0
@@ -117,8 +120,8 @@ class Shard:
         events: list[Event] = []
         done = False
         while not done:
-            done = bool(match_command(self.state, self.command, self.verdict, self.ring))
-            publish_events(self.state, self.ring)
+            done = bool(match_command(self.carried, self.command, self.verdict, self.ring))
+            publish_events(self.carried, self.ring)
             taken = self.reader.take()
             assert all(seq == self.seq for seq, _ in taken)
             assert taken or done, "a pause without progress would never end"
