@@ -171,13 +171,11 @@ class Story:
         """``open``, or ``auction until 60 then closed``."""
         name, *more = text.split()
         options = _options(more)
-        end = {}
+        end_ts_ns = then = 0
         if "until" in options:
-            end = {
-                "end_ts_ns": START_TS_NS + SECOND_NS * int(options["until"]),
-                "then": STATE_OF[options.get("then", "open")],
-            }
-        return build.set_state(1, STATE_OF[name], *WHO, **end)
+            end_ts_ns = START_TS_NS + SECOND_NS * int(options["until"])
+            then = STATE_OF[options.get("then", "open")]
+        return build.set_state(1, STATE_OF[name], *WHO, end_ts_ns=end_ts_ns, then=then)
 
     def _told(self, o: np.void) -> str:
         label = self.labels.get(int(o["order_id"]), "")

@@ -744,8 +744,9 @@ class Market:
             self.crowd(instrument)
         end = now + COMMAND_NS * rng.choice((20, 40, 80, 80, 80, 0, 1 << 31))
         then = rng.choice((1, 1, 1, 3, 5, 2, 0))
-        ends = {"end_ts_ns": end, "then": then} if rng.random() < 0.5 else {}
-        self.office(build.set_state(instrument, e.INSTRUMENT_AUCTION, *WHO, **ends))
+        if rng.random() < 0.5:
+            end = then = 0
+        self.office(build.set_state(instrument, e.INSTRUMENT_AUCTION, *WHO, end_ts_ns=end, then=then))
         self.crowd(instrument)
         if rng.random() < 0.7:
             self.expire()

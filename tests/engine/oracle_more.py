@@ -538,9 +538,9 @@ class Oracle(AuctionRules, StopsOracle):
         if any(lots for _, lots, _ in sides) and protection is not None and protection.pulled:
             return r.PROTECTED
         for side, (price, lots, _) in enumerate(sides):
-            order = Order(0, account, instrument, side, price, lots, e.POST_ONLY, 0)
+            wanted = Order(0, account, instrument, side, price, lots, e.POST_ONLY, 0)
             others = [other for other in self.markets[instrument].by_priority(1 - side) if other not in old]
-            if lots and others and order.crosses(others[0].price):
+            if lots and others and wanted.crosses(others[0].price):
                 return r.POST_ONLY_WOULD_TAKE
         for price, lots, order in sides:
             if order is not None and not (lots and price == order.price and lots <= order.left):

@@ -212,7 +212,6 @@ class NaiveShard(NaiveAuctions):
         order.session = q.session
         order.kind, order.minimum, order.ref, order.display, order.age = q.type, q.minimum, q.ref, q.display, q.seq
         order.rises = (q.side == e.BUY) != q.takes_profit
-        order.session = q.session
         order.trigger, order.offset_kind, order.offset = q.trigger, q.offset_kind, q.offset
         order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
         if seen == 0:
