@@ -23,8 +23,10 @@ from matcher.state import (
     BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
+    IS_QUOTE,
     NO_ASK,
     ORDERS_LIVE,
+    ORDERS_USED,
     SCRATCH_COUNT,
     SCRATCH_NEXT,
     SCRATCH_REASON,
@@ -49,6 +51,7 @@ from matcher.state import (
     TAKER_PRICE,
     TAKER_REASON,
     TAKER_SEQ,
+    TAKER_SESSION,
     TAKER_SIDE,
     TAKER_SLOT,
     TAKER_STP,
@@ -63,6 +66,11 @@ from matcher.trading import trade
 from protocol.enums import (
     AMEND,
     BUY,
+    CANCEL_ASKS,
+    CANCEL_BIDS,
+    CANCEL_BOTH,
+    CAUSE_DEAD_MAN,
+    CAUSE_DISCONNECT,
     EV_AMENDED,
     EV_CANCELED,
     EV_EXPIRED,
@@ -76,9 +84,11 @@ from protocol.enums import (
     INSTRUMENT_OPEN,
     IOC,
     JUDGED_NO_TAKE,
+    JUDGED_SESSION,
     JUDGED_TERMS,
     JUDGED_UNCROSS,
     LIMIT,
+    ORDER_ID_SOURCE_SHIFT,
     POST_ONLY,
     SCOPE_ACCOUNT,
     SCOPE_FIRM,
@@ -86,13 +96,16 @@ from protocol.enums import (
     SCOPE_USER,
     SCOPE_VENUE,
     SELL,
+    SESSION_SHIFT,
 )
 from protocol.order_terms import expiry_of
 from protocol.reasons import (
     ACCEPTED,
     BOOK_FULL,
     BY_CANCEL_ALL,
+    BY_DEAD_MAN,
     BY_DELISTING,
+    BY_DISCONNECT,
     BY_EXPIRY,
     BY_IOC,
     BY_KILL,
@@ -104,6 +117,7 @@ from protocol.reasons import (
     NO_CHANGE,
     POST_ONLY_WOULD_TAKE,
     QUANTITY_TOO_LOW,
+    QUOTE_AMEND,
     UNKNOWN_ORDER,
 )
 from ringbuf.idtable import find_id
@@ -184,6 +198,9 @@ def enter_order(state, command, verdict):
     meta[TAKER_STP] = stp
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = kind
+    meta[TAKER_SESSION] = 0
+    if (verdict["flags"] & JUDGED_SESSION) != 0:
+        meta[TAKER_SESSION] = command["session"]
     meta[TAKER_FIRST] = 0
     meta[TAKER_EXPIRY] = -1
     if has_terms:
@@ -217,6 +234,8 @@ def amend_order(state, command, verdict, events):
     order = orders[slot]
     if (order["modes"] & WAITS) != 0:
         return amend_stop(state, command, verdict, events, slot)
+    if (order["modes"] & IS_QUOTE) != 0:
+        return QUOTE_AMEND
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
     instrument = instrument_of(state, order)
@@ -390,6 +409,7 @@ def _new_order(state):
     order["side"] = meta[TAKER_SIDE]
     order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
     register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], number)
+    state.sessions[slot] = meta[TAKER_SESSION]
     if meta[TAKER_EXPIRY] >= 0:
         set_terms(state, slot, meta[TAKER_SEQ], meta[TAKER_EXPIRY], meta[TAKER_DISPLAY])
     return slot
@@ -439,15 +459,26 @@ def _begin_part(state, events):
 
 @njit_called
 def cancel_all(state, command, events):
-    """CANCEL_ALL: collect the orders of an account, of an instrument, or of both; ``proceed`` removes them."""
+    """CANCEL_ALL: collect the orders of account, instrument and session, as far as they are named; ``proceed`` removes them."""
     account = np.int64(command["account"])
     instrument = np.int64(command["instrument"])
+    session = command["trigger_price_ticks"]
+    sides = command["price_ticks"]
     zero = np.int64(0)
     if account != 0:
         count = _collect_account(state, account, instrument, zero)
-    else:
+    elif instrument != 0:
         count = _collect_book(state, instrument, zero)
-    _begin_canceling(state, command, events, count, np.int64(BY_CANCEL_ALL))
+    else:
+        count = _collect_session(state, session)
+    if session != 0 or sides != CANCEL_BOTH:
+        count = _keep_of_session(state, count, session, sides)
+    reason = np.int64(BY_CANCEL_ALL)
+    if command["qty_lots"] == CAUSE_DISCONNECT:
+        reason = np.int64(BY_DISCONNECT)
+    elif command["qty_lots"] == CAUSE_DEAD_MAN:
+        reason = np.int64(BY_DEAD_MAN)
+    _begin_canceling(state, command, events, count, reason)
 
 
 @njit_called
@@ -601,6 +632,40 @@ def _collect_book(state, instrument, count):
                     slot = np.int64(orders[slot]["next"])
                 level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
     return count
+
+
+@njit_inlined
+def _is_of_session(state, slot, session):
+    """Whether an order came in the session ``source << 16 | number``."""
+    source = state.orders[slot]["order_id"] >> ORDER_ID_SOURCE_SHIFT
+    return source << SESSION_SHIFT | np.int64(state.sessions[slot]) == session
+
+
+@njit_called
+def _collect_session(state, session):
+    """Slots of all orders of a session in ``scratch``: a look at every slot ever used. Returns their number."""
+    count = np.int64(0)
+    for slot in range(1, state.meta[ORDERS_USED] + 1):
+        if state.orders[slot]["order_id"] != 0 and _is_of_session(state, np.int64(slot), session):
+            state.scratch[count] = slot
+            count += 1
+    return count
+
+
+@njit_called
+def _keep_of_session(state, count, session, sides):
+    """Of the slots collected keep those of the session (0 = any) and sides; returns how many."""
+    scratch = state.scratch
+    kept = np.int64(0)
+    for i in range(count):
+        slot = np.int64(scratch[i])
+        waits = (state.orders[slot]["modes"] & WAITS) != 0
+        own = np.int64(state.terms[slot]["side"]) if waits else np.int64(state.orders[slot]["side"])
+        side = CANCEL_BIDS if own == BUY else CANCEL_ASKS
+        if (session == 0 or _is_of_session(state, slot, session)) and (sides == CANCEL_BOTH or sides == side):
+            scratch[kept] = slot
+            kept += 1
+    return kept
 
 
 @njit_inlined

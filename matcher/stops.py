@@ -61,6 +61,7 @@ from protocol.enums import (
     GTC,
     IOC,
     JUDGED_NO_TAKE,
+    JUDGED_SESSION,
     JUDGED_TERMS,
     LIMIT,
     OFFSET_NONE,
@@ -121,6 +122,9 @@ def enter_stop(state, command, verdict, events):
     order["book"] = book
     order["side"] = direction
     order["modes"] = tif << 4 | np.int64(command["stp"]) | WAITS
+    state.sessions[slot] = 0
+    if (verdict["flags"] & JUDGED_SESSION) != 0:
+        state.sessions[slot] = command["session"]
     register(state, slot, command["order_id"], np.int64(command["account"]), book)
     terms = state.terms[slot]
     if (verdict["flags"] & JUDGED_TERMS) != 0:

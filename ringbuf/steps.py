@@ -16,7 +16,7 @@ from numba import config, njit, typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ringbuf.atomics import load_acquire
+from ringbuf.atomics import load_acquire, now_ns
 from ringbuf.bundle import Bundle
 from ringbuf.loop import STOPPED, run_loop
 from ringbuf.waiting import idle_wait, woke
@@ -81,6 +81,16 @@ def _until(table, words, word, target):
 
 
 @njit(cache=True, nogil=True, no_cfunc_wrapper=True, _nrt=False)
+def _timed(table, budgets, spans_ns):
+    for k in range(budgets.shape[0]):
+        began_ns = now_ns()
+        _call(table[0, 0], table[0, 1], budgets[k])
+        spans_ns[k] = now_ns() - began_ns
+        for other in range(1, table.shape[0]):
+            _call(table[other, 0], table[other, 1], table[other, 2])
+
+
+@njit(cache=True, nogil=True, no_cfunc_wrapper=True, _nrt=False)
 def _loop(table, board, line, strategy, stop_word):
     idle = 0
     work = 0
@@ -129,6 +139,22 @@ class Steps:
         while work > 0 and words[word] < target:
             work = self.turn()
         return work
+
+    def timed(self, budgets: np.ndarray, spans_ns: np.ndarray) -> None:
+        """A turn for each of ``budgets`` (int64[n], of the first step).
+
+        ``spans_ns`` (int64[n]) receives what the first step took each time, a reading of the clock included.
+        """
+        if not _PLAIN:
+            _timed(self._table, budgets, spans_ns)
+            return
+        first, *others = self._steps
+        for k, budget in enumerate(budgets):
+            began_ns = now_ns()
+            first.kernel(first.stage, budget)
+            spans_ns[k] = now_ns() - began_ns
+            for other in others:
+                other.kernel(other.stage, other.budget)
 
     def run(
         self,

@@ -13,6 +13,7 @@ from protocol.records import (
     EXT_FEES_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
     OUTCOME_DUPLICATE,
 )
 from ringbuf.bundle import Bundle
@@ -31,6 +32,7 @@ def make_rings(
         limit_slots=commands.slots.view(EXT_LIMITS_SLOT.slot_dtype),
         auction_slots=commands.slots.view(EXT_AUCTION_SLOT.slot_dtype),
         listing_slots=commands.slots.view(EXT_LISTING_SLOT.slot_dtype),
+        quote_slots=commands.slots.view(EXT_QUOTES_SLOT.slot_dtype),
         asset_slots=commands.slots.view(EXT_ASSET_SLOT.slot_dtype),
         verdicts=verdicts,
         outcomes=outcomes,

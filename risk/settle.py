@@ -16,6 +16,7 @@ from risk import state as s
 from risk.auctions import risk_may, settle_market
 from risk.bands import check_breaker, set_reference, tick_references
 from risk.client_ids import finish_client_id, free_client_id
+from risk.dead_men import settle_dead_man
 from risk.fees import (
     charge,
     count_volume,
@@ -39,6 +40,7 @@ from risk.outcomes import (
     emit_trade,
     fold_outcomes,
 )
+from risk.quote_table import forget_quote
 from risk.reserve import copy_listing, wanted_state
 
 
@@ -93,11 +95,14 @@ def lock_order(state, c, pending):
 def cancel_is_own(c, account):
     """Whether a cancel comes from the order's owner, who therefore knows of it.
 
-    A cancel-all is the owner's where it names the account and comes through a gateway of clients; an operator's counts as
-    an expiry, for the client may still be asking what became of the order.
+    A cancel-all is the owner's where it names the account and is asked for through a gateway of clients. An operator's, or that
+    of a session that has ended, counts as an expiry, for the client may still be asking what became of the order.
     """
     return c["type"] == e.CANCEL or (
-        c["type"] == e.CANCEL_ALL and c["account"] == account and c["source"] >= e.SOURCE_FIRST_GATEWAY
+        c["type"] == e.CANCEL_ALL
+        and c["account"] == account
+        and c["source"] >= e.SOURCE_FIRST_GATEWAY
+        and c["qty_lots"] == e.CAUSE_ASKED
     )
 
 
@@ -117,6 +122,8 @@ def end_order(state, c, hold, how, reason):
             state.meta[s.FAULT] = s.FAULT_LOCK_LEFT
         post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)
         h["locked_units"] = 0
+    if (h["flags"] & s.HOLD_QUOTE) != 0:
+        forget_quote(state, hold)
     state.accounts[h["account"]]["activity"] -= 1
     count_end(state, h["account"], h["instrument"])
     drop_hold(state, hold)
@@ -385,6 +392,19 @@ def begin_amend(state, rings, c, pending, event):
         state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
         return True
     pending["hold"] = hold
+    lock_amended(state, c, hold, event)
+    last = (event["flags"] & e.EVENT_LAST) != 0
+    if (h["flags"] & s.HOLD_TERMS) != 0:
+        # In place it shows no more than it has; else it shows nothing until it rests again.
+        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
+    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, outcome_flag(c, event) | waiting_flag(state, hold))
+    return True
+
+
+@inner
+def lock_amended(state, c, hold, event):
+    """An order was amended: the difference of the holds moves."""
+    h = state.holds[hold]
     row = state.instruments[h["instrument"]]
     units = limit_hold(h["side"], event["price_ticks"], event["left_lots"], row["multiplier"], row["lot_atoms"])
     more = units - h["locked_units"]
@@ -393,12 +413,6 @@ def begin_amend(state, rings, c, pending, event):
     h["price_ticks"] = event["price_ticks"]
     h["total_lots"] = event["qty_lots"]
     h["left_lots"] = event["left_lots"]
-    last = (event["flags"] & e.EVENT_LAST) != 0
-    if (h["flags"] & s.HOLD_TERMS) != 0:
-        # In place it shows no more than it has; else it shows nothing until it rests again.
-        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
-    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, outcome_flag(c, event) | waiting_flag(state, hold))
-    return True
 
 
 @inner
@@ -571,7 +585,12 @@ def settle_admin(state, rings, c, pending):
     if kind == e.SET_FEES or kind == e.SET_SCHEDULE or kind == e.ASSIGN_FEES:
         settle_fees(state, rings, c)
         return
-    if kind == e.SET_STATE:
+    if kind == e.DEAD_MAN:
+        code = settle_dead_man(state, c)
+        if code != 0:
+            emit_rejected(state, rings, c, code)
+            return
+    elif kind == e.SET_STATE:
         settle_state(state, c)
     elif kind == e.FREEZE:
         state.accounts[c["account"]]["status"] = e.ACCOUNT_FROZEN

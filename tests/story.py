@@ -5,6 +5,8 @@ A line is a command, and behind ``->`` what came of it, outcomes divided by ``;`
     alice sells 5 at 100 as A          -> A rests 5 at 100
     bob buys 7 at 100 ioc as B         -> B takes 5 at 100 from A; B expired 2 BY_IOC
 
+``session 1 ends`` is what the gateway sends when a session has ended, and what risk sends by itself is told behind what made it.
+``alice quotes 5@99 4@101 as Q`` has the orders Qbid and Qask, ``-`` is a side without one.
 ``clock 60`` is the sequenced clock 60 seconds after the story's midnight.
 Accounts are alice, bob and carol, who have enough of everything; the instrument has a value of one quote unit a tick and lot.
 """
@@ -60,14 +62,19 @@ class Story:
         else:
             group, label = self._of_office(words), ""
         self.desk.send_at(group, self.now_ns)
-        if label:
+        if label and group["type"][0] == e.QUOTE:
+            quote = build.order_id_of(e.SOURCE_FIRST_GATEWAY, self.desk.number - len(group) + 1)
+            self.labels |= {quote: f"{label}bid", quote | e.QUOTE_ASK_BIT: f"{label}ask"}
+            self.orders |= {f"{label}bid": quote, f"{label}ask": quote | e.QUOTE_ASK_BIT}
+        elif label:
             self.orders[label] = self.desk.order_id
             self.labels[self.desk.order_id] = label
         told = [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
         while (own := self._of_risk()) is not None:
             self.desk.sequence(own)
-            wanted = STATE_NAMES[int(own["price_ticks"][0])] if own["type"][0] == e.SET_STATE else "halted"
-            told.append(f"state {wanted}")
+            if own["type"][0] != e.CANCEL_ALL:
+                wanted = STATE_NAMES[int(own["price_ticks"][0])] if own["type"][0] == e.SET_STATE else "halted"
+                told.append(f"state {wanted}")
             told += [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
         return "; ".join(told) or "done"
 
@@ -83,6 +90,22 @@ class Story:
         return slot
 
     def _of_client(self, account: int, verb: str, words: list[str]) -> tuple[np.ndarray, str]:
+        if verb == "cancels" and words[0] == "all":
+            sides = {"": e.CANCEL_BOTH, "bids": e.CANCEL_BIDS, "asks": e.CANCEL_ASKS}[" ".join(words[1:2])]
+            return build.cancel_all(account=account, sides=sides), ""
+        if verb == "quotes":
+            bid, ask = (part.split("@") if part != "-" else ("0", "0") for part in words[:2])
+            entry = build.quote(1, int(bid[1]), int(bid[0]), int(ask[1]), int(ask[0]))
+            return build.mass_quote(account=account, quotes=[entry]), _options(words[2:]).get("as", "")
+        if verb == "protects":
+            said = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+            window = SECOND_NS * said.pop("window", 0)
+            lots, net, trades = (said.get(name, 0) for name in ("lots", "net", "trades"))
+            return build.set_protection(account, 1, window_ns=window, qty_lots=lots, net_lots=net, trades=trades), ""
+        if verb == "arms":
+            options = _options(words[1:])
+            session = build.session_of(e.SOURCE_FIRST_GATEWAY, int(options["session"])) if "session" in options else 0
+            return build.dead_man(account=account, duration_ns=SECOND_NS * int(words[0]), session=session), ""
         if verb == "cancels":
             return build.cancel(account=account, instrument=1, order_id=self.orders[words[0]]), ""
         options = _options(words[1:])
@@ -111,6 +134,7 @@ class Story:
                 min_qty_lots=int(options.get("minimum", 0)),
                 expiry_ts_ns=expiry and (expiry if expiry < 0 else START_TS_NS + SECOND_NS * expiry),
             )
+        group["session"][0] = int(options.get("session", 0))
         return group, options.get("as", "")
 
     def _waiting(self, group: np.ndarray, options: dict[str, str]) -> np.ndarray:
@@ -131,6 +155,9 @@ class Story:
             tick["type"] = e.EXPIRE
             self.now_ns = START_TS_NS + SECOND_NS * int(words[1])
             return tick
+        if words[0] == "session":
+            session = build.session_of(e.SOURCE_FIRST_GATEWAY, int(words[1]))
+            return build.cancel_all(session=session, cause=e.CAUSE_DISCONNECT)
         if words[0] in ("mark", "index"):
             return build.set_prices(1, **{f"{words[0]}_ticks": int(words[1])})
         makers: dict[str, Callable[[str], np.ndarray]] = {
@@ -144,13 +171,11 @@ class Story:
         """``open``, or ``auction until 60 then closed``."""
         name, *more = text.split()
         options = _options(more)
-        end = {}
+        end_ts_ns = then = 0
         if "until" in options:
-            end = {
-                "end_ts_ns": START_TS_NS + SECOND_NS * int(options["until"]),
-                "then": STATE_OF[options.get("then", "open")],
-            }
-        return build.set_state(1, STATE_OF[name], *WHO, **end)
+            end_ts_ns = START_TS_NS + SECOND_NS * int(options["until"])
+            then = STATE_OF[options.get("then", "open")]
+        return build.set_state(1, STATE_OF[name], *WHO, end_ts_ns=end_ts_ns, then=then)
 
     def _told(self, o: np.void) -> str:
         label = self.labels.get(int(o["order_id"]), "")
@@ -159,11 +184,13 @@ class Story:
         why = r.NAME[int(o["reason"])] if kind != e.OUT_TRADE else ""
         if not label:
             label = self.labels.setdefault(int(o["order_id"]), "it")
+        if kind == e.OUT_QUOTE:
+            return f"refused {why}" if o["reason"] else ""
         if o["flags"] & e.OUTCOME_WAITS and (kind == e.OUT_RESTED or last):
             return f"{label} waits"
         if kind == e.OUT_TRIGGERED:
             return f"{label} set off"
-        if kind == e.OUT_RESTED or (kind == e.OUT_NEW and last):
+        if kind == e.OUT_RESTED or (kind == e.OUT_NEW and (last or o["type"] == e.QUOTE)):
             return f"{label} rests {int(o['leaves_qty_lots'])} at {price}"
         if kind in (e.OUT_AUCTION, e.OUT_UNCROSSED):
             return _told_auction(o)

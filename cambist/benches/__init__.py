@@ -19,10 +19,13 @@ from rich.console import Console
 
 from cambist.benches import (
     access,
+    books,
     compiling,
     engine,
+    footprint,
     latency,
     matcher,
+    operations,
     output,
     overload,
     pipeline,
@@ -31,6 +34,7 @@ from cambist.benches import (
     recovery,
     restart,
     snapshot,
+    sweep,
 )
 from cambist.benches.machine import commit, machine
 from cambist.benches.rows import FULL, BenchFailedError, Row, Sizes, Task
@@ -42,6 +46,10 @@ __all__ = ["BENCHES", "measure", "run"]
 BENCHES: Final[dict[str, Callable[[Task], list[Row]]]] = {
     "ring": primitives.ring,
     "matcher": matcher.run,
+    "operations": operations.run,
+    "books": books.run,
+    "sweep": sweep.run,
+    "footprint": footprint.run,
     "engine": engine.run,
     "pipeline": pipeline.run,
     "latency": latency.run,

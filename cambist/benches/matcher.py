@@ -15,69 +15,39 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
-from cambist.benches import flows
+from cambist.benches import flows, shards
 from cambist.benches.machine import ROOT
 from cambist.benches.rows import NO_COMPILER, BenchFailedError, Row, Task, row, undisturbed_per_s
 from cambist.replay.collect import HASH_START, fold
 from cambist.replay.plan import Plan
 from cambist.replay.report import expected_file
-from matcher.events import join_events
-from matcher.hashes import books_hash
-from matcher.kernel import make_stage, step
-from matcher.process import shard_spec, shard_state
-from matcher.state import APPLIED_SEQ, EVENT_HASH, MatcherState, reset
-from matcher.state import make_state as make_tuple
 from matcher.views import book_summary
-from persistence.fused import pass_unread
 from protocol import enums as e
-from protocol.instance import Engine
-from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
-from ringbuf.arena import private_arena
-from ringbuf.bundle import Bundle
-from ringbuf.ring import Ring, advance, private_ring, publish, published, reader_cursor
-from ringbuf.steps import Step, Steps
 
-_STEP_SLOTS: Final = 1 << 9
-"""Slots that the kernel takes at once, as in the fused engine."""
-_EVENT_SLOTS: Final = 1 << 12
 STRETCH_SLOTS: Final = 1 << 12
 """Slots that are timed together; shorter than what disturbs them mostly, and long against the reading of a clock."""
 _MASK: Final = (1 << 64) - 1
 _LIMIT: Final = ROOT / "bench" / "peers" / "book_limit.c"
+PARTS: Final = ("SLOTS", "IDS", "ACCOUNTS", "EVENTS", "FOLD")
+"""What the limit in C leaves out, in the order in which the distance to it is taken apart; its source says what each is."""
 _CANNOT: Final = 3
 """Exit status of another book for a flow that it is too small for."""
 
 
 def run(task: Task) -> list[Row]:
     """A row a workload."""
-    limit = _build_limit(task.directory)
-    return [_case(task, name, file, limit) for name, file in flows.files(task, *flows.WORKLOADS).items()]
+    limit = _build_limit(task.directory, ())
+    parts = [_build_limit(task.directory, PARTS[: k + 1]) for k in range(len(PARTS))]
+    programs = [program for program in (limit, *parts) if program is not None]
+    return [_case(task, name, file, programs) for name, file in flows.files(task, *flows.WORKLOADS).items()]
 
 
-class Shard(NamedTuple):
-    """A fresh shard and its rings."""
-
-    arrays: MatcherState
-    state: Bundle
-    verdicts: Ring
-    events: Ring
-    stage: Bundle
-    steps: Steps
-    """Kernel and reader of events in turn."""
-
-
-class Results(NamedTuple):
-    """What a run gave: hashes of all events and of the books."""
-
-    events_hash: int
-    books_hash: int
-
-
-def _case(task: Task, name: str, file: Path, limit: Path | None) -> Row:
+def _case(task: Task, name: str, file: Path, own: list[Path]) -> Row:
+    """``own``: the limit in C, and the same with one part after the other; empty without a compiler."""
     plan = flows.plan_of(file)
     if plan.format != "xflow001":
         raise BenchFailedError(f"{file}: is {plan.format}; this bench takes XFLOW001 files, one book without accounts")
@@ -85,31 +55,33 @@ def _case(task: Task, name: str, file: Path, limit: Path | None) -> Row:
     slots = numbered(plan)
     messages = flows.timed_messages(plan, prefill - 1)
     task.progress(f"matcher {name}: {messages:,} messages, {task.runs} runs")
-    right, trade_hash, compared = _check(plan, slots)
+    right, trade_hash, compared = check(plan, slots)
     ours = _Timed(messages)
     others: dict[Path, _Timed] = {}
-    programs = [program for program in (limit, *task.peers) if program is not None]
     for _ in range(task.runs):
-        for program in programs:
+        for program in (*own, *task.peers):
             if times := _measure_program(program, file, task.directory, trade_hash):
                 others.setdefault(program, _Timed(messages)).add(*times)
         stretches_ns, used_s, results = measure(plan, slots, prefill)
         if results != right:
             raise BenchFailedError(f"{name}: two runs over the same messages gave different events or books")
         ours.add(stretches_ns, used_s)
-    found = others.pop(limit, None) if limit is not None else None
+    in_c = [others.pop(program) for program in own if program in others]
+    found = in_c[0] if in_c else None
     what = "the same flow through a bare tick ladder in C, in turn with it"
-    bound = (what, statistics.median(found.rates)) if found else None
+    bound = (what, found.median) if found else None
     result = row("matcher", name, "messages_per_s", "1/s", ours.rates, ours.cpu_s, bound)
     result |= {"messages": messages, **ours.summary()}
     result["wall_median"] = statistics.median(messages / rate for rate in ours.rates)
-    if limit is None:
+    if not own:
         result["note"] = NO_COMPILER
     if found:
         result["limit"] |= found.summary()
+        result["share_of_limit"] = result["median"] / found.median
+        result["distance_ns"] = distance_ns(ours, in_c)
     if others:
         result["peers"] = {
-            program.name: {"median": statistics.median(timed.rates), **timed.summary()}
+            program.name: {"median": timed.median, "times": ours.median / timed.median, **timed.summary()}
             for program, timed in others.items()
         }
     return result | {"result_hash": str(trade_hash), "compared": compared}
@@ -130,6 +102,16 @@ class _Timed:
         self.rates.append(self._messages * 1e9 / stretches_ns.sum())
         self.cpu_s.append(used_s)
 
+    @property
+    def median(self) -> float:
+        """Messages a second."""
+        return statistics.median(self.rates)
+
+    @property
+    def undisturbed_ns(self) -> float:
+        """Nanoseconds a message without other work of the machine."""
+        return 1e9 / undisturbed_per_s(self._messages, self._stretches)
+
     def summary(self) -> dict[str, float]:
         """What does not depend on other work of the machine."""
         return {
@@ -138,67 +120,37 @@ class _Timed:
         }
 
 
+def distance_ns(ours: _Timed, in_c: list[_Timed]) -> dict[str, float]:
+    """Undisturbed nanoseconds a message: of the limit, what each part adds to it, and what is left to the kernel.
+
+    ``in_c``: the limit, and the limit with the first of ``PARTS``, the first two, and so on.
+    """
+    took = [timed.undisturbed_ns for timed in in_c]
+    added = {part.lower(): took[k + 1] - took[k] for k, part in enumerate(PARTS)}
+    return {"limit": took[0], **added, "the rest": ours.undisturbed_ns - took[-1], "kernel": ours.undisturbed_ns}
+
+
 def numbered(plan: Plan) -> np.ndarray:
     """The listing of the one instrument, then the commands, numbered from 1."""
-    slots = np.zeros(len(plan.commands) + 1, dtype=COMMAND_DTYPE)
-    slots[1:] = plan.commands
-    slots[0]["type"] = e.LIST_INSTRUMENT
-    slots[0]["instrument"] = 1
-    slots[0]["price_ticks"] = plan.instruments[0].multiplier
-    slots[0]["qty_lots"] = plan.instruments[0].lot_atoms
+    instrument = plan.instruments[0]
+    slots = np.concatenate([shards.listing(1, instrument.multiplier, instrument.lot_atoms), plan.commands])
     slots["seq"] = np.arange(1, len(slots) + 1)
     return slots
 
 
-def _fresh(plan: Plan, slots: np.ndarray) -> Shard:
-    arrays = private_arena(shard_spec(Engine(limits=plan.limits)))
-    capacity = flows.power_of_two(len(slots))
-    commands = private_ring(COMMAND_DTYPE, capacity)
-    verdicts = private_ring(VERDICT_DTYPE, capacity)
-    events = private_ring(EVENT_DTYPE, _EVENT_SLOTS)
-    commands.slots[: len(slots)] = slots
-    # Everything is accepted as it stands; holds are risk's, and mean nothing to a book.
-    for name in ("seq", "price_ticks", "qty_lots"):
-        verdicts.slots[name][: len(slots)] = slots[name]
-    verdicts.slots["code"] = e.VERDICT_OK
-    state = shard_state(arrays)
-    stage = make_stage(state, commands, verdicts, events, 0, 0)
-    steps = Steps(Step(step, stage, _STEP_SLOTS), Step(pass_unread, Bundle(ring=events), _STEP_SLOTS))
-    shard = Shard(make_tuple(arrays), state, verdicts, events, stage, steps)
-    reset(shard.arrays)
-    join_events(shard.state, events)
-    publish(commands, len(slots))
+def _fresh(plan: Plan, slots: np.ndarray) -> shards.Shard:
+    shard = shards.fresh(plan.limits, flows.power_of_two(len(slots)))
+    shards.put(shard, slots)
     return shard
 
 
-def _drive(shard: Shard, until: int) -> None:
-    """Turn kernel and reader of events, in the compiled loop of the exchange's processes, until slot ``until`` is done."""
-    publish(shard.verdicts, until)
-    shard.steps.until(shard.arrays.meta, APPLIED_SEQ, until)
-    if reader_cursor(shard.verdicts, 0) < until:
-        raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(shard.verdicts, 0)}")
-
-
-def _events_of(shard: Shard, until: int) -> np.ndarray:
-    """Do all slots up to ``until``; copies of their events."""
-    taken = []
-    publish(shard.verdicts, until)
-    while step(shard.stage, _STEP_SLOTS):
-        done, last = int(reader_cursor(shard.events, 0)), int(published(shard.events))
-        taken.append(shard.events.slots[np.arange(done, last) & (_EVENT_SLOTS - 1)])
-        advance(shard.events, 0, last)
-    if reader_cursor(shard.verdicts, 0) < until:
-        raise BenchFailedError(f"the matcher stands still after slot {reader_cursor(shard.verdicts, 0)}")
-    return np.concatenate(taken)
-
-
-def measure(plan: Plan, slots: np.ndarray, prefill: int) -> tuple[np.ndarray, float, Results]:
+def measure(plan: Plan, slots: np.ndarray, prefill: int) -> tuple[np.ndarray, float, shards.Results]:
     """Nanoseconds of each stretch and CPU seconds of what comes after the prefill."""
     shard = _fresh(plan, slots)
-    _drive(shard, prefill)
+    shards.drive(shard, prefill)
     began_cpu_ns = time.thread_time_ns()
-    stretches_ns = timed_stretches(lambda until: _drive(shard, until), prefill, len(slots))
-    return stretches_ns, (time.thread_time_ns() - began_cpu_ns) / 1e9, _results(shard)
+    stretches_ns = timed_stretches(lambda until: shards.drive(shard, until), prefill, len(slots))
+    return stretches_ns, (time.thread_time_ns() - began_cpu_ns) / 1e9, shards.results(shard)
 
 
 def timed_stretches(drive: Callable[[int], None], begin: int, end: int) -> np.ndarray:
@@ -210,14 +162,10 @@ def timed_stretches(drive: Callable[[int], None], begin: int, end: int) -> np.nd
     return np.diff(np.array(marks, dtype=np.int64))
 
 
-def _results(shard: Shard) -> Results:
-    return Results(int(shard.arrays.meta[EVENT_HASH]), int(books_hash(shard.state)))
-
-
-def _check(plan: Plan, slots: np.ndarray) -> tuple[Results, int, str]:
+def check(plan: Plan, slots: np.ndarray) -> tuple[shards.Results, int, str]:
     """A run whose trades and book are compared with the expected results; what it gave, in hashes."""
     shard = _fresh(plan, slots)
-    events = _events_of(shard, len(slots))
+    events = shards.events_of(shard, len(slots))
     if (events["kind"] == e.EV_REJECTED).any():
         refused = events[events["kind"] == e.EV_REJECTED][0]
         raise BenchFailedError(f"{plan.path}: the book refused slot {refused['seq']} with reason {refused['reason']}")
@@ -234,7 +182,7 @@ def _check(plan: Plan, slots: np.ndarray) -> tuple[Results, int, str]:
         "hash": str(trade_hash),
         **book_summary(shard.state, 1)._asdict(),  # type: ignore[arg-type] # a bundle has the same members
     }
-    return _results(shard), trade_hash, _compare(plan, actual)
+    return shards.results(shard), trade_hash, _compare(plan, actual)
 
 
 def _recorded(plan: Plan, order_ids: np.ndarray) -> np.ndarray:
@@ -254,12 +202,13 @@ def _compare(plan: Plan, actual: dict[str, Any]) -> str:
     return f"checkpoint at {plan.messages} messages"
 
 
-def _build_limit(directory: Path) -> Path | None:
+def _build_limit(directory: Path, parts: tuple[str, ...]) -> Path | None:
     compiler = shutil.which("gcc")
     if compiler is None or not _LIMIT.exists():
         return None
-    program = directory / "book_limit"
-    subprocess.run([compiler, "-O3", "-march=native", "-o", str(program), str(_LIMIT)], check=True)
+    program = directory / "_".join(("book_limit", *(part.lower() for part in parts)))
+    flags = [f"-D{part}" for part in parts]
+    subprocess.run([compiler, "-O3", "-march=native", *flags, "-o", str(program), str(_LIMIT)], check=True)
     return program
 
 

@@ -114,6 +114,23 @@ def _notes(document: dict[str, Any]) -> list[str]:
             limits.append(f"{bench}: limit = {result['limit']['what']}")
         if "note" in result:
             limits.append(f"{bench}: {result['note']}")
+        if "distance_ns" in result:
+            parts = ", ".join(f"{name} {ns:.1f}" for name, ns in result["distance_ns"].items())
+            notes.append(f"{bench} {case}: {result['share_of_limit']:.0%} of the limit; ns a message: {parts}")
+        for name, peer in result.get("peers", {}).items():
+            notes.append(f"{bench} {case}: {peer['times']:.2f} times {name} ({_number(peer['median'], '1/s')})")
+        if "growth" in result and result["growth"]["from"] != case:
+            notes.append(f"{bench} {case}: {_growth(result)}")
+        if "machine_percentiles_ns" in result:
+            notes.append(f"{bench} {case}: {_pauses(result)}")
+        if "bytes_by_array" in result:
+            parts = ", ".join(f"{name} {found:.1f}" for name, found in result["bytes_by_array"].items())
+            beside = ", ".join(f"{name} {found:.1f}" for name, found in result["risk"].items())
+            notes.append(
+                f"{bench} {case}: bytes an order: {parts}; {result['wanted_bytes']} are wanted; risk's: {beside}"
+            )
+        if "pauses" in result:
+            notes.append(f"{bench} {case}: {result['fills']:,} fills, {result['pauses']:,} pauses")
         if "undisturbed_per_s" in result:
             notes.append(f"{bench} {case}: undisturbed {_undisturbed(result)}")
         if "result_hash" in result:
@@ -134,6 +151,25 @@ def _notes(document: dict[str, Any]) -> list[str]:
         for curve, rows in _curves(document).items()
     ]
     return list(dict.fromkeys([*limits, *notes]))
+
+
+def _growth(result: Row) -> str:
+    growth = result["growth"]
+    return (
+        f"{growth['times']:.2f} times {growth['from']}, the walk {growth['walk_times']:.2f} times: {growth['ratio']:.2f} of at most "
+        f"{result['growth_max']:g}; {growth['added_ns']:+.0f} ns, the walk {growth['walk_added_ns']:+.0f} ns; "
+        f"{result['used_bytes'] / 1e6:.1f} MB in use, {result['rss_bytes'] / 1e6:.0f} MB resident"
+    )
+
+
+def _pauses(result: Row) -> str:
+    machine = result["machine_percentiles_ns"]
+    times = " / ".join(_number(machine[p], "ns") for p in ("50", "99", "99.9", "99.99"))
+    own, idle = result["above_wanted"], result["machine_above_wanted"]
+    return (
+        f"the empty loop {times}; above {_number(result['wanted_ns'], 'ns')}: {own:.4%}, the empty loop {idle:.4%}; "
+        f"a reading of the clock {result['clock_ns']:.0f} ns"
+    )
 
 
 def _undisturbed(result: Row) -> str:
@@ -202,6 +238,8 @@ def _number(value: float, unit: str) -> str:
             if value >= step:
                 return f"{value / step:.3g} {name}"
         return f"{value:.0f} ns"
+    if unit == "B":
+        return f"{value:.4g} B"
     if unit == "s":
         return f"{value:.2f} s"
     for step, name in _STEPS:

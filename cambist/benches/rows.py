@@ -72,6 +72,18 @@ class Sizes(NamedTuple):
     """Orders of the tables from which pages of history are read …"""
     postgres_pages: int = 200
     """… so many a run."""
+    book_orders: int = 1_000_000
+    """Resting orders of the largest book …"""
+    book_symbols: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
+    """… and how many books there are at once."""
+    book_operations: int = 6_400
+    """Operations of each kind at a point of a curve, a run …"""
+    book_path: int = 200_000
+    """… and along a path of prices."""
+    walk_steps: int = 200_000
+    """Cache lines of a bare walk."""
+    sweep_orders: int = 100_000
+    """Orders that one order takes."""
     compile_modules: tuple[str, ...] = ()
     """Modules whose kernels are compiled anew; empty: those of ``cambist up --demo``."""
     demo: bool = True

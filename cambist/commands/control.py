@@ -28,8 +28,16 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ("cambist cancel 2199023255553 --account alice", "cambist cancel --client-order-id my-1 --account alice"),
     ),
     "cancel-all": (
-        "cancel all orders of an account, on an instrument, or both",
-        ("cambist cancel-all --account alice", "cambist cancel-all --instrument BTCUSDT"),
+        "cancel all orders of an account, on an instrument, of a session, or what these have in common",
+        (
+            "cambist cancel-all --account alice",
+            "cambist cancel-all --instrument BTCUSDT --side sell",
+            "cambist cancel-all --session 8:17 --ended",
+        ),
+    ),
+    "dead-man": (
+        "arm or renew a timer that cancels an account's orders, or disarm it",
+        ("cambist dead-man 30 --account alice", "cambist dead-man 0 --account alice"),
     ),
     "amend": (
         "change price or total quantity of an order",
@@ -186,6 +194,21 @@ def _configure_amend(parser: argparse.ArgumentParser) -> None:
 def _configure_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--instrument", metavar="SYMBOL")
     _account(parser, required=False)
+    _common(parser)
+
+
+def _configure_cancel_all(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--side", choices=("buy", "sell"), help="only bids, or only asks")
+    parser.add_argument("--session", metavar="GATEWAY:NUMBER", help="only orders that came in this session")
+    parser.add_argument("--ended", action="store_true", help="the session has ended: orders say BY_DISCONNECT")
+    _configure_selection(parser)
+
+
+def _configure_dead_man(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("seconds", type=int, metavar="SECONDS", help="1 to 86400; 0 disarms")
+    parser.add_argument("--session", metavar="GATEWAY:NUMBER", help="only orders that came in this session")
+    parser.add_argument("--instrument", metavar="SYMBOL", help="only orders on this instrument")
+    _account(parser, required=True)
     _common(parser)
 
 
@@ -427,7 +450,8 @@ def _money(parser: argparse.ArgumentParser) -> None:
 _CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "order": _configure_order,
     "cancel": _configure_named_order,
-    "cancel-all": _configure_selection,
+    "cancel-all": _configure_cancel_all,
+    "dead-man": _configure_dead_man,
     "amend": _configure_amend,
     "book": _configure_book,
     "balance": _configure_balance,
@@ -493,9 +517,12 @@ def _amend(a: _Arguments) -> _Request:
 
 
 def _cancel_all(a: _Arguments) -> _Request:
-    if a.account is None and a.instrument is None:
-        raise UsageError("give --account, --instrument, or both")
-    return _Request("cancel_all", {"account": a.account, "instrument": a.instrument})
+    if a.account is None and a.instrument is None and a.session is None:
+        raise UsageError("give --account, --instrument, --session, or several of them")
+    if a.ended and a.session is None:
+        raise UsageError("--ended needs --session: which one has ended?")
+    fields = ("account", "instrument", "session", "side", "ended")
+    return _Request("cancel_all", {field: getattr(a, field) for field in fields})
 
 
 def _instrument_create(a: _Arguments) -> _Request:
@@ -565,6 +592,7 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "order": _order,
     "cancel": lambda a: _Request("cancel", _named_order(a)),
     "cancel-all": _cancel_all,
+    "dead-man": _plain("dead_man", "account", "seconds", "instrument", "session"),
     "amend": _amend,
     "book": _plain("book", "instrument", "levels"),
     "balance": _plain("balance", "account"),
@@ -867,6 +895,7 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "account": _show_account,
 }
 _DONE: Final = {
+    "dead_man": "set the dead-man timer of",
     "create_account": "created",
     "name_account": "named",
     "freeze": "froze",

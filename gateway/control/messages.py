@@ -76,10 +76,25 @@ class Cancel(Args):
 
 
 class CancelAll(Args):
-    """Cancel everything of the account, on the instrument, or both."""
+    """Cancel everything of the account, on the instrument, of the session, or what these have in common; of one side, or both.
+
+    ``session``: number of the gateway and of the session, as ``8:17``; ``ended``: because that session has ended.
+    """
 
     account: int | Text | None = None
     instrument: Text | None = None
+    session: Text | None = None
+    side: Literal["buy", "sell"] | None = None
+    ended: bool = False
+
+
+class DeadMan(Args):
+    """Arm, renew or (0 seconds) disarm a timer that cancels the account's orders when it is not renewed in time."""
+
+    account: int | Text
+    seconds: int
+    instrument: Text | None = None
+    session: Text | None = None
 
 
 class Amend(Args):
@@ -321,6 +336,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "cancel": Cancel,
     "cancel_all": CancelAll,
     "amend": Amend,
+    "dead_man": DeadMan,
     "create_account": CreateAccount,
     "name_account": NameAccount,
     "freeze": OfAccount,
@@ -360,7 +376,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "book": Book,
     "status": NoArgs,
 }
-ORDER_OPS: Final = frozenset({"order", "cancel", "cancel_all", "amend"})
+ORDER_OPS: Final = frozenset({"order", "cancel", "cancel_all", "amend", "dead_man"})
 QUERY_OPS: Final = frozenset(
     {"balance", "account", "accounts", "assets", "instruments", "orders", "book", "status", "fees", "limits"}
 )

@@ -26,6 +26,7 @@ from protocol.records import (
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
     OUTCOME_DTYPE,
     SYSTEM_COMMAND,
 )
@@ -85,6 +86,13 @@ _MEANINGS: Final[dict[int, dict[str, str]]] = {
     e.SET_TIMER: {"timer": "timer", "price_ticks": "period_ns", "qty_lots": "phase_ns"},
     e.TICK: {"timer": "timer"},
     e.EXPIRE: {"timer": "timer"},
+    e.SET_PROTECTION: {
+        "price_ticks": "window_ns",
+        "qty_lots": "qty_lots",
+        "trigger_price_ticks": "net_lots",
+        "order_id": "trades",
+    },
+    e.DEAD_MAN: {"price_ticks": "duration_ns", "trigger_price_ticks": "session"},
     e.SET_PRICES: {"price_ticks": "mark_ticks", "qty_lots": "index_ticks"},
 }
 """Fields of the head that a type gives a meaning, under the name of that meaning; they are told also when zero."""
@@ -97,6 +105,7 @@ _EXTENSIONS: Final = {
     e.EXT_ASSET: EXT_ASSET_SLOT,
     e.EXT_FEES: EXT_FEES_SLOT,
     e.EXT_LIMITS: EXT_LIMITS_SLOT,
+    e.EXT_QUOTES: EXT_QUOTES_SLOT,
     e.EXT_AUCTION: EXT_AUCTION_SLOT,
 }
 _BANDS: Final = ("band_up_e8", "band_down_e8", "breaker_e8", "reference_ticks")

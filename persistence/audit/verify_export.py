@@ -26,6 +26,7 @@ ADMIN = (
     *("LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER"),
     *("SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL", "REVIVE", "SET_STATE"),
 )
+QUOTE_ASK = 1 << 39  # bit of the ask's order id; the bid's is that of the quote's slot
 AUCTIONS = ("SET_STATE", "RESUME")
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
 EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED")
@@ -445,13 +446,18 @@ class Ledger:
         own = command is not None and row.get("order_id", row.get("hold_id")) == taker
         if command:
             same(row["type"], command["type"], where, "type (of the command)")
+        quoted = command is not None and command["type"] == "QUOTE"
         if "liquidity" in row:
-            need(own == (row["liquidity"] == "TAKER"), where, "liquidity: the taker is the order of the command")
+            need(
+                quoted or own == (row["liquidity"] == "TAKER"),
+                where,
+                "liquidity: the taker is the order of the command",
+            )
             legs, left = self.fill(row, pair)
             self.counts["fills"] += 1
         elif "event" in row:
             need(row["event"] in EVENTS, where, "an unknown event")
-            need(own or row["event"] in OF_OTHERS, where, "it is about another order than its command")
+            need(own or quoted or row["event"] in OF_OTHERS, where, "it is about another order than its command")
             legs, left = self.order(row, pair, command)
             self.counts["refusals" if row["event"] == "REJECTED" else "orders"] += 1
         elif row["reason"]:
@@ -632,7 +638,9 @@ class Ledger:
             order["price_ticks"], order["qty_lots"] = row["price_ticks"], row["qty_lots"]
             order["leaves_qty_lots"] = row["qty_lots"] - order["cum_qty_lots"] - order["prevented_lots"]
             order["locked_units"] = self.hold_of(order, order["leaves_qty_lots"])
-            if command:
+            if command and command["type"] == "QUOTE":
+                same(row["account"], command["account"], where, "account (of the command)")
+            elif command:
                 same(row["price_ticks"], command["price_ticks"], where, "price_ticks (of the command)")
                 same(row["qty_lots"], command["qty_lots"], where, "qty_lots (of the command)")
         elif event in ("CANCELED", "EXPIRED"):
@@ -671,15 +679,27 @@ class Ledger:
         where = row["@"]
         need(row["order_id"] not in self.orders, where, f"order {row['order_id']} is open already")
         need(command, where, "an order without its command")
-        for name in ("type", "account", "instrument", "side", "order_id", "qty_lots"):
+        quoted = row["type"] == "QUOTE"
+        for name in (
+            ("type", "account") if quoted else ("type", "account", "instrument", "side", "order_id", "qty_lots")
+        ):
             same(row[name], command[name], where, f"{name} (of the command)")
         price, stated = row["price_ticks"], command["price_ticks"]
-        tighter = price <= stated or stated == 0 if row["side"] == "BUY" else price >= stated
-        need(price == stated if row["type"] == "LIMIT" else tighter, where, "the price is not the command's")
+        if quoted:
+            code = SOURCES.get(command["source"])
+            code = int(command["source"][len("gateway-") :]) if code is None else code
+            slot = (row["order_id"] & ~QUOTE_ASK) - (code << 40 | command["source_seq"])
+            need(0 < slot < command["slots"], where, "order_id is none of the command's quotes")
+            need((row["order_id"] & QUOTE_ASK != 0) == (row["side"] == "SELL"), where, "side of a quote's order")
+        else:
+            tighter = price <= stated or stated == 0 if row["side"] == "BUY" else price >= stated
+            need(price == stated if row["type"] == "LIMIT" else tighter, where, "the price is not the command's")
         order = {
             name: row[name]
             for name in ("order_id", "account", "instrument", "side", "type", "price_ticks", "qty_lots", "@")
         }
+        if quoted:
+            order["type"] = "LIMIT"
         order.update(cum_qty_lots=0, prevented_lots=0, value_units=0, leaves_qty_lots=row["qty_lots"])
         if row["type"] != "MARKET_AMOUNT":
             order["locked_units"] = self.hold_of(order, row["qty_lots"])
@@ -690,6 +710,8 @@ class Ledger:
             order["locked_units"] = lots * self.instruments[row["instrument"]]["lot_atoms"]
         for name in ("tif", "stp", "client_order_id"):
             order[name] = command[name]
+        if quoted:
+            order.update(tif="POST_ONLY", stp="NONE")
         order.update(entry_seq=row["seq"], entry_ts_ns=row["ts_ns"])
         self.orders[row["order_id"]] = order
 

@@ -23,6 +23,7 @@ from protocol.records import (
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
     OUTCOME_DTYPE,
     OUTCOME_DUPLICATE,
     OUTCOME_IDS,
@@ -45,6 +46,7 @@ from tests.naive.exchange import (
 )
 from tests.naive.fees import FeeBook, Rate, Tier, Version, is_schedule
 from tests.naive.limits import LimitBook
+from tests.naive.protection import Protection
 
 SAMPLES = 30
 DAY_NS = 86_400_000_000_000
@@ -133,7 +135,7 @@ class Bands:
 
 
 class Halt(NamedTuple):
-    """A command of risk's own that has not come back: a halt, an auction with its end, or what ends an auction."""
+    """A command of risk's own that has not come back: a state of a market, or the cancel-all of a dead-man timer."""
 
     instrument: int
     cause_seq: int
@@ -141,6 +143,9 @@ class Halt(NamedTuple):
     state: int = e.INSTRUMENT_HALTED
     end_ts_ns: int = 0
     names: int = 0
+    account: int = 0
+    session: int = 0
+    kind: int = e.HALT
 
 
 class Groups(NamedTuple):
@@ -190,6 +195,12 @@ class Oracle(AuctionRules, StopsOracle):
         self.revenue: dict[tuple[str, int], int] = {}
         self.limit_book = LimitBook()
         self.states: dict[int, str] = {}
+        self.sessions: dict[int, int] = {}
+        self.dead_men: dict[tuple[int, int, int], int] = {}
+        self.quotes: dict[tuple[int, int], dict[int, int]] = {}
+        self.protections: dict[tuple[int, int], Protection] = {}
+        self.pulled_by: Order | None = None
+        self.planned: dict[Any, int] = {}
         self.maintenance = False
         self.auctions: dict[int, Auction] = {}
         self.before: dict[int, int] = {}
@@ -208,6 +219,8 @@ class Oracle(AuctionRules, StopsOracle):
         handler: Callable[[np.ndarray], object] = getattr(
             self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown
         )
+        if kind in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT} and self.head["session"]:
+            self.sessions[int(self.head["order_id"])] = int(self.head["source"]) << 16 | int(self.head["session"])
         handler(group)
         self._set_off()
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
@@ -215,6 +228,7 @@ class Oracle(AuctionRules, StopsOracle):
             r.ACCEPTED,
             *(r.UNKNOWN_ORDER, r.QUANTITY_TOO_LOW, r.NO_CHANGE, r.POST_ONLY_WOULD_TAKE, r.FOK_UNFILLED),
             *(r.MIN_QTY_UNFILLED, r.NO_TRIGGER_PRICE, r.TRIGGER_PASSED, r.OFFSET_TOO_LARGE, r.STOP_NOT_AMENDED),
+            r.QUOTE_AMEND,
         }
         first = self.outcomes[0]
         code = int(first["reason"]) if first["kind"] == e.OUT_REJECTED else r.ACCEPTED
@@ -355,15 +369,270 @@ class Oracle(AuctionRules, StopsOracle):
         self.cancel(int(h["order_id"]), int(h["account"]), int(h["instrument"]))
 
     def _on_cancel_all(self, _group: np.ndarray) -> None:
-        account, instrument = int(self.head["account"]), int(self.head["instrument"])
-        verdict = self.cancel_all(account, instrument)
-        if verdict.code == r.ACCEPTED:
-            self._emit(e.OUT_DONE, qty_lots=verdict.y)
-
-    def cancel_all(self, account: int, instrument: int) -> Verdict:
         """In the order of instruments and order ids."""
-        self.orders = dict(sorted(self.orders.items(), key=lambda item: (item[1].instrument, item[0])))
-        return super().cancel_all(account, instrument)
+        h = self.head
+        account, instrument = int(h["account"]), int(h["instrument"])
+        session, sides = int(h["trigger_price_ticks"]), int(h["price_ticks"])
+        if h["source"] == e.SOURCE_RISK:
+            self._came_back()
+        else:
+            code = self._mass_cancel_code(account, instrument, session)
+            if code:
+                self._verdict(code)
+                return
+        mine = [
+            order
+            for order in sorted(self.orders.values(), key=lambda order: (order.instrument, order.id))
+            if account in (0, order.account)
+            and instrument in (0, order.instrument)
+            and session in (0, self.sessions.get(order.id))
+            and sides in (0, 1 if order.side == Side.BUY else 2)
+        ]
+        for order in mine:
+            self._cancel(order)
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_DONE, qty_lots=len(mine))
+
+    def _mass_cancel_code(self, account: int, instrument: int, session: int) -> int:
+        sides, cause = int(self.head["price_ticks"]), int(self.head["qty_lots"])
+        named = self._named_code(account, instrument, session)
+        ways = (
+            (r.UNKNOWN_ACCOUNT, account == instrument == session == 0),
+            (named, named != 0),
+            (r.CANCEL_SIDES, sides not in (0, 1, 2)),
+            (r.CANCEL_CAUSE, cause not in (0, 1) or (cause == 1 and session == 0)),
+        )
+        return next((code for code, wrong in ways if wrong), r.ACCEPTED)
+
+    def _named_code(self, account: int, instrument: int, session: int) -> int:
+        """Why an account, instrument or session is none; each of them may be left out."""
+        source, number = divmod(session, 1 << 16)
+        mine = int(self.head["source"])
+        ways = (
+            (r.UNKNOWN_ACCOUNT, account != 0 and not self._account_known(account)),
+            (r.UNKNOWN_INSTRUMENT, instrument not in (0, *self.markets)),
+            (r.BAD_SESSION, session != 0 and not (2 <= source < 64 and number > 0)),
+            (r.OTHER_SESSION, session != 0 and mine >= e.SOURCE_FIRST_GATEWAY and mine != source),
+        )
+        return next((code for code, wrong in ways if wrong), r.ACCEPTED)
+
+    def _on_quote(self, group: np.ndarray) -> None:
+        """All quotes are judged on what stands before the command, and then entered one after the other."""
+        h = self.head
+        account = int(h["account"])
+        entries = group[1:].view(EXT_QUOTES_SLOT.slot_dtype)
+        kinds = [int(q["type"]) == e.EXT_QUOTES for q in entries]
+        entries = entries[: kinds.index(False) if False in kinds else len(kinds)]
+        if not self._account_known(account):
+            self._verdict(r.UNKNOWN_ACCOUNT)
+            return
+        if not 1 <= len(entries) <= 100:
+            self._verdict(r.QUOTE_COUNT)
+            return
+        if any(q["account"] != account for q in entries):
+            self._verdict(r.BAD_FIELD)
+            return
+        self.planned = {}
+        codes = [self._quote_code(account, q, entries[:k]["instrument"].tolist()) for k, q in enumerate(entries)]
+        for q, code in zip(entries, codes, strict=True):
+            if not code and (q["bid_qty_lots"] or q["ask_qty_lots"]):
+                self.limit_book.count(int(h["ts_ns"]), self._scopes_of(account, int(q["instrument"])))
+        taken = 0
+        for k, (q, code) in enumerate(zip(entries, codes, strict=True), 1):
+            order_id = int(h["source"]) << 40 | int(h["source_seq"]) + k
+            done = code or self._enter_quote(account, q, order_id)
+            taken += not done
+            self.codes[int(done)] = self.codes.get(int(done), 0) + 1
+            self._emit(
+                e.OUT_QUOTE, instrument=q["instrument"], order_id=order_id, reason=done, contra_order_id=q["quote_id"],
+                price_ticks=q["bid_price_ticks"], qty_lots=q["bid_qty_lots"], value_units=q["ask_price_ticks"],
+                leaves_qty_lots=q["ask_qty_lots"],
+            )  # fmt: skip
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_QUOTED, qty_lots=taken, leaves_qty_lots=len(entries) - taken)
+
+    def _sides_of(self, account: int, q: Any) -> list[tuple[int, int, Order | None]]:
+        """Price and lots that are wanted, and the order that stands, of both sides."""
+        quote = self.quotes.get((account, int(q["instrument"])), {})
+        old = [self.orders.get(quote.get(side, 0)) for side in (Side.BUY, Side.SELL)]
+        wanted = [(int(q[f"{name}_price_ticks"]), int(q[f"{name}_qty_lots"])) for name in ("bid", "ask")]
+        return [(price, lots, order) for (price, lots), order in zip(wanted, old, strict=True)]
+
+    def _quote_code(self, account: int, q: Any, before: list[int]) -> int:
+        instrument = int(q["instrument"])
+        if instrument not in self.markets:
+            return r.UNKNOWN_INSTRUMENT
+        market, bands = self.markets[instrument], self.bands[instrument]
+        sides = self._sides_of(account, q)
+        (bid, bid_lots, _), (ask, ask_lots, _) = sides
+        quoted = [(side, *rest) for side, rest in enumerate(sides) if rest[1]]
+        ways = (
+            (r.QUOTE_REPEATED, instrument in before),
+            (r.BAD_QUANTITY, bid_lots < 0 or ask_lots < 0),
+            (r.BAD_PRICE, any(price < 1 for _, price, _, _ in quoted)),
+            (r.QUOTE_CROSSED, len(quoted) == 2 and bid >= ask),
+            (r.RANGE, any(self._beyond(market, bands, price, lots) for _, price, lots, _ in quoted)),
+        )
+        code = next((code for code, wrong in ways if wrong), r.ACCEPTED)
+        if code or not quoted:
+            return code
+        if account in self.frozen:
+            return r.ACCOUNT_FROZEN
+        if market.halted:
+            return r.INSTRUMENT_HALTED
+        code = self._state_code(instrument)
+        scopes = self._scopes_of(account, instrument)
+        planned = dict(self.planned)
+        for _, price, lots, old in quoted:
+            code = code or self._quote_limit(instrument, scopes, planned, lots, lots * price * market.k, old)
+            for scope in scopes if old is None else ():
+                planned[scope] = planned.get(scope, 0) + 1
+        for side, price, _, _ in quoted:
+            code = code or self._quote_band(account, instrument, side, price)
+        if code:
+            return code
+        needs = {}
+        for side, price, lots, old in quoted:
+            order = Order(0, account, instrument, side, price, lots, e.POST_ONLY, 0)
+            need = max(0, self._hold_of(order) - (self._hold_of(old) if old else 0))
+            wallet = self._paid_with(order)
+            if need > self.free[wallet] - planned.get(wallet, 0):
+                return r.INSUFFICIENT_FUNDS
+            needs[wallet] = need
+        self.planned = planned
+        for wallet, need in needs.items():
+            self.planned[wallet] = self.planned.get(wallet, 0) + need
+        return r.ACCEPTED
+
+    def _beyond(self, market: Market, bands: Bands, price: int, lots: int) -> bool:
+        return (
+            self._order_out_of_range(market, price, lots)
+            or 0 < bands.qty_max_lots < lots
+            or 0 < bands.price_max_ticks < price
+        )
+
+    def _quote_limit(
+        self, instrument: int, scopes: Any, planned: dict[Any, int], lots: int, value: int, old: Order | None
+    ) -> int:
+        rate = self.volume_rates.get(self.markets[instrument].spec.quote, 0)
+        open_orders = {} if old else dict(planned)
+        for order in self.orders.values() if old is None else ():
+            for scope in self._scopes_of(order.account, order.instrument):
+                open_orders[scope] = open_orders.get(scope, 0) + 1
+        units = ceil(Fraction(value * rate, E8)) if rate else None
+        name = self.limit_book.exceeded(scopes, lots, units, open_orders, int(self.head["ts_ns"]))
+        return int(getattr(r, name)) if name else r.ACCEPTED
+
+    def _quote_band(self, account: int, instrument: int, side: int, price: int) -> int:
+        if self.bands[instrument].forbids(side, price):
+            return r.PRICE_BAND
+        collar = self.limit_book.collar(self._scopes_of(account, instrument))
+        return r.PRICE_COLLAR if self.bands[instrument].is_beyond(side, price, collar) else r.ACCEPTED
+
+    def _enter_quote(self, account: int, q: Any, order_id: int) -> int:
+        """Both sides, or the reason why neither."""
+        instrument = int(q["instrument"])
+        sides = self._sides_of(account, q)
+        old = [order for _, _, order in sides]
+        protection = self.protections.get((account, instrument))
+        if any(lots for _, lots, _ in sides) and protection is not None and protection.pulled:
+            return r.PROTECTED
+        for side, (price, lots, _) in enumerate(sides):
+            wanted = Order(0, account, instrument, side, price, lots, e.POST_ONLY, 0)
+            others = [other for other in self.markets[instrument].by_priority(1 - side) if other not in old]
+            if lots and others and wanted.crosses(others[0].price):
+                return r.POST_ONLY_WOULD_TAKE
+        for price, lots, order in sides:
+            if order is not None and not (lots and price == order.price and lots <= order.left):
+                levels = self.markets[instrument].levels[order.side]
+                levels[order.price].remove(order)
+                if not levels[order.price]:
+                    del levels[order.price]
+        quote = self.quotes.setdefault((account, instrument), {})
+        for side, (price, lots, order) in enumerate(sides):
+            if order is None and lots:
+                new = Order(order_id | side << 39, account, instrument, side, price, lots, e.POST_ONLY, 0)
+                quote[side] = new.id
+                if int(self.head["flags"]) & e.FLAG_API:
+                    self.api.add(new.id)
+                self._lock(new, self._hold_of(new))
+                self._enter_book(new)
+                self._own(e.OUT_NEW, new, 0, lots, lots)
+            elif order is not None and not lots:
+                self._lock(order, -self._hold_of(order))
+                del self.orders[order.id]
+                self._own(e.OUT_CANCELED, order, r.BY_USER, order.left, 0)
+            elif order is not None and not (price == order.price and lots == order.left):
+                keeps = price == order.price and lots < order.left
+                held = self._hold_of(order)
+                order.total += lots - order.left
+                order.price = price
+                self._lock(order, self._hold_of(order) - held)
+                if not keeps:
+                    self._enter_book(order)
+                self._own(e.OUT_REPLACED, order, 0, order.total, order.left)
+        return r.ACCEPTED
+
+    def _on_set_protection(self, _group: np.ndarray) -> None:
+        h = self.head
+        account, instrument = int(h["account"]), int(h["instrument"])
+        window, lots, net, trades = (
+            int(h[name]) for name in ("price_ticks", "qty_lots", "trigger_price_ticks", "order_id")
+        )
+        limited = any((lots, net, trades))
+        sound = all(0 <= n < AMOUNT_LIMIT for n in (lots, net, trades)) and limited == (window != 0)
+        if not self._account_known(account):
+            self._verdict(r.UNKNOWN_ACCOUNT)
+        elif instrument not in self.markets:
+            self._verdict(r.UNKNOWN_INSTRUMENT)
+        elif not sound or (limited and not 10**6 <= window <= 3_600 * 10**9):
+            self._verdict(r.BAD_PROTECTION)
+        else:
+            self.protections.pop((account, instrument), None)
+            if limited:
+                self.protections[account, instrument] = Protection(window, lots, net, trades, [])
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _leave_or_show(self, maker: Order) -> None:
+        """Behind a fill that reached a limit of its maker's protection, what is left of the quote goes."""
+        super()._leave_or_show(maker)
+        if self.pulled_by is not maker:
+            return
+        self.pulled_by = None
+        quote = self.quotes[maker.account, maker.instrument]
+        for side in (maker.side, 1 - maker.side):
+            order = self.orders.get(quote.get(side, 0))
+            if order is not None:
+                left = order.left
+                super()._cancel(order)
+                self._own(e.OUT_CANCELED, order, r.BY_PROTECTION, left, 0)
+
+    def _on_dead_man(self, _group: np.ndarray) -> None:
+        h = self.head
+        key = account, instrument, session = int(h["account"]), int(h["instrument"]), int(h["trigger_price_ticks"])
+        duration = int(h["price_ticks"])
+        code = r.UNKNOWN_ACCOUNT if account == 0 else self._named_code(account, instrument, session)
+        pending = sum(own.kind == e.CANCEL_ALL for own in self.outbox)
+        if code:
+            self._verdict(code)
+        elif duration != 0 and not 1_000_000_000 <= duration <= DAY_NS:
+            self._verdict(r.DEAD_MAN_DURATION)
+        elif duration == 0:
+            self.dead_men.pop(key, None)
+            self._admin(self._verdict(r.ACCEPTED))
+        elif key not in self.dead_men and len(self.dead_men) + pending >= 1024:
+            self._verdict(r.DEAD_MAN_TABLE_FULL)
+        else:
+            self.dead_men[key] = int(h["ts_ns"]) + duration
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _fire_dead_men(self) -> None:
+        """Those whose time has come ask for their cancels, the soonest first."""
+        now, seq = int(self.head["ts_ns"]), int(self.head["seq"])
+        for until, key in sorted((until, key) for key, until in self.dead_men.items() if until <= now):
+            assert self.dead_men.pop(key) == until
+            account, instrument, session = key
+            self.outbox.append(Halt(instrument, seq, len(self.outcomes), account, session, e.CANCEL_ALL))
 
     def _on_amend(self, _group: np.ndarray) -> None:
         h = self.head
@@ -375,6 +644,8 @@ class Oracle(AuctionRules, StopsOracle):
         """The price band is looked at as soon as it is known which order it is."""
         refusal = self._entry_refusal(account, instrument, price, total, self._order_out_of_range)
         order = self._find_order(order_id, account, instrument)
+        if not refusal and order is not None and order.id in self.quotes.get((account, instrument), {}).values():
+            return self._verdict(r.QUOTE_AMEND)
         if not refusal and order is not None:
             may_rest = order.tif in (Tif.GTC, Tif.POST_ONLY)
             if order.stop is None:
@@ -716,7 +987,7 @@ class Oracle(AuctionRules, StopsOracle):
     def _state_code(self, instrument: int) -> int:
         """Why the state of the market or of the venue refuses an order or amend."""
         now, kind, tif = self.state_of(instrument), int(self.head["type"]), int(self.head["tif"])
-        post_only = kind == e.LIMIT and tif == e.POST_ONLY
+        post_only = kind == e.QUOTE or (kind == e.LIMIT and tif == e.POST_ONLY)
         if now == "post-only" and (self._waits() or not (post_only or kind == e.AMEND)):
             return r.INSTRUMENT_POST_ONLY
         if now in REFUSING:
@@ -764,6 +1035,7 @@ class Oracle(AuctionRules, StopsOracle):
         due = [order for order in self.orders.values() if 0 < order.expiry <= int(self.head["ts_ns"])]
         for order in sorted(due, key=lambda order: (order.expiry, order.age)):
             self._cancel(order)
+        self._fire_dead_men()
         self._verdict(r.ACCEPTED)
         self.publish()
         for instrument, state, begun_by in self.due_auctions():
@@ -777,18 +1049,8 @@ class Oracle(AuctionRules, StopsOracle):
     def _on_halt(self, _group: np.ndarray) -> None:
         instrument, wanted = int(self.head["instrument"]), e.INSTRUMENT_HALTED
         if self.head["source"] == e.SOURCE_RISK:
-            cause = self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
-            if self.head["type"] == e.SET_STATE:
-                wanted = int(self.head["price_ticks"])
-            came_back = Halt(
-                instrument,
-                int(cause["cause_seq"]),
-                int(cause["cause_index"]),
-                wanted,
-                int(self.head["qty_lots"]),
-                int(self.head["trigger_price_ticks"]),
-            )
-            assert self.outbox.pop(0) == came_back
+            came_back = self._came_back()
+            wanted = came_back.state
             self.bands[instrument].breaker_pending = False
             now = self.state_of(instrument)
             interrupts = wanted in (e.INSTRUMENT_HALTED, e.INSTRUMENT_AUCTION)
@@ -797,6 +1059,18 @@ class Oracle(AuctionRules, StopsOracle):
                 self._admin(self._verdict(r.ACCEPTED))
                 return
         self._set_state(instrument, STATES[wanted])
+
+    def _came_back(self) -> Halt:
+        """The oldest command of risk's own, which this one must be."""
+        h, cause = self.head, self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
+        causes = int(cause["cause_seq"]), int(cause["cause_index"])
+        instrument, account, kind = (int(h[name]) for name in ("instrument", "account", "type"))
+        price, qty, third = (int(h[name]) for name in ("price_ticks", "qty_lots", "trigger_price_ticks"))
+        own = Halt(instrument, *causes, account=account, session=third, kind=kind)
+        if kind == e.SET_STATE:
+            own = Halt(instrument, *causes, price, qty, third)
+        assert self.outbox.pop(0) == own
+        return own
 
     def _on_resume(self, _group: np.ndarray) -> None:
         self._set_state(int(self.head["instrument"]), "open")
@@ -1073,6 +1347,12 @@ class Oracle(AuctionRules, StopsOracle):
             super()._leave_book(order)
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
+        protection = self.protections.get((maker.account, maker.instrument))
+        if protection is not None and maker.id in self.quotes.get((maker.account, maker.instrument), {}).values():
+            protection.fills.append((int(self.head["ts_ns"]), lots, lots if maker.side == Side.BUY else -lots))
+            if protection.reached(int(self.head["ts_ns"])):
+                protection.pulled = True
+                self.pulled_by = maker
         self.charges = []
         super()._fill(taker, maker, lots)
         quote = self.markets[taker.instrument].spec.quote
@@ -1145,9 +1425,11 @@ class Oracle(AuctionRules, StopsOracle):
         super()._cancel(order)
         reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL, e.SET_STATE: r.BY_DELISTING, e.EXPIRE: r.BY_EXPIRY}
         reason = reasons.get(int(self.head["type"]), r.BY_CANCEL_ALL)
-        self._own(e.OUT_CANCELED, order, reason, left, 0)
         kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))
-        if is_own(kind, account, source, order.account):
+        cause = int(self.head["qty_lots"]) if kind == e.CANCEL_ALL else 0
+        reason = {1: r.BY_DISCONNECT, 2: r.BY_DEAD_MAN}.get(cause, reason)
+        self._own(e.OUT_CANCELED, order, reason, left, 0)
+        if not cause and is_own(kind, account, source, order.account):
             self.client_ids.free(order.id)
         else:
             self._ended(order, e.ORDER_STATE_CANCELED, reason)
@@ -1201,9 +1483,13 @@ class Oracle(AuctionRules, StopsOracle):
 
 
 def halt_slot(halt: Halt, number: int) -> np.ndarray:
-    """Risk's halt of an instrument as command ``number`` of its source; seq and time are missing."""
+    """A command of risk's own as command ``number`` of its source; seq and time are missing."""
     slot = command_slots(1)
-    slot["type"] = e.HALT if halt.state == e.INSTRUMENT_HALTED else e.SET_STATE
+    slot["type"] = halt.kind
+    slot["account"], slot["trigger_price_ticks"] = halt.account, halt.session
+    slot["qty_lots"] = e.CAUSE_DEAD_MAN if halt.kind == e.CANCEL_ALL else 0
+    if halt.state != e.INSTRUMENT_HALTED:
+        slot["type"] = e.SET_STATE
     slot["flags"] = e.FLAG_SYSTEM
     slot["instrument"] = halt.instrument
     if halt.state != e.INSTRUMENT_HALTED:

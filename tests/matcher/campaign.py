@@ -71,6 +71,8 @@ class Requests:
         if rng.random() < 0.02:
             self.ts_ns += rng.choice((0, 1_000, 10_000, 1_000_000, DAY_NS))
             return Request(e.EXPIRE)
+        if rng.random() < 0.08:
+            return self._quote()
         if rng.random() < 0.03:
             return self._office()
         crowded = len(self.twin.orders) + len(self.twin.waiting) > self.target
@@ -84,7 +86,58 @@ class Requests:
         if roll < 0.985:
             return self._cancel()
         account, instrument = rng.choice(((1, 0), (2, 1), (0, 1), (0, 2), (3, 2), (5, 0)))
-        return Request(e.CANCEL_ALL, account=account, instrument=instrument)
+        session = rng.choice((8, 8, 9)) << 16 | rng.choice((1, 2, 3))
+        if rng.random() < 0.1:
+            account = instrument = 0
+        elif rng.random() < 0.5:
+            session = 0
+        sides, cause = rng.choice((0, 0, 1, 2)), rng.choice((0, 0, 1, 2))
+        return Request(
+            e.CANCEL_ALL, account=account, instrument=instrument, of_session=session, sides=sides, cause=cause
+        )
+
+    def _quote(self) -> Request:
+        """A quote near the former one, on another price, or of no quantity; now and then a protection."""
+        rng = self.random
+        account, instrument = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 1, 2))
+        if rng.random() < 0.15:
+            most, net, trades = (
+                rng.choice((0, 0, n, 10 * n)) for n in (rng.randrange(1, 200), rng.randrange(1, 50), 2)
+            )
+            window = rng.choice((16, 1_000, 10**6, 10**9)) if most or net or trades else 0
+            return Request(
+                e.SET_PROTECTION,
+                account=account,
+                instrument=instrument,
+                price_ticks=window,
+                qty_lots=most,
+                net=net,
+                trades=trades,
+            )
+        self.next_id[8] += 1
+        first, second = self.price(instrument), self.price(instrument)
+        prices = [min(first, second), max(first, second) + 1]
+        lots = [rng.choice((0, self.qty(prices[1]), self.qty(prices[1]), 5)) for _ in range(2)]
+        for side in (0, 1):
+            old = self.twin.quoted(account, instrument, side)
+            if old is not None and rng.random() < 0.6:
+                prices[side] = old.price_ticks
+                lots[side] = rng.choice(
+                    (
+                        old.left,
+                        old.left,
+                        max(0, old.left - 1),
+                        min(old.left + 1, VALUE_MAX // (MULTIPLIER * old.price_ticks)),
+                        0,
+                    )
+                )
+        if prices[0] >= prices[1]:
+            lots[rng.randrange(2)] = 0
+        order_id, holds = self.next_id[8], [rng.randrange(1, 1 << 31) for _ in range(2)]
+        return Request(
+            e.EXT_QUOTES, order_id, account, instrument, 0, prices[0], lots[0], hold=holds[0],
+            ask_price=prices[1], ask_qty=lots[1], ask_hold=holds[1],
+        )  # fmt: skip
 
     def _state(self) -> Request:
         """The market opens after an auction, gathers for one, or goes a longer way, on which nothing else happens."""
@@ -129,6 +182,7 @@ class Requests:
             # Mostly passive, so that levels are long.
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
+        plain = plain._replace(session=rng.choice((0, 1, 2)))
         if kind != e.MARKET_AMOUNT and not gathers and rng.random() < 0.2:
             return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
@@ -285,7 +339,15 @@ def check_books(shard: Shard, twin: NaiveShard) -> None:
     for instrument in range(1, len(shard.state.lot_atoms)):
         for side in (e.BUY, e.SELL):
             expected = [
-                (o.order_id, o.account, o.price_ticks, o.shown, o.total, o.tif << 4 | bool(o.age) << 3 | o.stp, o.hold)
+                (
+                    o.order_id,
+                    o.account,
+                    o.price_ticks,
+                    o.shown,
+                    o.total,
+                    o.tif << 4 | o.quote << 6 | bool(o.age) << 3 | o.stp,
+                    o.hold,
+                )
                 for o in twin.by_priority(instrument, side)
             ]
             fields = ("order_id", "account", "price_ticks", "left_lots", "total_lots", "modes", "hold")

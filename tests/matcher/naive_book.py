@@ -10,6 +10,7 @@ from typing import NamedTuple
 from protocol import enums as e
 from protocol import reasons as r
 from tests.matcher.naive_auction import NaiveAuctions
+from tests.naive.protection import Protection
 
 
 class Event(NamedTuple):
@@ -47,6 +48,15 @@ class Request(NamedTuple):
     minimum: int = 0
     expiry: int = 0
     no_take: bool = False
+    session: int = 0
+    of_session: int = 0  # cancel-all: source << 16 | number
+    sides: int = 0
+    cause: int = 0
+    ask_price: int = 0  # of a quote; price and quantity are the bid's, order_id and hold its order's
+    ask_qty: int = 0
+    ask_hold: int = -1
+    net: int = 0  # SET_PROTECTION: price = window, quantity = lots
+    trades: int = 0
     uncross: bool = False
     trigger: int = 0
     ref: int = 0
@@ -57,6 +67,7 @@ class Request(NamedTuple):
 
 
 DAY_NS = 86_400_000_000_000
+ASK = 1 << 39
 
 
 def behind(price: int, order: "Order") -> int:
@@ -81,6 +92,8 @@ class Order:
     expiry: int = 0  # 0 = never
     age: int = 0
     hidden: int = 0
+    session: int = 0
+    quote: bool = False
     gathers: bool = False  # it stands in the auction's books
     kind: int = e.LIMIT
     minimum: int = 0
@@ -112,9 +125,12 @@ class NaiveShard(NaiveAuctions):
         self.multipliers: dict[int, int] = {}
         self.orders_max = orders_max
         self.leaves_max = leaves_max
+        self.protections: dict[tuple[int, int], Protection] = {}
+        self.now = 0
         self.begin()
 
     def apply(self, q: Request) -> list[Event]:
+        self.now = q.ts_ns
         events = self._apply(q)
         for order in self._set_off(q.instrument):
             events += self._enter_fired(order)
@@ -193,6 +209,7 @@ class NaiveShard(NaiveAuctions):
         order = Order(
             q.order_id, q.account, q.instrument, q.side, q.price_ticks, q.qty_lots, q.qty_lots, tif, q.stp, q.hold
         )
+        order.session = q.session
         order.kind, order.minimum, order.ref, order.display, order.age = q.type, q.minimum, q.ref, q.display, q.seq
         order.rises = (q.side == e.BUY) != q.takes_profit
         order.trigger, order.offset_kind, order.offset = q.trigger, q.offset_kind, q.offset
@@ -242,6 +259,13 @@ class NaiveShard(NaiveAuctions):
                 self._remove(order)
             told += self.indicate(_event)
             return told or [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
+        if q.type == e.EXT_QUOTES:
+            return self._quote(q)
+        if q.type == e.SET_PROTECTION:
+            key = (q.account, q.instrument)
+            self.protections.pop(key, None)
+            if q.price_ticks:
+                self.protections[key] = Protection(q.price_ticks, q.qty_lots, q.net, q.trades, [])
         if q.type == e.LIST_INSTRUMENT:
             self.multipliers[q.instrument] = q.price_ticks
         return []
@@ -260,6 +284,7 @@ class NaiveShard(NaiveAuctions):
             tif,
             q.stp,
             q.hold,
+            session=q.session,
         )
         if q.terms:
             order.display, order.age = q.display, q.seq
@@ -276,10 +301,84 @@ class NaiveShard(NaiveAuctions):
         dropped = r.BY_IOC if q.type == e.LIMIT else r.BY_NO_LIQUIDITY
         return self._take(order, by_amount=q.type == e.MARKET_AMOUNT, dropped=0 if rests else dropped)
 
+    def _quote(self, q: Request) -> list[Event]:
+        """Each side: what stood goes, or changes, or keeps its place; a quote that is refused changes nothing."""
+        done = Event(e.EV_QUOTED, 0, True, q.instrument, q.order_id, 0, 0, 0, 0, -1)
+        old = [self.quoted(q.account, q.instrument, side) for side in (e.BUY, e.SELL)]
+        wanted = [(q.price_ticks, q.qty_lots), (q.ask_price, q.ask_qty)]
+        code = self._quote_code(q, old, wanted)
+        if code:
+            return [done._replace(reason=code)]
+        kept = {}
+        for side, (order, (price, qty)) in enumerate(zip(old, wanted, strict=True)):
+            kept[side] = order is not None and qty > 0 and price == order.price_ticks and qty <= order.left
+            if order is not None and not kept[side]:
+                self.orders.remove(order)
+        events = []
+        ids = ((q.order_id, q.hold), (q.order_id | ASK, q.ask_hold))
+        for side, (order, (price, qty), (order_id, hold)) in enumerate(zip(old, wanted, ids, strict=True)):
+            if order is None and qty:
+                new = Order(order_id, q.account, q.instrument, side, price, qty, qty, e.POST_ONLY, 0, hold, quote=True)
+                self.orders.append(new)
+                events.append(Event(e.EV_RESTED, 0, False, q.instrument, order_id, price, qty, qty, qty, hold))
+            elif order is not None and qty == 0:
+                events.append(self._canceled(order, r.BY_USER))
+            elif order is not None and not (kept[side] and qty == order.left):
+                order.total += qty - order.left
+                order.left, order.price_ticks = qty, price
+                fields = (q.instrument, order.order_id, price, order.total, qty, qty, order.hold)
+                events.append(Event(e.EV_AMENDED, 0, False, *fields))
+                if not kept[side]:
+                    self.orders.append(order)
+        return [*events, done]
+
+    def quoted(self, account: int, instrument: int, side: int) -> Order | None:
+        """The account's quote on a side of an instrument."""
+        mine = (o for o in self.orders if o.quote and (o.account, o.instrument, o.side) == (account, instrument, side))
+        return next(mine, None)
+
+    def _quote_code(self, q: Request, old: list[Order | None], wanted: list[tuple[int, int]]) -> int:
+        protection = self.protections.get((q.account, q.instrument))
+        if not any(qty for _, qty in wanted):
+            return r.ACCEPTED
+        if protection is not None and protection.pulled:
+            return r.PROTECTED
+        leaves = self._leaves()
+        new_leaves: set[tuple[int, ...]] = set()
+        new_orders = len(self.orders) + len(self.waiting)
+        for side, (price, qty) in enumerate(wanted):
+            if not qty:
+                continue
+            others = [o for o in self.by_priority(q.instrument, 1 - side) if o not in old]
+            if others and (others[0].price_ticks <= price if side == e.BUY else others[0].price_ticks >= price):
+                return r.POST_ONLY_WOULD_TAKE
+            new_leaves |= {(q.instrument, price >> 6)} - leaves
+            new_orders += old[side] is None
+        if len(leaves) + len(new_leaves) > self.leaves_max or new_orders > self.orders_max:
+            return r.BOOK_FULL
+        return r.ACCEPTED
+
+    def _pulled(self, maker: Order, lots: int) -> list[Event]:
+        """What market-maker protection takes away behind a fill of a quote."""
+        protection = self.protections.get((maker.account, maker.instrument))
+        if not maker.quote or protection is None:
+            return []
+        protection.fills.append((self.now, lots, lots if maker.side == e.BUY else -lots))
+        if not protection.reached(self.now):
+            return []
+        protection.pulled = True
+        sides = (self.quoted(maker.account, maker.instrument, side) for side in (maker.side, 1 - maker.side))
+        gone = [order for order in sides if order is not None]
+        for order in gone:
+            self.orders.remove(order)
+        return [self._canceled(order, r.BY_PROTECTION) for order in gone]
+
     def _amend(self, q: Request) -> list[Event]:
         order = self._named(q)
         if order is None:
             return [self._rejected(q, r.UNKNOWN_ORDER)]
+        if order.quote:
+            return [self._rejected(q, r.QUOTE_AMEND)]
         if order in self.waiting:
             return self._amend_stop(q, order)
         done = order.total - order.left
@@ -325,10 +424,13 @@ class NaiveShard(NaiveAuctions):
             o
             for o in self.orders + self.waiting
             if (q.account in {0, o.account}) and (q.instrument in {0, o.instrument})
+            and q.of_session in {0, (o.order_id >> 40) << 16 | o.session}
+            and q.sides in {0, 1 if o.side == e.BUY else 2}
         ]  # fmt: skip
         found.sort(key=lambda o: (o.instrument, o.order_id))
         nothing = Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)
-        told = [self._canceled(order, r.BY_CANCEL_ALL) for order in found]
+        reason = {0: r.BY_CANCEL_ALL, 1: r.BY_DISCONNECT, 2: r.BY_DEAD_MAN}[q.cause]
+        told = [self._canceled(order, reason) for order in found]
         for order in found:
             self._remove(order)
         return told or [nothing]
@@ -368,6 +470,8 @@ class NaiveShard(NaiveAuctions):
             events.append(
                 Event(kind, 0, False, taker.instrument, maker.order_id, price, n, maker.left, taker.left, maker.hold)
             )
+            if not own:
+                events += self._pulled(maker, n)
         if taker.left == 0:
             return events
         if dropped:

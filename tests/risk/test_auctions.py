@@ -29,16 +29,17 @@ NOW = START_TS_NS + 86_400 * SECOND_NS
 DAY_NS = 86_400 * SECOND_NS
 
 
-def state(name: str, **end: int) -> np.ndarray:
-    return build.set_state(1, STATE_OF[name], *WHO, **end)
+def state(name: str, end_ts_ns: int = 0, then: int = 0) -> np.ndarray:
+    return build.set_state(1, STATE_OF[name], *WHO, end_ts_ns=end_ts_ns, then=then)
 
 
 def bands(**fields: int) -> np.ndarray:
     names = ("band_up_e8", "band_down_e8", "breaker_e8", "reference_ticks")
-    return build.set_bands(1, **(dict.fromkeys(names, 0) | fields), operator=WHO[0], reason=WHO[1])  # type: ignore[arg-type]
+    given: dict[str, Any] = dict.fromkeys(names, 0) | fields
+    return build.set_bands(1, **given, operator=WHO[0], reason=WHO[1])
 
 
-def funded(**fields: int) -> Desk:
+def funded(**fields: Any) -> Desk:
     desk = Desk(**fields)
     for account in (1, 2, 3):
         desk.fund(account, MANY, MANY)
