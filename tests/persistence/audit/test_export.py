@@ -61,7 +61,7 @@ def test_verifier_imports_the_standard_library_alone_and_is_short() -> None:
         for alias in node.names
     }
     assert {str(name).split(".")[0] for name in names} <= sys.stdlib_module_names
-    assert text.count("\n") < 800
+    assert text.count("\n") < 850
 
 
 @pytest.mark.parametrize("name", SCOPES)
