@@ -632,7 +632,9 @@ class Oracle(AuctionRules, StopsOracle):
         for until, key in sorted((until, key) for key, until in self.dead_men.items() if until <= now):
             assert self.dead_men.pop(key) == until
             account, instrument, session = key
-            self.outbox.append(Halt(instrument, seq, len(self.outcomes), account=account, session=session, kind=e.CANCEL_ALL))
+            self.outbox.append(
+                Halt(instrument, seq, len(self.outcomes), account=account, session=session, kind=e.CANCEL_ALL)
+            )
 
     def _on_amend(self, _group: np.ndarray) -> None:
         h = self.head
