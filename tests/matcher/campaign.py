@@ -100,6 +100,8 @@ class Requests:
         """A quote near the former one, on another price, or of no quantity; now and then a protection."""
         rng = self.random
         account, instrument = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 1, 2))
+        if self.twin.gathers(instrument):
+            return self._cancel()
         if rng.random() < 0.15:
             most, net, trades = (
                 rng.choice((0, 0, n, 10 * n)) for n in (rng.randrange(1, 200), rng.randrange(1, 50), 2)

@@ -352,7 +352,7 @@ class NaiveShard(NaiveAuctions):
             others = [o for o in self.by_priority(q.instrument, 1 - side) if o not in old]
             if others and (others[0].price_ticks <= price if side == e.BUY else others[0].price_ticks >= price):
                 return r.POST_ONLY_WOULD_TAKE
-            new_leaves |= {(q.instrument, price >> 6)} - leaves
+            new_leaves |= {(q.instrument, 0, price >> 6)} - leaves
             new_orders += old[side] is None
         if len(leaves) + len(new_leaves) > self.leaves_max or new_orders > self.orders_max:
             return r.BOOK_FULL
