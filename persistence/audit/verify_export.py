@@ -434,7 +434,7 @@ class Ledger:
         legs, left = [], 0
         self.fired = (row["seq"], row["order_id"]) if row.get("event") == "TRIGGERED" else self.fired
         taker = self.fired[1] if self.fired[0] == row["seq"] else command and command["order_id"]
-        own = command is not None and row.get("order_id", row.get("hold_id")) == taker
+        own = taker is not None and row.get("order_id", row.get("hold_id")) == taker
         if command:
             same(row["type"], command["type"], where, "type (of the command)")
         quoted = command is not None and command["type"] == "QUOTE"
