@@ -201,11 +201,8 @@ class Ledger:
             for bucket in ("free", "locked"):
                 key = (row["account"], bucket, row["asset"])
                 need(key not in self.balance, row["@"], "a balance that is there twice")
-                need(
-                    row["account"] in ("EXTERNAL", "FEE") or isinstance(row["account"], int),
-                    row["@"],
-                    "an unknown account",
-                )
+                known = row["account"] in ("EXTERNAL", "FEE") or isinstance(row["account"], int)
+                need(known, row["@"], "an unknown account")
                 need(row["asset"] in self.assets, row["@"], "an unknown asset")
                 self.balance[key] = row[f"opening_{bucket}_units"]
                 self.closing[key] = (row[f"closing_{bucket}_units"], row["@"])
@@ -342,11 +339,8 @@ class Ledger:
             same(command["order_id"], code << 40 | number, where, "order_id (of source and source_seq)")
         if kind in (*NEW_ORDERS, "AMEND", "CANCEL", "CANCEL_ALL"):
             same((command["asset"], command["timer"]), (0, 0), where, "asset and timer of an order")
-        need(
-            kind in NEW_ORDERS or (command["side"], command["stp"], command["client_order_id"]) == ("", "", ""),
-            where,
-            "terms of an order",
-        )
+        plain = (command["side"], command["stp"], command["client_order_id"]) == ("", "", "")
+        need(kind in NEW_ORDERS or plain, where, "terms of an order")
         need((command["tif"] != "") == (kind == "LIMIT"), where, "tif")
         need(command["who"] or not command["why"], where, "a reason without an operator")
         if kind in (*NEW_ORDERS, "AMEND", "CANCEL", *MONEY) and not foreign:
@@ -424,11 +418,8 @@ class Ledger:
                 if other.get("liquidity") == "MAKER" and other["index"] == row["index"] + 1:
                     pair.append(other)
             elif row.get("event") == "PREVENTED":
-                need(
-                    at + 1 < len(outcomes) and outcomes[at + 1].get("event") == "PREVENTED",
-                    row["@"],
-                    "PREVENTED without its other side",
-                )
+                paired = at + 1 < len(outcomes) and outcomes[at + 1].get("event") == "PREVENTED"
+                need(paired, row["@"], "PREVENTED without its other side")
                 pair.append(outcomes[at + 1])
             if "liquidity" in row:
                 self.check_pair(pair)
@@ -443,7 +434,7 @@ class Ledger:
         legs, left = [], 0
         self.fired = (row["seq"], row["order_id"]) if row.get("event") == "TRIGGERED" else self.fired
         taker = self.fired[1] if self.fired[0] == row["seq"] else command and command["order_id"]
-        own = command is not None and row.get("order_id", row.get("hold_id")) == taker
+        own = taker is not None and row.get("order_id", row.get("hold_id")) == taker
         if command:
             same(row["type"], command["type"], where, "type (of the command)")
         quoted = command is not None and command["type"] == "QUOTE"
@@ -481,11 +472,8 @@ class Ledger:
             elif key in self.balance:
                 self.balance[key] += p["amount_units"]
             else:
-                need(
-                    not self.has_balances or isinstance(p["account"], str),
-                    p["@"],
-                    "a balance that balances.csv does not have",
-                )
+                unknown = self.has_balances and not isinstance(p["account"], str)
+                need(not unknown, p["@"], "a balance that balances.csv does not have")
             self.counts["postings"] += 1
         need(not any(sums.values()), place, f"the postings of one outcome do not add up to zero: {sums}")
         return left
@@ -644,11 +632,8 @@ class Ledger:
                 same(row["price_ticks"], command["price_ticks"], where, "price_ticks (of the command)")
                 same(row["qty_lots"], command["qty_lots"], where, "qty_lots (of the command)")
         elif event in ("CANCELED", "EXPIRED"):
-            need(
-                row["qty_lots"] == order["leaves_qty_lots"],
-                where,
-                f"it takes {row['qty_lots']}, the order has {order['leaves_qty_lots']} left",
-            )
+            takes, has = row["qty_lots"], order["leaves_qty_lots"]
+            need(takes == has, where, f"it takes {takes}, the order has {has} left")
             order["leaves_qty_lots"] = order["locked_units"] = 0
             self.removed += 1
         elif event == "PREVENTED":
@@ -680,9 +665,7 @@ class Ledger:
         need(row["order_id"] not in self.orders, where, f"order {row['order_id']} is open already")
         need(command, where, "an order without its command")
         quoted = row["type"] == "QUOTE"
-        for name in (
-            ("type", "account") if quoted else ("type", "account", "instrument", "side", "order_id", "qty_lots")
-        ):
+        for name in ("type", "account", *(() if quoted else ("instrument", "side", "order_id", "qty_lots"))):
             same(row[name], command[name], where, f"{name} (of the command)")
         price, stated = row["price_ticks"], command["price_ticks"]
         if quoted:
@@ -698,8 +681,6 @@ class Ledger:
             name: row[name]
             for name in ("order_id", "account", "instrument", "side", "type", "price_ticks", "qty_lots", "@")
         }
-        if quoted:
-            order["type"] = "LIMIT"
         order.update(cum_qty_lots=0, prevented_lots=0, value_units=0, leaves_qty_lots=row["qty_lots"])
         if row["type"] != "MARKET_AMOUNT":
             order["locked_units"] = self.hold_of(order, row["qty_lots"])
@@ -711,7 +692,7 @@ class Ledger:
         for name in ("tif", "stp", "client_order_id"):
             order[name] = command[name]
         if quoted:
-            order.update(tif="POST_ONLY", stp="NONE")
+            order.update(type="LIMIT", tif="POST_ONLY", stp="NONE")
         order.update(entry_seq=row["seq"], entry_ts_ns=row["ts_ns"])
         self.orders[row["order_id"]] = order
 

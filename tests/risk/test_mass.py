@@ -87,7 +87,7 @@ def test_timers_that_are_due_together_fire_by_time_and_their_cancels_come_back_o
     assert (1, 3, 3) == (meta[s.DEAD_MEN], meta[s.OUTBOX_PUSHED], meta[s.DEAD_MEN_FIRED])
     seq = desk.engine.last_seq
     for number, account in enumerate((3, 1, 2), 1):
-        assert r.ACCEPTED == desk.sequence(halt_slot(Halt(0, seq, 0, account, 0, e.CANCEL_ALL), number))
+        assert r.ACCEPTED == desk.sequence(halt_slot(Halt(0, seq, 0, account=account, kind=e.CANCEL_ALL), number))
     assert (3, 0) == (meta[s.OUTBOX_SETTLED], meta[s.DEAD_MEN_FIRED])
 
 
@@ -97,7 +97,7 @@ def test_timer_of_an_account_that_was_closed_meanwhile_finds_nothing() -> None:
     desk.do(timer())
     desk.do(build.close_account(1, *WHO))
     expire(desk, START_NS + SECOND_NS)
-    assert r.ACCEPTED == desk.sequence(halt_slot(Halt(0, desk.engine.last_seq, 0, 1, 0, e.CANCEL_ALL), 1))
+    assert r.ACCEPTED == desk.sequence(halt_slot(Halt(0, desk.engine.last_seq, 0, account=1, kind=e.CANCEL_ALL), 1))
 
 
 def test_as_many_timers_as_there_are_rows_are_armed_and_those_that_fired_count_until_their_cancels_are_back() -> None:
