@@ -10,6 +10,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BENCH ?= all
 BENCH_ARGS ?= --runs 3
 PYTEST_ARGS ?=
+# One worker alone leaves a core idle, or waits for processes. Folders stay together (tests/workers.py).
+WORKERS := -n 2 --dist loadscope --no-loadscope-reorder
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -23,11 +25,11 @@ help: ## List the targets
 run: $(INSTALLED) ## Set up and start the demo exchange in the foreground; Ctrl-C stops it
 	@exec $(BIN)/cambist up --demo
 
-test: $(INSTALLED) ## Run the tests (PYTEST_ARGS='-k name' narrows them)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(INSTALLED) ## Run the tests (PYTEST_ARGS='-k name' narrows them, '-n 0' uses one core)
+	@$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-long: $(INSTALLED) ## Run all tests, those that take minutes too
-	@$(BIN)/python -m pytest --run-long $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) --run-long $(PYTEST_ARGS)
 
 check: $(INSTALLED) ## Lint, formatting, types, direction of imports
 	@$(BIN)/ruff check .

@@ -32,11 +32,11 @@ class Kind(enum.Enum):
     OTHER = "other"
     """Operators' commands and money: few, so that they queue; they leave the reserved share alone."""
     URGENT = "urgent"
-    """Makes the exchange safer: cancels, exits, freezes and market states. May use all there is."""
+    """Makes the exchange safer: cancels, renewals of what would cancel, exits, freezes and market states. May use all there is."""
 
 
-_ORDERS: Final = frozenset({e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND})
-_URGENT: Final = frozenset({e.CANCEL, e.CANCEL_ALL, e.KILL, e.FREEZE, e.HALT, e.SET_STATE})
+_ORDERS: Final = frozenset({e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND, e.QUOTE})
+_URGENT: Final = frozenset({e.CANCEL, e.CANCEL_ALL, e.DEAD_MAN, e.KILL, e.FREEZE, e.HALT, e.SET_STATE})
 _NS_PER_MS: Final = 1_000_000
 
 

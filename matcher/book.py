@@ -11,9 +11,11 @@ import numpy as np
 
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
+from matcher.protection import forget_quote
 from matcher.state import (
     HAS_TERMS,
     IDS_SHIFT,
+    IS_QUOTE,
     NO_ASK,
     ORDERS_FREE,
     ORDERS_LIVE,
@@ -153,13 +155,35 @@ def forget(state, slot):
     if before == 0:
         state.accounts[account] = following
     remove_id(state.ids, state.meta[IDS_SHIFT], order["order_id"], slot)
-    if (order["modes"] & HAS_TERMS) != 0:
-        drop_terms(state, slot)
+    if (order["modes"] & (HAS_TERMS | IS_QUOTE)) != 0:
+        if (order["modes"] & HAS_TERMS) != 0:
+            drop_terms(state, slot)
+        else:
+            forget_quote(state, account, np.int64(order["book"]), np.int64(order["side"]))
     state.books[np.int64(order["book"])]["orders"] -= 1
     order["order_id"] = 0
     order["next"] = meta[ORDERS_FREE]
     meta[ORDERS_FREE] = slot
     meta[ORDERS_LIVE] -= 1
+
+
+@njit_called
+def take_off(state, slot):
+    """``unlink`` where that is rare: called instead of written there."""
+    unlink(state, slot)
+
+
+@njit_called
+def put_on(state, slot, book, side, price_ticks):
+    """``append`` where that is rare."""
+    append(state, slot, book, side, price_ticks)
+
+
+@njit_called
+def remove(state, slot):
+    """``unlink`` and ``forget`` where that is rare."""
+    unlink(state, slot)
+    forget(state, slot)
 
 
 @njit_inlined

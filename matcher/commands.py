@@ -10,18 +10,23 @@ from typing import Final
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
-from matcher.events import emit, has_room
+from matcher.auction import begin_uncross, indicate, move_to, resting_book, set_market_state, uncross
+from matcher.book import append, crosses, fillable, forget, new_slot, register, remove, unlink
+from matcher.events import emit, has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
 from matcher.parts import has_parts
 from matcher.state import (
+    AUCTION_INSTRUMENT,
+    AUCTIONS,
     BOOK_KINDS,
     BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
+    IS_QUOTE,
     NO_ASK,
     ORDERS_LIVE,
+    ORDERS_USED,
     SCRATCH_COUNT,
     SCRATCH_NEXT,
     SCRATCH_REASON,
@@ -29,10 +34,12 @@ from matcher.state import (
     STAGE_CANCELING,
     STAGE_EXPIRED,
     STAGE_IDLE,
+    STAGE_INDICATING,
     STAGE_PARTS,
     STAGE_REFUSED,
     STAGE_RESTING,
     STAGE_TRADING,
+    STAGE_UNCROSSING,
     TAKER_ACCOUNT,
     TAKER_DISPLAY,
     TAKER_EXPIRY,
@@ -44,6 +51,7 @@ from matcher.state import (
     TAKER_PRICE,
     TAKER_REASON,
     TAKER_SEQ,
+    TAKER_SESSION,
     TAKER_SIDE,
     TAKER_SLOT,
     TAKER_STP,
@@ -52,12 +60,17 @@ from matcher.state import (
     TAKER_TYPE,
     WAITS,
 )
-from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_prices
+from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_open
 from matcher.terms import collect_due, hidden_lots, instrument_of, lower, set_terms, show
 from matcher.trading import trade
 from protocol.enums import (
     AMEND,
     BUY,
+    CANCEL_ASKS,
+    CANCEL_BIDS,
+    CANCEL_BOTH,
+    CAUSE_DEAD_MAN,
+    CAUSE_DISCONNECT,
     EV_AMENDED,
     EV_CANCELED,
     EV_EXPIRED,
@@ -71,8 +84,11 @@ from protocol.enums import (
     INSTRUMENT_OPEN,
     IOC,
     JUDGED_NO_TAKE,
+    JUDGED_SESSION,
     JUDGED_TERMS,
+    JUDGED_UNCROSS,
     LIMIT,
+    ORDER_ID_SOURCE_SHIFT,
     POST_ONLY,
     SCOPE_ACCOUNT,
     SCOPE_FIRM,
@@ -80,13 +96,16 @@ from protocol.enums import (
     SCOPE_USER,
     SCOPE_VENUE,
     SELL,
+    SESSION_SHIFT,
 )
 from protocol.order_terms import expiry_of
 from protocol.reasons import (
     ACCEPTED,
     BOOK_FULL,
     BY_CANCEL_ALL,
+    BY_DEAD_MAN,
     BY_DELISTING,
+    BY_DISCONNECT,
     BY_EXPIRY,
     BY_IOC,
     BY_KILL,
@@ -98,6 +117,7 @@ from protocol.reasons import (
     NO_CHANGE,
     POST_ONLY_WOULD_TAKE,
     QUANTITY_TOO_LOW,
+    QUOTE_AMEND,
     UNKNOWN_ORDER,
 )
 from ringbuf.idtable import find_id
@@ -150,7 +170,8 @@ def enter_order(state, command, verdict):
     assert price_ticks > 0, "risk admits positive prices only"
     assert qty > 0, "risk admits positive quantities only"
     tif = np.int64(command["tif"]) if kind == LIMIT else IOC
-    crossing = crosses(state, instrument, side, price_ticks)
+    number = resting_book(state, instrument, side)
+    crossing = crosses(state, instrument, side, price_ticks) and number == instrument
     if tif == POST_ONLY and crossing:
         return POST_ONLY_WOULD_TAKE
     if tif == FOK and not fillable(state, instrument, side, price_ticks, qty, account, stp):
@@ -161,7 +182,7 @@ def enter_order(state, command, verdict):
         if not fillable(state, instrument, side, price_ticks, minimum, account, stp):
             return MIN_QTY_UNFILLED
     if (tif == GTC or tif == POST_ONLY) and (
-        not _may_rest(state, instrument, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
+        not _may_rest(state, number, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
     ):
         return BOOK_FULL
     meta[TAKER_SEQ] = command["seq"]
@@ -177,6 +198,9 @@ def enter_order(state, command, verdict):
     meta[TAKER_STP] = stp
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = kind
+    meta[TAKER_SESSION] = 0
+    if (verdict["flags"] & JUDGED_SESSION) != 0:
+        meta[TAKER_SESSION] = command["session"]
     meta[TAKER_FIRST] = 0
     meta[TAKER_EXPIRY] = -1
     if has_terms:
@@ -210,11 +234,15 @@ def amend_order(state, command, verdict, events):
     order = orders[slot]
     if (order["modes"] & WAITS) != 0:
         return amend_stop(state, command, verdict, events, slot)
+    if (order["modes"] & IS_QUOTE) != 0:
+        return QUOTE_AMEND
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
-    instrument = np.int64(order["book"])
+    instrument = instrument_of(state, order)
     side = np.int64(order["side"])
     modes = np.int64(order["modes"])
+    standing = np.int64(order["book"])
+    number = resting_book(state, instrument, side)
     old_total = order["total_lots"]
     old_price_ticks = order["price_ticks"]
     left = total - (old_total - order["left_lots"] - hidden_lots(state, slot))
@@ -224,12 +252,12 @@ def amend_order(state, command, verdict, events):
     moves = price_ticks != old_price_ticks
     if not moves and total == old_total:
         return NO_CHANGE
-    crossing = moves and crosses(state, instrument, side, price_ticks)
+    crossing = moves and crosses(state, instrument, side, price_ticks) and number == instrument
     if crossing and (modes >> 4 & 3 == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
-    if moves and not _may_rest(state, instrument, price_ticks):
-        return BOOK_FULL
     in_place = not moves and total < old_total
+    if (moves or (standing != number and not in_place)) and not _may_rest(state, number, price_ticks):
+        return BOOK_FULL
     emit(
         state,
         events.slots,
@@ -253,6 +281,8 @@ def amend_order(state, command, verdict, events):
             order["left_lots"] = left
         return ACCEPTED
     unlink(state, slot)
+    if standing != number:
+        move_to(state, slot, number)
     order["price_ticks"] = price_ticks
     meta[TAKER_SEQ] = command["seq"]
     meta[TAKER_ID] = order["order_id"]
@@ -331,7 +361,7 @@ def _settle_taker(state, events):
         orders[slot]["left_lots"] = left
         if (orders[slot]["modes"] & HAS_TERMS) != 0:
             show(state, slot, left)
-        append(state, slot, instrument, side, price_ticks)
+        append(state, slot, resting_book(state, instrument, side), side, price_ticks)
     else:
         kind = np.int64(EV_EXPIRED)
         taker_left = np.int64(0)
@@ -374,10 +404,12 @@ def _new_order(state):
     order["price_ticks"] = meta[TAKER_PRICE]
     order["total_lots"] = meta[TAKER_TOTAL]
     order["hold"] = meta[TAKER_HOLD]
-    order["book"] = meta[TAKER_INSTRUMENT]
+    number = resting_book(state, meta[TAKER_INSTRUMENT], meta[TAKER_SIDE])
+    order["book"] = number
     order["side"] = meta[TAKER_SIDE]
     order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
-    register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], meta[TAKER_INSTRUMENT])
+    register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], number)
+    state.sessions[slot] = meta[TAKER_SESSION]
     if meta[TAKER_EXPIRY] >= 0:
         set_terms(state, slot, meta[TAKER_SEQ], meta[TAKER_EXPIRY], meta[TAKER_DISPLAY])
     return slot
@@ -387,8 +419,8 @@ def _new_order(state):
 def proceed(state, events):
     """Go on with the command in progress; whether it is finished (False: the ring is full)."""
     meta = state.meta
-    if meta[STAGE] == STAGE_CANCELING:
-        return _cancel_collected(state, events)
+    if meta[STAGE] >= STAGE_CANCELING and not _go_on(state, events):
+        return False
     while True:
         if meta[STAGE] == STAGE_TRADING and not trade(state, events):
             return False
@@ -402,6 +434,21 @@ def proceed(state, events):
 
 
 @njit_called
+def _go_on(state, events):
+    """Go on with a stage that has no taker. Returns False when the ring is full, else the command is idle."""
+    meta = state.meta
+    if meta[STAGE] == STAGE_CANCELING and not _cancel_collected(state, events):
+        return False
+    if meta[STAGE] == STAGE_INDICATING and not indicate(state, events):
+        return False
+    if meta[STAGE] == STAGE_UNCROSSING and not uncross(state, events):
+        return False
+    meta[STAGE] = STAGE_IDLE
+    meta[TAKER_SLOT] = 0
+    return True
+
+
+@njit_called
 def _begin_part(state, events):
     """Begin with what else the command has to do, once its taker is done. Returns False when the ring is full."""
     return begin_fired(state, events)
@@ -412,15 +459,26 @@ def _begin_part(state, events):
 
 @njit_called
 def cancel_all(state, command, events):
-    """CANCEL_ALL: collect the orders of an account, of an instrument, or of both; ``proceed`` removes them."""
+    """CANCEL_ALL: collect the orders of account, instrument and session, as far as they are named; ``proceed`` removes them."""
     account = np.int64(command["account"])
     instrument = np.int64(command["instrument"])
+    session = command["trigger_price_ticks"]
+    sides = command["price_ticks"]
     zero = np.int64(0)
     if account != 0:
         count = _collect_account(state, account, instrument, zero)
-    else:
+    elif instrument != 0:
         count = _collect_book(state, instrument, zero)
-    _begin_canceling(state, command, events, count, np.int64(BY_CANCEL_ALL))
+    else:
+        count = _collect_session(state, session)
+    if session != 0 or sides != CANCEL_BOTH:
+        count = _keep_of_session(state, count, session, sides)
+    reason = np.int64(BY_CANCEL_ALL)
+    if command["qty_lots"] == CAUSE_DISCONNECT:
+        reason = np.int64(BY_DISCONNECT)
+    elif command["qty_lots"] == CAUSE_DEAD_MAN:
+        reason = np.int64(BY_DEAD_MAN)
+    _begin_canceling(state, command, events, count, reason)
 
 
 @njit_called
@@ -451,21 +509,32 @@ def change_state(state, command, verdict, events):
     instrument = np.int64(command["instrument"])
     wanted = verdict["price_ticks"]
     if wanted != 0:
-        state.books[instrument]["market_state"] = wanted
+        trades = set_market_state(state, instrument, wanted, verdict["qty_lots"])
+        if trades and (verdict["flags"] & JUDGED_UNCROSS) != 0:
+            state.meta[TAKER_SEQ] = command["seq"]
+            state.meta[STAGE] = STAGE_UNCROSSING
+            begin_uncross(state, instrument)
+            return
     if wanted == INSTRUMENT_DELISTED:
         count = _collect_book(state, instrument, np.int64(0))
         _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
         return
     if wanted == INSTRUMENT_OPEN:
-        # Prices that came while nothing could trade.
-        visit_prices(state, instrument)
+        visit_open(state, instrument)
     go_on(state, command, events)
 
 
 @njit_called
 def expire(state, command, events):
-    """EXPIRE: the orders whose time has come, by time and age."""
-    _begin_canceling(state, command, events, collect_due(state, command["ts_ns"]), np.int64(BY_EXPIRY))
+    """EXPIRE: the orders whose time has come, by time and age; then where auctions stand."""
+    meta = state.meta
+    count = collect_due(state, command["ts_ns"])
+    meta[AUCTION_INSTRUMENT] = 1 if meta[AUCTIONS] != 0 else 0
+    if count == 0 and meta[AUCTIONS] != 0:
+        meta[TAKER_SEQ] = command["seq"]
+        meta[STAGE] = STAGE_INDICATING
+        return
+    _begin_canceling(state, command, events, count, np.int64(BY_EXPIRY))
 
 
 @njit_called
@@ -473,7 +542,7 @@ def _begin_canceling(state, command, events, count, reason):
     """Have ``proceed`` cancel what was collected in ``scratch``, or say that there is nothing."""
     meta = state.meta
     if count == 0:
-        emit(
+        say(
             state,
             events.slots,
             command["seq"],
@@ -507,7 +576,8 @@ def _cancel_collected(state, events):
             meta[SCRATCH_NEXT] = i
             return False
         slot = np.int64(state.scratch[i])
-        flags = np.int64(EVENT_LAST if i == count - 1 else 0)
+        indicates = meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0
+        flags = np.int64(EVENT_LAST if i == count - 1 and not indicates else 0)
         # Risk merges what several shards expire, by time and age.
         expiry_ns = np.int64(0)
         age = np.int64(0)
@@ -515,9 +585,10 @@ def _cancel_collected(state, events):
             expiry_ns = state.terms[slot]["expiry_ns"]
             age = state.terms[slot]["age"]
         _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags, expiry_ns, age)
-        unlink(state, slot)
-        forget(state, slot)
-    meta[STAGE] = STAGE_IDLE
+        remove(state, slot)
+    meta[STAGE] = (
+        STAGE_INDICATING if meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0 else STAGE_IDLE
+    )
     return True
 
 
@@ -561,6 +632,40 @@ def _collect_book(state, instrument, count):
                     slot = np.int64(orders[slot]["next"])
                 level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
     return count
+
+
+@njit_inlined
+def _is_of_session(state, slot, session):
+    """Whether an order came in the session ``source << 16 | number``."""
+    source = state.orders[slot]["order_id"] >> ORDER_ID_SOURCE_SHIFT
+    return source << SESSION_SHIFT | np.int64(state.sessions[slot]) == session
+
+
+@njit_called
+def _collect_session(state, session):
+    """Slots of all orders of a session in ``scratch``: a look at every slot ever used. Returns their number."""
+    count = np.int64(0)
+    for slot in range(1, state.meta[ORDERS_USED] + 1):
+        if state.orders[slot]["order_id"] != 0 and _is_of_session(state, np.int64(slot), session):
+            state.scratch[count] = slot
+            count += 1
+    return count
+
+
+@njit_called
+def _keep_of_session(state, count, session, sides):
+    """Of the slots collected keep those of the session (0 = any) and sides; returns how many."""
+    scratch = state.scratch
+    kept = np.int64(0)
+    for i in range(count):
+        slot = np.int64(scratch[i])
+        waits = (state.orders[slot]["modes"] & WAITS) != 0
+        own = np.int64(state.terms[slot]["side"]) if waits else np.int64(state.orders[slot]["side"])
+        side = CANCEL_BIDS if own == BUY else CANCEL_ASKS
+        if (session == 0 or _is_of_session(state, slot, session)) and (sides == CANCEL_BOTH or sides == side):
+            scratch[kept] = slot
+            kept += 1
+    return kept
 
 
 @njit_inlined

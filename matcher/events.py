@@ -65,6 +65,16 @@ def emit(
 
 
 @njit_called
+def say(
+    state, slots, seq, kind, reason, flags, instrument, order_id, price_ticks, qty_lots, left_lots, taker_left, hold
+):
+    """``emit`` where that is rare: called instead of written there."""
+    emit(
+        state, slots, seq, kind, reason, flags, instrument, order_id, price_ticks, qty_lots, left_lots, taker_left, hold
+    )
+
+
+@njit_called
 def fold_events(state, slots):
     """Add the events written since the last call to the hash of events.
 

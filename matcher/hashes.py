@@ -11,7 +11,18 @@ from typing import Final
 import numpy as np
 
 from matcher.jit import njit_kernel
-from matcher.state import BOOK_INDEX, BOOK_MARK, BOOK_STRIDE, EVENT_HASH, HAS_TERMS, ORDERS_USED, WAITS, MatcherState
+from matcher.state import (
+    BOOK_INDEX,
+    BOOK_MARK,
+    BOOK_STRIDE,
+    EVENT_HASH,
+    HAS_TERMS,
+    ORDERS_USED,
+    PROTECTIONS_HIGH,
+    WAITS,
+    MatcherState,
+)
+from protocol.enums import PROTECTION_STEPS
 from ringbuf.bits import PHI, add, mix, multiply, prefetch
 
 _ODD: Final = (
@@ -53,6 +64,8 @@ def books_hash(state):
         word = add(word, multiply(np.uint64(order["total_lots"]), _ODD[2]))
         word = add(word, multiply(np.uint64(older_id), _ODD[3]))
         word = add(word, multiply(np.uint64(what), _ODD[4]))
+        if state.sessions[slot] != 0:
+            word = add(mix(word), multiply(np.uint64(state.sessions[slot]), _ODD[5]))
         if (order["modes"] & HAS_TERMS) != 0:
             terms = state.terms[slot]
             word = add(mix(word), multiply(np.uint64(terms["expiry_ns"]), PHI))
@@ -78,6 +91,29 @@ def books_hash(state):
             word = add(mix(word), multiply(np.uint64(mark), _ODD[3]))
             word = add(word, multiply(np.uint64(index), _ODD[4]))
             total = add(total, mix(add(word, multiply(np.uint64(book["market_state"]), _ODD[2]))))
+            auction = state.auctions[instrument]
+            word = multiply(np.uint64(instrument), _ODD[4])
+            word = add(word, multiply(np.uint64(auction["reference_ticks"]), PHI))
+            word = add(word, multiply(np.uint64(auction["price_ticks"]), _ODD[0]))
+            word = add(word, multiply(np.uint64(auction["lots"]), _ODD[1]))
+            total = add(total, mix(add(word, multiply(np.uint64(auction["surplus_lots"]), _ODD[2]))))
+    for at in range(1, state.meta[PROTECTIONS_HIGH] + 1):
+        row = state.protections[at]
+        if row["window_ns"] == 0:
+            continue
+        word = multiply(np.uint64(row["account"]), _ODD[5])
+        word = add(word, multiply(np.uint64(row["instrument"]), PHI))
+        word = add(mix(word), multiply(np.uint64(row["window_ns"]), _ODD[2]))
+        word = add(word, multiply(np.uint64(row["qty_max_lots"]), _ODD[3]))
+        word = add(word, multiply(np.uint64(row["net_max_lots"]), _ODD[4]))
+        word = add(word, multiply(np.uint64(row["trades_max"]), _ODD[5]))
+        word = add(mix(word), multiply(np.uint64(row["newest"]), _ODD[0]))
+        word = add(mix(word), multiply(np.uint64(row["pulled"]), _ODD[1]))
+        for step in range(PROTECTION_STEPS):
+            word = add(mix(word), multiply(np.uint64(row["lots"][step]), _ODD[2]))
+            word = add(mix(word), multiply(np.uint64(row["net"][step]), _ODD[3]))
+            word = add(mix(word), multiply(np.uint64(row["trades"][step]), _ODD[4]))
+        total = add(total, mix(word))
     return total
 
 

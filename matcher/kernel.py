@@ -18,6 +18,8 @@ from matcher.commands import (
 from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
+from matcher.protection import set_protection
+from matcher.quotes import enter_quote
 from matcher.state import (
     APPLIED_SEQ,
     CHECKPOINT_BOOKS_HASH,
@@ -29,6 +31,7 @@ from matcher.state import (
     SHARDS,
     STAGE,
     STAGE_IDLE,
+    TAKER_TS,
 )
 from matcher.stops import enter_stop, set_prices
 from protocol.enums import (
@@ -37,6 +40,7 @@ from protocol.enums import (
     CANCEL_ALL,
     CHECKPOINT,
     EXPIRE,
+    EXT_QUOTES,
     HALT,
     INSTRUMENT_OPEN,
     JUDGED_TRIGGER,
@@ -47,6 +51,7 @@ from protocol.enums import (
     RESUME,
     SET_GROUPS,
     SET_PRICES,
+    SET_PROTECTION,
     SET_STATE,
     VERDICT_OK,
 )
@@ -128,6 +133,7 @@ def match_command(state, command, verdict, events):
         return True
     if not has_room(state, events, np.int64(EVENTS_AT_ONCE)):
         return False
+    meta[TAKER_TS] = command["ts_ns"]
     reason = ACCEPTED
     if kind == AMEND:
         reason = amend_order(state, command, verdict, events)
@@ -146,6 +152,10 @@ def match_command(state, command, verdict, events):
         expire(state, command, events)
     elif (kind == SET_STATE or kind == HALT or kind == RESUME) and instrument != 0:
         change_state(state, command, verdict, events)
+    elif kind == EXT_QUOTES:
+        return enter_quote(state, command, verdict, events)
+    elif kind == SET_PROTECTION:
+        set_protection(state, command)
     elif kind == SET_PRICES:
         set_prices(state, command, verdict, events)
     elif kind == LIST_INSTRUMENT:

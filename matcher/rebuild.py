@@ -7,9 +7,20 @@ import numpy as np
 from matcher.book import append, new_slot, register
 from matcher.jit import njit_called, njit_kernel
 from matcher.levels import find_leaf, leaf_available, next_level_up
-from matcher.state import BOOK_KINDS, BOOK_STRIDE, HAS_TERMS, IDS_SHIFT, SHARD, SHARDS
+from matcher.protection import keep_quote, protect
+from matcher.state import (
+    AUCTIONS,
+    BOOK_KINDS,
+    BOOK_STRIDE,
+    HAS_TERMS,
+    IDS_SHIFT,
+    IS_QUOTE,
+    PROTECTIONS_HIGH,
+    SHARD,
+    SHARDS,
+)
 from matcher.terms import set_terms, trail
-from protocol.enums import BUY, SELL
+from protocol.enums import BUY, INSTRUMENT_AUCTION, PROTECTION_STEPS, SELL
 from ringbuf.bits import lowest
 from ringbuf.idtable import find_id
 
@@ -33,8 +44,11 @@ def _copy_order(target, source, slot):
     copy["side"] = order["side"]
     copy["modes"] = order["modes"] & (255 - HAS_TERMS)
     register(target, new, order["order_id"], np.int64(order["account"]), book)
+    target.sessions[new] = source.sessions[slot]
     if (order["modes"] & HAS_TERMS) != 0:
         _copy_terms(target, new, source.terms[slot])
+    if (order["modes"] & IS_QUOTE) != 0:
+        keep_quote(target, new, np.int64(order["account"]), book, np.int64(order["side"]))
     append(target, new, book, np.int64(order["side"]), price_ticks)
     return True
 
@@ -81,6 +95,32 @@ def _copy_book(target, source, book):
     return True
 
 
+@njit_called
+def _copy_protections(target, source):
+    """Market-maker protections of the instruments of the shard, with what they have counted."""
+    for at in range(1, source.meta[PROTECTIONS_HIGH] + 1):
+        row = source.protections[at]
+        instrument = np.int64(row["instrument"])
+        if row["window_ns"] == 0 or instrument % target.meta[SHARDS] != target.meta[SHARD]:
+            continue
+        new = protect(
+            target,
+            np.int64(row["account"]),
+            instrument,
+            row["window_ns"],
+            row["qty_max_lots"],
+            row["net_max_lots"],
+            row["trades_max"],
+        )
+        copy = target.protections[new]
+        copy["newest"] = row["newest"]
+        copy["pulled"] = row["pulled"]
+        for step in range(PROTECTION_STEPS):
+            copy["lots"][step] = row["lots"][step]
+            copy["net"][step] = row["net"][step]
+            copy["trades"][step] = row["trades"][step]
+
+
 @njit_kernel
 def take_over_books(target, source):
     """Enter self-trade groups of ``source``, and listings and resting orders of the instruments of the shard ``target``.
@@ -102,6 +142,7 @@ def take_over_books(target, source):
         row["stp_group"] = source.groups[account]["stp_group"]
         row["master"] = source.groups[account]["master"]
         row["firm"] = source.groups[account]["firm"]
+    _copy_protections(target, source)
     for instrument in range(1, source.lot_atoms.shape[0]):
         book = source.books[instrument]
         if book["multiplier"] == 0 or instrument % meta[SHARDS] != meta[SHARD]:
@@ -109,6 +150,12 @@ def take_over_books(target, source):
         target.books[instrument]["multiplier"] = book["multiplier"]
         target.lot_atoms[instrument] = source.lot_atoms[instrument]
         target.books[instrument]["market_state"] = book["market_state"]
+        meta[AUCTIONS] += book["market_state"] == INSTRUMENT_AUCTION
+        auction = target.auctions[instrument]
+        auction["reference_ticks"] = source.auctions[instrument]["reference_ticks"]
+        auction["price_ticks"] = source.auctions[instrument]["price_ticks"]
+        auction["lots"] = source.auctions[instrument]["lots"]
+        auction["surplus_lots"] = source.auctions[instrument]["surplus_lots"]
         target.books[instrument]["stops"] = book["stops"]
         for kind in range(BOOK_KINDS):
             row = instrument + kind * meta[BOOK_STRIDE]

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from protocol.enums import PROTECTION_STEPS
 from ringbuf.idtable import id_shift
 
 LEAF_BITS: Final = 6
@@ -104,6 +105,37 @@ NODE_DTYPE: Final = np.dtype(
 )
 """A bitmap over 64 leaves or 64 nodes of the depth below."""
 
+PROTECTIONS_MAX: Final = 1024
+
+QUOTE_DTYPE: Final = np.dtype(
+    [
+        ("account", "<i4"),  # 0 = the row is free
+        ("instrument", "<i4"),
+        ("slot", "<u4", (2,)),  # order of the quote by side, 0 = none
+        ("protection", "<u4"),  # row of ``protections``, 0 = none
+        ("spare", "<u4"),
+    ]
+)
+"""What an account quotes in an instrument; open-addressing table by both."""
+
+PROTECTION_DTYPE: Final = np.dtype(
+    [
+        ("window_ns", "<i8"),  # 0 = the row is free
+        ("qty_max_lots", "<i8"),  # 0 = any, as below
+        ("net_max_lots", "<i8"),
+        ("trades_max", "<i8"),
+        ("newest", "<i8"),  # number of the newest step of time that anything is counted in
+        ("pulled", "<i8"),  # 1 = the quotes were pulled, and none is taken until the protection is set anew
+        ("account", "<i4"),
+        ("instrument", "<i4"),
+        ("spare", "<i8"),
+        ("lots", "<i8", (PROTECTION_STEPS,)),  # by step modulo their number
+        ("net", "<i8", (PROTECTION_STEPS,)),  # lots bought minus lots sold
+        ("trades", "<i8", (PROTECTION_STEPS,)),
+    ]
+)
+"""Market-maker protection of an account in an instrument, and what traded with its quotes in each step of the window."""
+
 GROUPS_DTYPE: Final = np.dtype([("stp_group", "<i4"), ("master", "<i4"), ("firm", "<i4"), ("spare", "<i4")])
 """Of an account: its self-trade group (0 = alone), its master (0 = itself), its firm (0 = none)."""
 
@@ -177,10 +209,19 @@ SCRATCH_REASON: Final = 43  # why they are cancelled
 TAKER_EXPIRY: Final = 44  # terms of the taker, for when it rests; the first word is -1 where it has none
 TAKER_DISPLAY: Final = 45
 DUE_COUNT: Final = 46  # entries of ``due``
+TAKER_SESSION: Final = 56
+TAKER_TS: Final = 57  # sequenced time of the command in progress
+PROTECTIONS_HIGH: Final = 58  # rows 1..n of ``protections`` were in use at some time
 TAKER_FIRST: Final = 47  # price of the taker's first fill, 0 = none yet
 TAKER_REASON: Final = 51  # STAGE_REFUSED: why
 FIRED_HEAD: Final = 48  # orders that the command has set off and that are not entered yet, linked by ``next``; 0 = none
 FIRED_TAIL: Final = 49
+AUCTIONS: Final = 52  # instruments in an auction
+AUCTION_INSTRUMENT: Final = 53  # instrument whose auction is uncrossed, or indicated next; 0 = none
+AUCTION_PRICE: Final = 54  # of the one that is uncrossed: its price, 0 = nothing meets, …
+AUCTION_LOTS: Final = 55  # … what trades there, …
+AUCTION_SURPLUS: Final = 56  # … what is left over, and …
+AUCTION_BUYER: Final = 57  # … the buyer that was named last
 PARTS_LEFT: Final = 50  # what else the command has to do when the taker is done (quotes, an auction); 0 = nothing
 CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
 CHECKPOINT_EVENT_HASH: Final = 41
@@ -191,12 +232,24 @@ STAGE_IDLE: Final = 0
 STAGE_TRADING: Final = 1  # the taker trades
 STAGE_EXPIRED: Final = 2  # trading ended by self-trade prevention; the rest expires
 STAGE_RESTING: Final = 3  # trading ended; the rest rests or is dropped
-STAGE_CANCELING: Final = 4  # cancel-all
-STAGE_REFUSED: Final = 5  # the taker, set off by a price, cannot enter and expires
-STAGE_PARTS: Final = 6  # between two takers
+STAGE_REFUSED: Final = 4  # the taker, set off by a price, cannot enter and expires
+STAGE_PARTS: Final = 5  # between two takers
+STAGE_CANCELING: Final = 6  # cancel-all; this one and those behind it have no taker
+STAGE_INDICATING: Final = 7  # where auctions stand is published
+STAGE_UNCROSSING: Final = 8  # what was gathered trades
 
 TRAILING_MAX: Final = 1_000
 """Trailing stops of an instrument that follow one price: each may have to be moved when it moves."""
+
+AUCTION_DTYPE: Final = np.dtype(
+    [
+        ("reference_ticks", "<i8"),  # price that an auction is near to where it can choose; 0 = none
+        ("price_ticks", "<i8"),  # as last published; 0 = nothing meets, or nothing was
+        ("lots", "<i8"),
+        ("surplus_lots", "<i8"),  # left over at the price, of buyers, or below zero of sellers
+    ]
+)
+"""Of an instrument whose orders gather."""
 
 
 class MatcherLimits(NamedTuple):
@@ -238,6 +291,10 @@ class MatcherState(NamedTuple):
     groups: np.ndarray
     terms: np.ndarray
     due: np.ndarray
+    sessions: np.ndarray
+    quotes: np.ndarray
+    protections: np.ndarray
+    auctions: np.ndarray
     trails: np.ndarray
 
 
@@ -263,6 +320,12 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("groups", GROUPS_DTYPE, limits.accounts_max + 1),
         ("terms", TERMS_DTYPE, limits.orders_max + 1),
         ("due", np.dtype("<u4"), limits.orders_max + 1),  # heap of slots, from entry 1 on
+        # Number of the session that entered the order, 0 = none; the order's id says of which source.
+        ("sessions", np.dtype("<u2"), limits.orders_max + 1),
+        # A row is there while an order or a protection is.
+        ("quotes", QUOTE_DTYPE, _table_size(2 * (limits.orders_max + PROTECTIONS_MAX))),
+        ("protections", PROTECTION_DTYPE, PROTECTIONS_MAX + 1),
+        ("auctions", AUCTION_DTYPE, limits.instruments_max + 1),
         # of each book and side: first and last of the stops that trail, from entry 4 * book + 2 * side on
         ("trails", np.dtype("<u4"), 4 * BOOK_KINDS * (limits.instruments_max + 1)),
     ]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.book import append, crosses, fillable, new_slot, register, unlink
-from matcher.events import emit, has_room
+from matcher.book import crosses, fillable, new_slot, put_on, register, take_off
+from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available
 from matcher.parts import has_parts
@@ -61,6 +61,7 @@ from protocol.enums import (
     GTC,
     IOC,
     JUDGED_NO_TAKE,
+    JUDGED_SESSION,
     JUDGED_TERMS,
     LIMIT,
     OFFSET_NONE,
@@ -121,6 +122,9 @@ def enter_stop(state, command, verdict, events):
     order["book"] = book
     order["side"] = direction
     order["modes"] = tif << 4 | np.int64(command["stp"]) | WAITS
+    state.sessions[slot] = 0
+    if (verdict["flags"] & JUDGED_SESSION) != 0:
+        state.sessions[slot] = command["session"]
     register(state, slot, command["order_id"], np.int64(command["account"]), book)
     terms = state.terms[slot]
     if (verdict["flags"] & JUDGED_TERMS) != 0:
@@ -135,11 +139,11 @@ def enter_stop(state, command, verdict, events):
     terms["type"] = command["type"]
     terms["offset_kind"] = offset_kind
     terms["offset"] = command["sub_account"]
-    append(state, slot, book, direction, trigger_ticks)
+    put_on(state, slot, book, direction, trigger_ticks)
     if offset_kind != OFFSET_NONE:
         trail(state, slot)
     state.books[instrument]["stops"] += 1
-    emit(
+    say(
         state,
         events.slots,
         command["seq"],
@@ -176,7 +180,7 @@ def amend_stop(state, command, verdict, events, slot):
     terms["limit_ticks"] = price_ticks
     order["left_lots"] = total
     order["total_lots"] = total
-    emit(
+    say(
         state,
         events.slots,
         command["seq"],
@@ -218,6 +222,15 @@ def visit_prices(state, instrument):
 
 
 @njit_called
+def visit_open(state, instrument):
+    """The market opens: set off what the prices set off that came while nothing could be, that of a closing auction among them."""
+    last_ticks = state.books[instrument]["last_ticks"]
+    if last_ticks != 0:
+        visit(state, instrument, np.int64(BOOK_LAST), last_ticks)
+    visit_prices(state, instrument)
+
+
+@njit_called
 def go_on(state, command, events):
     """The end of a command without an order of its own: what it set off enters, or there is nothing to say."""
     meta = state.meta
@@ -225,7 +238,7 @@ def go_on(state, command, events):
     if has_parts(state):
         meta[STAGE] = STAGE_PARTS
         return
-    emit(
+    say(
         state,
         events.slots,
         command["seq"],
@@ -293,7 +306,7 @@ def visit(state, instrument, kind, price_ticks):
 def _fire(state, slot):
     """Take an order out of its book of stops, to the end of those that enter."""
     meta = state.meta
-    unlink(state, slot)
+    take_off(state, slot)
     untrail(state, slot)
     state.orders[slot]["next"] = 0
     if meta[FIRED_HEAD] == 0:
@@ -316,9 +329,9 @@ def _follow(state, book, price_ticks):
             )
             nearer = (1 - 2 * direction) * (trigger_ticks - order["price_ticks"]) > 0
             if nearer and _has_place(state, book, trigger_ticks):
-                unlink(state, slot)
+                take_off(state, slot)
                 order["price_ticks"] = trigger_ticks
-                append(state, slot, book, np.int64(direction), trigger_ticks)
+                put_on(state, slot, book, np.int64(direction), trigger_ticks)
             slot = np.int64(terms["trail_next"])
 
 
@@ -355,7 +368,7 @@ def begin_fired(state, events):
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = terms["type"]
     meta[TAKER_FIRST] = 0
-    emit(
+    say(
         state,
         events.slots,
         meta[TAKER_SEQ],

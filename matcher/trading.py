@@ -6,8 +6,10 @@ import numpy as np
 
 from matcher.book import forget, is_own, unlink
 from matcher.events import emit, has_room
-from matcher.jit import njit_inlined
+from matcher.jit import njit_called, njit_inlined
+from matcher.protection import count_quote_fill, emit_pulled, quote_row
 from matcher.state import (
+    IS_QUOTE,
     STAGE,
     STAGE_EXPIRED,
     STAGE_IDLE,
@@ -35,6 +37,23 @@ from protocol.enums import (
     STP_NONE,
 )
 from protocol.reasons import BY_STP
+
+EVENTS_WITH_PULLS: int = 3
+
+
+@njit_called
+def _pull_quotes(state, events, slot, account, instrument, side, taker_left):
+    """Take away what is left of a quote of which ``side`` traded: the order in ``slot`` (0 = nothing is left of it), and the other side."""
+    other = np.int64(state.quotes[quote_row(state, account, instrument)]["slot"][1 - side])
+    end = np.int64(flag_of_end(state, state.books[instrument]) if taker_left == 0 else 0)
+    if slot != 0:
+        emit_pulled(state, events, slot, instrument, np.int64(end if other == 0 else 0))
+        unlink(state, slot)
+        forget(state, slot)
+    if other != 0:
+        emit_pulled(state, events, other, instrument, end)
+        unlink(state, other)
+        forget(state, other)
 
 
 @njit_inlined
@@ -95,6 +114,16 @@ def trade(state, events):
                 hidden = np.int64(0)
                 lots = maker_left
                 lot_units = np.int64(0)
+        pulls = np.int64(0)
+        maker_account = np.int64(0)
+        is_quote = (maker["modes"] & IS_QUOTE) != 0
+        if is_quote and kind == EV_FILL:
+            if not has_room(state, events, np.int64(EVENTS_WITH_PULLS)):
+                meta[TAKER_LEFT] = left
+                meta[TAKER_FIRST] = first_ticks
+                return False
+            maker_account = np.int64(maker["account"])
+            pulls = count_quote_fill(state, maker_account, instrument, 1 - side, lots, maker_left - lots)
         maker_left -= lots
         left -= lots * lot_units
         if kind == EV_FILL:
@@ -103,7 +132,7 @@ def trade(state, events):
         flags = np.int64(0)
         if left == 0:
             meta[TAKER_FIRST] = first_ticks
-            flags = flag_of_end(state, book)
+            flags = np.int64(flag_of_end(state, book) if pulls == 0 else 0)
         emit(
             state,
             events.slots,
@@ -127,6 +156,10 @@ def trade(state, events):
                 forget(state, slot)
         else:
             maker["left_lots"] = maker_left
+        if pulls != 0:
+            _pull_quotes(
+                state, events, slot if maker_left != 0 else np.int64(0), maker_account, instrument, 1 - side, left
+            )
         if left == 0:
             meta[STAGE] = STAGE_IDLE
             break

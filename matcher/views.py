@@ -24,6 +24,20 @@ class BookSummary(NamedTuple):
     best_ask: int | None
 
 
+class AuctionSummary(NamedTuple):
+    """Where an auction stands as last published: the surplus is left over at the price, of buyers, or below zero of sellers."""
+
+    price_ticks: int | None
+    lots: int
+    surplus_lots: int
+
+
+def auction_summary(state: MatcherState, instrument: int) -> AuctionSummary:
+    """The auction of ``instrument``; no price where nothing meets, or none is held."""
+    row = state.auctions[instrument]
+    return AuctionSummary(int(row["price_ticks"]) or None, int(row["lots"]), int(row["surplus_lots"]))
+
+
 @njit_kernel
 def book_depth(state, instrument, side, max_levels, out_price, out_qty, out_orders):
     """The best levels of a side.

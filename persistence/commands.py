@@ -17,6 +17,7 @@ from protocol.market_states import STATE_NAMES, VENUE_STATE_NAMES
 from protocol.records import (
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
@@ -181,7 +182,11 @@ def _transfer(head: np.void, instrument: Instrument | None, asset: Asset | None)
 
 def _state(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
     names = VENUE_STATE_NAMES if instrument is None else STATE_NAMES
-    return {"state": names.get(int(head["price_ticks"]), int(head["price_ticks"]))}
+    state = {"state": names.get(int(head["price_ticks"]), int(head["price_ticks"]))}
+    end, then = int(head["qty_lots"]), int(head["trigger_price_ticks"])
+    if end == 0:
+        return state
+    return state | {"end": iso_time(end), "end_ts_ns": end, "then": names.get(then, then)}
 
 
 def _prices(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
@@ -249,6 +254,9 @@ def _extension(slot: np.void, kind: int, listings: Listings) -> dict[str, Any]:
     if record is EXT_LIMITS_SLOT:
         names = ("qty_max_lots", "notional_max_units", "open_orders_max", "orders_per_s")
         return {name: int(row[name]) for name in names if row[name]} | {"collar": _share(row["collar_e8"])}
+    if record is EXT_AUCTION_SLOT:
+        numbers = {name: int(row[name]) for name in ("auction_ns", "random_ns", "extensions")}
+        return {"dynamic": _share(row["dynamic_e8"])} | numbers
     if record is EXT_ASSET_SLOT:
         return {"asset": _text(row["symbol"]), "scale": int(row["scale"])}
     shares = {name: _share(row[f"{name}_e8"]) for name in ("band_up", "band_down", "breaker")}
@@ -272,6 +280,7 @@ _EXTENSIONS: Final = {
     e.EXT_LISTING: EXT_LISTING_SLOT,
     e.EXT_FEES: EXT_FEES_SLOT,
     e.EXT_LIMITS: EXT_LIMITS_SLOT,
+    e.EXT_AUCTION: EXT_AUCTION_SLOT,
 }
 
 

@@ -18,10 +18,12 @@ from protocol.records import (
     COMMAND_DTYPE,
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
     command_slots,
 )
 
@@ -83,11 +85,87 @@ def cancel(*, account: int, instrument: int, order_id: int, entry_ts_ns: int = 0
     return group
 
 
-def cancel_all(*, account: int = 0, instrument: int = 0, entry_ts_ns: int = 0) -> np.ndarray:
-    """Cancel every resting order of the account, on the instrument, or both; 0 = any, not both."""
+def cancel_all(
+    *,
+    account: int = 0,
+    instrument: int = 0,
+    session: int = 0,
+    sides: int = e.CANCEL_BOTH,
+    cause: int = e.CAUSE_ASKED,
+    entry_ts_ns: int = 0,
+) -> np.ndarray:
+    """Cancel every resting order of the account, instrument and session (``session_of``; 0 = any, not all three), of some sides.
+
+    A gateway sends that of a session that has ended with CAUSE_DISCONNECT.
+    """
     group = _head(e.CANCEL_ALL, account=account, instrument=instrument)
+    group["trigger_price_ticks"] = session
+    group["price_ticks"] = sides
+    group["qty_lots"] = cause
     group["entry_ts_ns"] = entry_ts_ns
     return group
+
+
+def quote(
+    instrument: int, bid_price_ticks: int, bid_qty_lots: int, ask_price_ticks: int, ask_qty_lots: int, quote_id: int = 0
+) -> np.ndarray:
+    """A quote for ``mass_quote``; quantity 0 = no order on that side."""
+    slot = np.zeros(1, dtype=EXT_QUOTES_SLOT.slot_dtype)
+    slot["type"] = e.EXT_QUOTES
+    slot["instrument"] = instrument
+    slot["bid_price_ticks"], slot["bid_qty_lots"] = bid_price_ticks, bid_qty_lots
+    slot["ask_price_ticks"], slot["ask_qty_lots"] = ask_price_ticks, ask_qty_lots
+    slot["quote_id"] = quote_id
+    return slot.view(COMMAND_DTYPE)
+
+
+def mass_quote(*, account: int, quotes: Sequence[np.ndarray], entry_ts_ns: int = 0) -> np.ndarray:
+    """Up to 100 quotes of an account, of an instrument each, in place of those that it has in these instruments."""
+    head = _head(e.QUOTE, account=account)
+    head["tif"] = e.POST_ONLY
+    head["entry_ts_ns"] = entry_ts_ns
+    group = _group(head, *quotes)
+    group["account"] = account
+    return group
+
+
+def set_protection(
+    account: int, instrument: int, *, window_ns: int, qty_lots: int = 0, net_lots: int = 0, trades: int = 0
+) -> np.ndarray:
+    """Pull the account's quotes in the instrument when so much has traded with them in a window; all 0 = never. Quoting starts anew."""
+    group = _head(e.SET_PROTECTION, account=account, instrument=instrument)
+    group["price_ticks"] = window_ns
+    group["qty_lots"] = qty_lots
+    group["trigger_price_ticks"] = net_lots
+    group["order_id"] = trades
+    return group
+
+
+def session_of(source: int, number: int) -> int:
+    """Name of the session ``number`` (1 to 65535) of the gateway ``source``."""
+    return source << e.SESSION_SHIFT | number
+
+
+def dead_man(*, account: int, duration_ns: int, instrument: int = 0, session: int = 0) -> np.ndarray:
+    """Arm, or renew, a timer that cancels the account's orders (of one instrument, of one session); 0 disarms it."""
+    group = _head(e.DEAD_MAN, account=account, instrument=instrument)
+    group["price_ticks"] = duration_ns
+    group["trigger_price_ticks"] = session
+    return group
+
+
+def batch(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """Commands that are applied without another producer's, or the clock's, in between; to be numbered and published together.
+
+    ValueError where they have more than ``GROUP_SLOTS_MAX`` slots together, or are none.
+    """
+    slots = np.concatenate(list(groups)) if groups else command_slots(0)
+    if not 0 < len(slots) <= e.GROUP_SLOTS_MAX:
+        msg = f"{len(slots)} slots: a batch has 1 to {e.GROUP_SLOTS_MAX} of all its commands together; send it in parts"
+        raise ValueError(msg)
+    last = np.cumsum([len(group) for group in groups]) - 1
+    slots["flags"][last[:-1]] |= np.uint32(e.FLAG_BATCH)
+    return slots
 
 
 def amend(
@@ -258,10 +336,17 @@ def set_limits(
     return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
 
 
-def set_state(instrument: int, state: int, operator: str, reason: str) -> np.ndarray:
-    """Put an instrument's market into a state (INSTRUMENT_OPEN to _DELISTED); instrument 0: the venue (VENUE_*)."""
+def set_state(
+    instrument: int, state: int, operator: str, reason: str, *, end_ts_ns: int = 0, then: int = 0
+) -> np.ndarray:
+    """Put an instrument's market into a state (INSTRUMENT_*); instrument 0: the venue (VENUE_*).
+
+    An auction may have an end, and a state that follows it by itself at the first second of the clock from then on.
+    """
     head = _head(e.SET_STATE, instrument=instrument)
     head["price_ticks"] = state
+    head["qty_lots"] = end_ts_ns
+    head["trigger_price_ticks"] = then
     return _group(head, admin_slot(operator, reason))
 
 
@@ -286,10 +371,15 @@ def set_bands(
     reference_ticks: int,
     operator: str,
     reason: str,
+    dynamic_e8: int = 0,
+    auction_ns: int = 0,
+    random_ns: int = 0,
+    extensions: int = 0,
 ) -> np.ndarray:
-    """Price bands and circuit breaker as shares of the reference in 1e-8 (0 = off).
+    """Price bands and circuit breakers as shares in 1e-8 (0 = off), of the reference or (``dynamic_e8``) of the last trade before.
 
-    ``reference_ticks`` 0 keeps the one in force.
+    ``reference_ticks`` 0 keeps the one in force. With ``auction_ns`` an interruption is an auction of that length, plus
+    up to ``random_ns``, and is made longer up to ``extensions`` times where its price would be beyond the breaker; else a halt.
     """
     listing = np.zeros(1, dtype=EXT_LISTING_SLOT.slot_dtype)
     listing["type"] = e.EXT_LISTING
@@ -297,7 +387,16 @@ def set_bands(
     listing["band_down_e8"] = band_down_e8
     listing["breaker_e8"] = breaker_e8
     listing["reference_ticks"] = reference_ticks
-    return _group(_head(e.SET_BANDS, instrument=instrument), listing.view(COMMAND_DTYPE), admin_slot(operator, reason))
+    slots = [listing.view(COMMAND_DTYPE)]
+    if dynamic_e8 or auction_ns or random_ns or extensions:
+        auction = np.zeros(1, dtype=EXT_AUCTION_SLOT.slot_dtype)
+        auction["type"] = e.EXT_AUCTION
+        auction["dynamic_e8"] = dynamic_e8
+        auction["auction_ns"] = auction_ns
+        auction["random_ns"] = random_ns
+        auction["extensions"] = extensions
+        slots.append(auction.view(COMMAND_DTYPE))
+    return _group(_head(e.SET_BANDS, instrument=instrument), *slots, admin_slot(operator, reason))
 
 
 def set_timer(timer: int, period_ns: int, phase_ns: int, operator: str, reason: str) -> np.ndarray:
@@ -422,8 +521,8 @@ def stamp(slots: np.ndarray, source: int, first_source_seq: int, session: int = 
 
     Heads also get source, session and source_seq, and new orders and holds their id, ``source << 40 | source_seq``.
     """
-    if len(slots) and slots["flags"][-1] & e.FLAG_MORE:
-        msg = "the last slot says that its group goes on: number whole groups only"
+    if len(slots) and slots["flags"][-1] & (e.FLAG_MORE | e.FLAG_BATCH):
+        msg = "the last slot says that its group or batch goes on: number whole groups only"
         raise ValueError(msg)
     numbers = np.arange(first_source_seq, first_source_seq + len(slots), dtype=np.int64)
     slots["seq"] = numbers

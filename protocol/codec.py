@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from protocol.enums import FLAG_MORE, GROUP_SLOTS_MAX, ORDER_ID_SOURCE_SHIFT
+from protocol.enums import FLAG_BATCH, FLAG_MORE, GROUP_SLOTS_MAX, ORDER_ID_SOURCE_SHIFT
 from protocol.jit import entry, inner
 
 SLOT_WORDS: Final = 16
@@ -54,7 +54,7 @@ _TS_DELTA_LIMIT: Final = 1 << 48
 _TS_MAX: Final = (1 << 63) - 1
 _SOURCE_BITS: Final = 0xFFFF
 # Flags are the upper half of word 2 in every view of a command slot.
-_MORE_BIT: Final = FLAG_MORE << 32
+_MORE_BIT: Final = (FLAG_MORE | FLAG_BATCH) << 32
 
 
 @entry
@@ -77,7 +77,7 @@ def encode_span(words, first, mask, count, first_seq, out, prev_ts_ns):
         Slots taken (a multiple of whole groups, 0 where the first group does not fit), bytes written, time of the last
         slot taken; or an ERROR code, 0 and the row's offset in the span.
 
-    Source: ARCHITECTURE, "journal": no batch divides a group.
+    Source: ARCHITECTURE, "journal": no batch divides a group, nor commands that a producer linked (FLAG_BATCH).
     """
     if count < 0 or first < 0 or prev_ts_ns < 0:
         return ERROR_ARGUMENT, 0, 0

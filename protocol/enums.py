@@ -9,8 +9,9 @@ LIMIT: Final = 1
 MARKET: Final = 2  # by quantity; price is the protection price, 0 = from the price band
 MARKET_AMOUNT: Final = 3  # qty is an amount of quote units to spend (buy) or to receive (sell)
 CANCEL: Final = 4
-CANCEL_ALL: Final = 5  # account and instrument, 0 = any, not both
+CANCEL_ALL: Final = 5  # by account, instrument, session (0 = any, not all), and sides
 AMEND: Final = 6  # new price, new total quantity
+QUOTE: Final = 7  # two-sided quotes of an account, one an instrument, in place of those that it has there
 
 DEPOSIT: Final = 16
 WITHDRAW_HOLD: Final = 17
@@ -41,6 +42,8 @@ KILL: Final = 50  # no orders of a scope from here on, and its resting ones are 
 REVIVE: Final = 51
 SET_PRICES: Final = 54  # mark and index price of an instrument, for stops that wait for them
 EXPIRE: Final = 53  # orders whose time has come leave the book
+DEAD_MAN: Final = 55  # cancel-all when it is not renewed in time
+SET_PROTECTION: Final = 56  # when an account's quotes in an instrument are pulled
 SET_STATE: Final = 52  # market state of an instrument, or of the venue; HALT and RESUME are cases of it
 
 EXT_IDS: Final = 64  # later slots of a group
@@ -49,6 +52,8 @@ EXT_LISTING: Final = 66
 EXT_ASSET: Final = 67
 EXT_FEES: Final = 68
 EXT_LIMITS: Final = 69
+EXT_QUOTES: Final = 71  # a two-sided quote
+EXT_AUCTION: Final = 72  # dynamic band, and the auction that an interruption leads to
 
 # Reserved for margin and perpetuals.
 MARK_GROUP: Final = 96
@@ -107,19 +112,39 @@ OFFSET_TICKS: Final = 1
 OFFSET_BASIS_POINTS: Final = 2
 BASIS_POINTS: Final = 10_000
 
+FLAG_BATCH: Final = 2048  # of the last slot of a command: the producer's next command is of the same batch
+
+CANCEL_BOTH: Final = 0  # sides of a cancel-all
+CANCEL_BIDS: Final = 1
+CANCEL_ASKS: Final = 2
+
+CAUSE_ASKED: Final = 0  # why somebody sends a cancel-all
+CAUSE_DISCONNECT: Final = 1  # the session has ended
+CAUSE_DEAD_MAN: Final = 2  # risk's own: a dead-man timer was not renewed
+
+SESSION_SHIFT: Final = 16
+"""A session is named by ``source << 16 | number``; its number is 1 to 65535, and 0 of orders of no session."""
+
+DEAD_MAN_MIN_NS: Final = 1_000_000_000
+DEAD_MAN_MAX_NS: Final = 86_400_000_000_000
+
 EXPIRY_DAY: Final = -1  # expiry at the end of the UTC day of the order's sequenced time
 ICEBERG_PARTS_MAX: Final = 100
 
 GROUP_SLOTS_MAX: Final = 128
+QUOTES_MAX: Final = 100
+PROTECTION_STEPS: Final = 16  # a window of market-maker protection is counted in so many parts
 
 # --- verdicts --------------------------------------------------------------------------------------------------------------------------
 VERDICT_OK: Final = 0  # 1 and above: the reason of refusal
 VERDICT_NO_OP: Final = 0xFFFE
 VERDICT_SKIP: Final = 0xFFFF
 
+JUDGED_SESSION: Final = 64  # the order is of a session
 JUDGED_TRIGGER: Final = 4  # the order waits for a price
 JUDGED_TERMS: Final = 2  # the order has terms that the matcher must look at
 JUDGED_NO_TAKE: Final = 1  # flag of a verdict: the state of the market lets the order rest only
+JUDGED_UNCROSS: Final = 16  # a change of state with which gathered orders trade
 
 # --- events (matcher to risk) ------------------------------------------------------------------------------------------------------------
 EV_FILL: Final = 1
@@ -132,6 +157,11 @@ EV_REJECTED: Final = 7
 EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
 EV_TAKER: Final = 9  # from here on the order named is the one that trades: a fired stop
 EV_POSITION_MOVED: Final = 10  # reserved
+EV_QUOTED: Final = 13  # a quote is done: taken, or refused with a reason
+EV_CROSSED: Final = 11  # a trade of an auction: EV_TAKER named the buyer, this one the seller
+EV_AUCTION: Final = (
+    12  # where an auction stands, or how it ended: price, lots, and what is left over (left_lots, < 0: to sell)
+)
 
 EVENT_LAST: Final = 1
 
@@ -148,8 +178,12 @@ OUT_BALANCE: Final = 9
 OUT_ADMIN: Final = 10
 OUT_CHECKPOINT: Final = 11
 OUT_DONE: Final = 12  # a command that may touch many orders (cancel-all) has ended; qty is how many it removed
+OUT_QUOTED: Final = 16  # a mass quote has ended; qty is how many quotes were taken, leaves how many refused
+OUT_QUOTE: Final = 17  # a quote of it was taken, or refused with a reason
 OUT_IDS: Final = 13  # continuation: client order id
 OUT_TRIGGERED: Final = 14  # a stop was set off; what follows is what it does
+OUT_AUCTION: Final = 15  # indicative price and volume of an auction, and in leaves what is left over on ``side``
+OUT_UNCROSSED: Final = 18  # the same of an auction that has ended: price 0 = nothing met
 
 OUTCOME_LAST: Final = 1
 OUTCOME_MORE: Final = 2
@@ -169,6 +203,8 @@ INSTRUMENT_POST_ONLY: Final = 3
 INSTRUMENT_CANCEL_ONLY: Final = 4
 INSTRUMENT_CLOSED: Final = 5
 INSTRUMENT_DELISTED: Final = 6  # final; ``protocol.market_states`` says what each allows
+INSTRUMENT_PRE_OPEN: Final = 7  # orders gather; the states from here on do not trade, and prices may cross
+INSTRUMENT_AUCTION: Final = 8  # the same, and the price at which they would trade is published
 
 VENUE_OPEN: Final = 0
 VENUE_MAINTENANCE: Final = 1
@@ -208,6 +244,9 @@ SOURCES_MAX: Final = 64
 ORDER_ID_SOURCE_SHIFT: Final = 40
 """A producer numbers its own commands; order id = source << 40 | source_seq, so that it knows the id before it sends."""
 
+QUOTE_ASK_BIT: Final = 1 << 39
+"""A quote is two orders: the bid's id is made of the number of its slot, the ask's is the same with this bit."""
+
 CLOCK_LIVE: Final = 0
 CLOCK_VIRTUAL: Final = 1  # a recording's own times become the sequenced times
 CLOCK_VERBATIM: Final = 2  # a journal's seq and ts are kept
@@ -226,7 +265,7 @@ COMMAND_NAMES: Final = {
         "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
         "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
         "EXT_ASSET", "EXT_FEES", "EXT_LIMITS", "SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL",
-        "REVIVE", "SET_STATE", "EXPIRE", "SET_PRICES",
+        "REVIVE", "SET_STATE", "EXPIRE", "SET_PRICES", "DEAD_MAN", "QUOTE", "SET_PROTECTION", "EXT_QUOTES", "EXT_AUCTION",
         "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
         "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
     }

@@ -15,8 +15,16 @@ IMMEDIATE: Final = 2  # market orders, IOC, FOK
 POST_ONLY: Final = 4
 AMEND: Final = 8
 TAKE: Final = 16  # orders trade when they enter; without it an amend must not take either
+GATHER: Final = 32  # orders wait for an auction instead, and may cross
 
-ACTIONS: Final = {"limit": LIMIT, "immediate": IMMEDIATE, "post-only": POST_ONLY, "amend": AMEND, "take": TAKE}
+ACTIONS: Final = {
+    "limit": LIMIT,
+    "immediate": IMMEDIATE,
+    "post-only": POST_ONLY,
+    "amend": AMEND,
+    "take": TAKE,
+    "gather": GATHER,
+}
 """Columns of the table. Cancels are allowed in every state."""
 
 
@@ -30,7 +38,8 @@ class Row(NamedTuple):
     next: tuple[str, ...]
 
 
-_LIVE: Final = ("open", "halted", "post-only", "cancel-only", "closed")
+_LIVE: Final = ("open", "halted", "post-only", "cancel-only", "closed", "pre-open", "auction")
+_GATHERING: Final = ("limit", "post-only", "amend", "gather")
 
 ROWS: Final = (
     Row(e.INSTRUMENT_OPEN, "open", ("limit", "immediate", "post-only", "amend", "take"), r.ACCEPTED, _LIVE),
@@ -39,6 +48,8 @@ ROWS: Final = (
     Row(e.INSTRUMENT_CANCEL_ONLY, "cancel-only", (), r.INSTRUMENT_CANCEL_ONLY, (*_LIVE, "delisted")),
     Row(e.INSTRUMENT_CLOSED, "closed", (), r.INSTRUMENT_CLOSED, (*_LIVE, "delisted")),
     Row(e.INSTRUMENT_DELISTED, "delisted", (), r.INSTRUMENT_DELISTED, ("delisted",)),
+    Row(e.INSTRUMENT_PRE_OPEN, "pre-open", _GATHERING, r.IMMEDIATE_IN_AUCTION, _LIVE),
+    Row(e.INSTRUMENT_AUCTION, "auction", _GATHERING, r.IMMEDIATE_IN_AUCTION, _LIVE),
 )
 
 STATE_NAMES: Final = {row.state: row.name for row in ROWS}
@@ -56,3 +67,18 @@ REFUSALS: Final = (0, *(row.reason for row in ROWS))
 
 FOLLOWING: Final = (0, *(sum(1 << STATE_OF[name] for name in row.next) for row in ROWS))
 """By state: a bit for each state that a command may make of it."""
+
+
+_UNCROSSING: Final = ("open", "post-only")
+
+UNCROSSING: Final = (
+    0,
+    *(
+        sum(1 << STATE_OF[name] for name in (*_UNCROSSING, *(("closed",) if row.name == "auction" else ())))
+        for row in ROWS
+    ),
+)
+"""By state: a bit for each state with which what was gathered trades. A closing auction is an auction that becomes closed."""
+
+AFTER_AUCTION: Final = ("open", "post-only", "closed")
+"""What may stand behind an auction that has an end."""

@@ -85,6 +85,28 @@ MIN_QTY_ABOVE_QUANTITY: Final = 66
 MIN_QTY_MISPLACED: Final = 67
 MIN_QTY_UNFILLED: Final = 68
 
+# Of mass cancels and dead-man timers, decided by risk.
+CANCEL_SIDES: Final = 135
+BAD_SESSION: Final = 136
+OTHER_SESSION: Final = 137
+CANCEL_CAUSE: Final = 138
+DEAD_MAN_DURATION: Final = 139
+DEAD_MAN_TABLE_FULL: Final = 140
+
+# Of mass quotes, decided by risk, the last two by the matcher.
+QUOTE_COUNT: Final = 141
+QUOTE_REPEATED: Final = 142
+QUOTE_CROSSED: Final = 143
+BAD_PROTECTION: Final = 144
+PROTECTION_TABLE_FULL: Final = 145
+PROTECTED: Final = 146
+QUOTE_AMEND: Final = 147
+# Of auctions and price bands, decided by risk.
+IMMEDIATE_IN_AUCTION: Final = 120
+MIN_QTY_IN_AUCTION: Final = 121
+AUCTION_END: Final = 122
+BAD_AUCTION: Final = 123
+
 # Why an order ended without refusal (events and outcomes).
 BY_USER: Final = 80
 BY_STP: Final = 81
@@ -97,6 +119,7 @@ BY_REDUCE_ONLY: Final = 87
 BY_KILL: Final = 88
 BY_DELISTING: Final = 89
 BY_EXPIRY: Final = 90
+BY_AUCTION: Final = 95
 BY_TRIGGER: Final = 91
 
 # Of stops. BAD_TRIGGER to OFFSET_MISPLACED are decided by risk, the others by the matcher.
@@ -109,6 +132,9 @@ TRIGGER_PASSED: Final = 105
 TRAILING_FULL: Final = 106
 STOP_NOT_AMENDED: Final = 107
 OFFSET_TOO_LARGE: Final = 108
+BY_DISCONNECT: Final = 97
+BY_DEAD_MAN: Final = 98
+BY_PROTECTION: Final = 99
 
 NAME: Final[dict[int, str]] = {v: k for k, v in list(globals().items()) if k.isupper() and isinstance(v, int)}
 
@@ -176,6 +202,20 @@ TEXT: Final[dict[int, str]] = {
     MIN_QTY_ABOVE_QUANTITY: "the minimum quantity is above the quantity",
     MIN_QTY_MISPLACED: "an order that never takes, or is by amount, has no minimum quantity",
     MIN_QTY_UNFILLED: "the minimum quantity could not be filled at once",
+    CANCEL_SIDES: "a cancel-all is of both sides, of the bids or of the asks",
+    BAD_SESSION: "a session is named by the number of its gateway, 2 to 63, and its own, 1 to 65535",
+    OTHER_SESSION: "a gateway names sessions of its own only",
+    CANCEL_CAUSE: "a cancel-all is asked for, or is that of a session that has ended, which it names",
+    DEAD_MAN_DURATION: "a dead-man timer runs for 1 second to 1 day, and 0 disarms it",
+    DEAD_MAN_TABLE_FULL: "as many dead-man timers are armed as there can be",
+    QUOTE_COUNT: "a mass quote has 1 to 100 quotes",
+    QUOTE_REPEATED: "the mass quote has an earlier quote of the same instrument",
+    QUOTE_CROSSED: "the quote's bid is not below its ask",
+    BAD_PROTECTION: "a protection has a window of 1 millisecond to 1 hour and limits that are not negative, one at "
+    "least above 0; or none of them",
+    PROTECTION_TABLE_FULL: "as many accounts and instruments have market-maker protection as there can be",
+    PROTECTED: "market-maker protection has pulled the quotes; set it anew to quote again",
+    QUOTE_AMEND: "an order of a quote is changed by another quote",
     OFF_TICK: "the price is not a multiple of the instrument's tick size",
     OFF_LOT: "the quantity is not a multiple of the instrument's lot size",
     BUSY: "the engine's queue is full; the command was not taken and can be sent again",
@@ -187,6 +227,11 @@ TEXT: Final[dict[int, str]] = {
     "nothing was executed and no number used, so that it is safe to send again",
     DIVERGED: "the exchange acknowledges nothing until an operator acts, because its own check found the live engine wrong; "
     "the command was not taken",
+    IMMEDIATE_IN_AUCTION: "orders gather for an auction: no market, ioc, fok or stop orders and no quotes; cancels and amends work",
+    MIN_QTY_IN_AUCTION: "orders gather for an auction, and a minimum quantity could not trade at once",
+    AUCTION_END: "only the state auction has an end: a time after the command, up to a day, and open, post-only or closed behind it",
+    BAD_AUCTION: "a dynamic band is at most 100 %, an interruption's auction at most a day, its random part no longer than itself, "
+    "and extended at most 100 times",
     BY_USER: "cancelled by its owner",
     BY_STP: "ended by self-trade prevention",
     BY_IOC: "the rest of an immediate order was dropped",
@@ -197,6 +242,7 @@ TEXT: Final[dict[int, str]] = {
     BY_REDUCE_ONLY: "trimmed because it could only reduce the position",
     BY_KILL: "cancelled by a kill switch",
     BY_EXPIRY: "its time has come",
+    BY_AUCTION: "traded in an auction",
     BY_TRIGGER: "set off by the price that it waited for",
     BAD_TRIGGER: "the trigger price must be a positive whole number of ticks, and the price that it waits for last, mark or index",
     TRIGGER_MISPLACED: "a market order by amount cannot wait for a price",
@@ -207,6 +253,9 @@ TEXT: Final[dict[int, str]] = {
     TRIGGER_PASSED: "the price has passed the trigger already",
     TRAILING_FULL: "as many trailing stops of this instrument follow this price as may",
     STOP_NOT_AMENDED: "of the orders that wait only limit orders that may rest can be amended; cancel it and enter another",
+    BY_DISCONNECT: "cancelled because its session has ended",
+    BY_PROTECTION: "pulled by market-maker protection",
+    BY_DEAD_MAN: "cancelled because a dead-man timer was not renewed",
     BY_DELISTING: "cancelled because its instrument was delisted",
 }
 assert set(TEXT) == set(NAME), "every reason has a text"

@@ -34,7 +34,8 @@ _HEAD = (
         "limit, protection or new price; SET_PRICES: mark price, 0 = as it was; "
         "SET_FEES: maker rate e8; SET_TIMER: period ns; SET_SCHEDULE: effective ts_ns, 0 = at once; "
         "ASSIGN_FEES, SET_LIMITS, KILL, REVIVE: SCOPE_*; SET_STATE: INSTRUMENT_* or VENUE_*; "
-        "SET_GROUPS: master; SET_VOLUME_RATE: rate e8",
+        "SET_GROUPS: master; SET_VOLUME_RATE: rate e8; CANCEL_ALL: CANCEL_*; DEAD_MAN: duration ns, 0 = disarm; "
+        "SET_PROTECTION: window ns",
     ),
     Field(
         "qty_lots",
@@ -42,13 +43,16 @@ _HEAD = (
         48,
         "quantity, new total, or amount in units; SET_PRICES: index price; "
         "SET_FEES: taker rate e8; SET_TIMER: phase ns; SET_SCHEDULE, ASSIGN_FEES: schedule; "
-        "SET_GROUPS: firm",
+        "SET_GROUPS: firm; CANCEL_ALL: CAUSE_*; SET_PROTECTION: lots; "
+        "SET_STATE: ts_ns at which an auction ends, 0 = with another command",
     ),
     Field(
         "trigger_price_ticks",
         "<i8",
         56,
-        "stop or take-profit price; SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group",
+        "stop or take-profit price; SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group; "
+        "CANCEL_ALL, DEAD_MAN: session, source << 16 | number, 0 = any; SET_PROTECTION: net lots; "
+        "SET_STATE: state behind an auction that has an end, from risk the seq of the auction that it ends",
     ),
     Field("source", "<u2", 64, "producer slot", wire=False),
     Field("version", "u1", 66, "schema version of this record", wire=False),
@@ -206,6 +210,36 @@ EXT_LIMITS_SLOT: Final = Record(
     ),
 )
 """Pre-trade limits of a scope, all of them anew. Behind these is room for position and daily loss."""
+
+EXT_QUOTES_SLOT: Final = Record(
+    "ext_quotes",
+    SLOT_BYTES,
+    (
+        *_EXT,
+        Field("account", "<i4", 24, "account, the same as in the head", wire=False),
+        Field("instrument", "<i4", 28, "instrument"),
+        Field("ask_qty_lots", "<i8", 32, "lots to sell; 0 = no ask"),
+        Field("bid_price_ticks", "<i8", 40, "price of the bid"),
+        Field("bid_qty_lots", "<i8", 48, "lots to buy; 0 = no bid"),
+        Field("ask_price_ticks", "<i8", 56, "price of the ask"),
+        Field("quote_id", "<i8", 64, "the client's own number of the quote"),
+    ),
+)
+"""One quote of a mass quote, in its first cache line, where the fields of an order are."""
+EXT_AUCTION_SLOT: Final = Record(
+    "ext_auction",
+    SLOT_BYTES,
+    (
+        *_EXT,
+        Field(
+            "dynamic_e8", "<i8", 24, "a trade further than this from the one before the command interrupts; 0 = never"
+        ),
+        Field("auction_ns", "<i8", 32, "an interruption is an auction of so long; 0 = it is a halt"),
+        Field("random_ns", "<i8", 40, "and of up to so much longer"),
+        Field("extensions", "<i8", 48, "how often an auction is lengthened whose price would be beyond the breaker"),
+    ),
+)
+"""What SET_BANDS sets beside the listing's fields; without the slot all of it is 0."""
 
 VERDICT: Final = Record(
     "verdict",
@@ -371,6 +405,8 @@ COMMAND_VIEWS: Final = (
     EXT_ASSET_SLOT,
     EXT_FEES_SLOT,
     EXT_LIMITS_SLOT,
+    EXT_QUOTES_SLOT,
+    EXT_AUCTION_SLOT,
 )
 OUTCOME_VIEWS: Final = (OUTCOME, OUTCOME_POSITION, OUTCOME_IDS, OUTCOME_DUPLICATE)
 

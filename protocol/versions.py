@@ -17,6 +17,7 @@ from protocol.records import (
     COMMAND_SCHEMA,
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
@@ -28,14 +29,14 @@ RULES_VERSION: Final = 2
 RULES: Final = {
     1: "spot: reserve and settle, price bands and breakers, each client order id used once",
     2: "fee schedules with tiers, contracts and discounts; groups of accounts, transfers, pre-trade limits, kill switches; "
-    "states of a market, orders that expire, minimum quantities, icebergs",
+    "states of a market, orders that expire, minimum quantities, icebergs, auctions",
 }
 """What changed with each version, one line each. What gives any recorded command another verdict, outcome or state is a new one."""
 
 SCHEMA_VERSION: Final = 2
 SCHEMAS: Final = {
     1: "commands of 128 bytes, groups with ids, listings, assets, who and why",
-    2: "slots with fee tiers and with limits",
+    2: "slots with fee tiers, limits and auctions",
 }
 """What changed with each layout of commands: one line each."""
 
@@ -54,7 +55,11 @@ _FIRST: Final = {
     e.EXT_LISTING: EXT_LISTING_SLOT.slot_dtype,
     e.EXT_ASSET: EXT_ASSET_SLOT.slot_dtype,
 }
-_SECOND: Final = {e.EXT_FEES: EXT_FEES_SLOT.slot_dtype, e.EXT_LIMITS: EXT_LIMITS_SLOT.slot_dtype}
+_SECOND: Final = {
+    e.EXT_FEES: EXT_FEES_SLOT.slot_dtype,
+    e.EXT_LIMITS: EXT_LIMITS_SLOT.slot_dtype,
+    e.EXT_AUCTION: EXT_AUCTION_SLOT.slot_dtype,
+}
 
 LAYOUTS: Final = {
     0x64F1435CFF08707F: Layout(1, COMMAND_DTYPE, _FIRST),

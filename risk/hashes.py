@@ -91,6 +91,9 @@ def instruments_hash(state):
         h = mix(mix(h, row["follows_venue"]), row["schedule"])
         h = mix(mix(mix(h, row["band_up_e8"]), row["band_down_e8"]), row["breaker_e8"])
         h = mix(mix(mix(h, row["reference_e8"]), row["last_price_ticks"]), row["breaker_pending"])
+        h = mix(mix(mix(h, row["dynamic_e8"]), row["auction_ns"]), row["random_ns"])
+        h = mix(mix(mix(h, row["extensions"]), row["extended"]), row["indicative_ticks"])
+        h = mix(mix(mix(h, row["auction_seq"]), row["auction_end_ts_ns"]), row["auction_then"])
         for k in range(row["sample_count"]):
             h = mix(h, state.samples_e8[instrument, k])
         total = wrapping_add(total, mix(h, row["sample_next"]))
@@ -113,6 +116,8 @@ def holds_hash(state):
             x = mix(x, h["client_tag"])
         if (h["flags"] & s.HOLD_API) != 0:
             x = mix(x, 1)
+        if (h["flags"] & s.HOLD_QUOTE) != 0:
+            x = mix(x, 3)
         if (h["flags"] & s.HOLD_TERMS) != 0:
             x = mix(mix(mix(mix(x, 2), h["display_lots"]), h["shown_lots"]), h["expiry_ts_ns"])
         if (h["flags"] & s.HOLD_STOP) != 0:
@@ -148,8 +153,14 @@ def outbox_hash(state):
 
 @inner
 def timers_hash(state):
-    """Periods of the timers that run."""
-    total = 0
+    """Periods of the timers that run, what dead-man timers would cancel when, and who is protected where."""
+    total = mix(17, state.meta[s.DEAD_MEN_FIRED])
+    for i in range(state.meta[s.DEAD_MEN]):
+        row = state.dead_men[i]
+        h = mix(mix(mix(18, row["account"]), row["instrument"]), row["session"])
+        total = wrapping_add(total, mix(h, row["until_ns"]))
+    for i in range(state.meta[s.PROTECTIONS]):
+        total = wrapping_add(total, mix(mix(19, state.protections[i]["account"]), state.protections[i]["instrument"]))
     for row in range(state.timer_periods_ns.shape[0]):
         if state.timer_periods_ns[row] != 0:
             total = wrapping_add(total, mix(mix(8, row), state.timer_periods_ns[row]))

@@ -22,9 +22,12 @@ from ringbuf.idtable import prefetch_row
 from ringbuf.loop import STOPPED
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
+from risk.bands import end_auctions
 from risk.client_ids import publish_client_ids
+from risk.dead_men import cancel_came_back, fire_dead_men
 from risk.ledger import foresee_hold
 from risk.outcomes import emit_count, emit_duplicate, emit_rejected, emit_simple, fold_outcomes
+from risk.quotes import reserve_quotes, settle_quotes, write_quote_verdicts
 from risk.reserve import WAIT, reserve_command
 from risk.scopes import examine_touched_scopes
 from risk.settle import ends_with_count, settle_admin, settle_event, settle_money, settle_order_event, settle_state
@@ -115,7 +118,7 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
 def next_cancel_shard(state, rings, seq, by_age):
     """Shard whose head event comes next; _NO_SHARD while some shard concerned has not answered yet.
 
-    They come by instrument and order, those of an EXPIRE by the time and age in the event (``by_age``).
+    They come by instrument and order, those of an EXPIRE by the time and age in the event (``by_age``); then where auctions stand.
     """
     shards = rings.event_words.shape[0] // HEADER_WORDS
     best = _NO_SHARD
@@ -133,7 +136,10 @@ def next_cancel_shard(state, rings, seq, by_age):
             return _NO_SHARD
         first = event["left_lots"] if by_age else event["instrument"]
         then = event["taker_left"] if by_age else event["order_id"]
-        if event["kind"] != e.EV_CANCELED:
+        if event["kind"] == e.EV_AUCTION:
+            first = _LARGEST - 1
+            then = event["instrument"]
+        elif event["kind"] != e.EV_CANCELED:
             first = _LARGEST
         if first < best_first or (first == best_first and then < best_then) or best == _NO_SHARD:
             best = k
@@ -179,6 +185,8 @@ def settle_next(state, rings, seq, budget):
         return 1, True
     shard = shard_of(rings, c)
     if shard == _NO_SHARD:
+        if c["type"] == e.QUOTE:
+            return settle_quotes(state, rings, c, pending, budget)
         if e.DEPOSIT <= c["type"] <= e.ADJUST or c["type"] == e.TRANSFER:
             settle_money(state, rings, c, pending)
         else:
@@ -200,6 +208,12 @@ def settle_end(state, rings, c):
     kind = c["type"]
     if kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME:
         settle_state(state, c)
+    elif kind == e.EXPIRE:
+        fire_dead_men(state, c)
+    elif kind == e.CANCEL_ALL and c["source"] == e.SOURCE_RISK:
+        cancel_came_back(state)
+    if kind == e.EXPIRE:
+        end_auctions(state, c)
     if ends_with_count(c):
         emit_count(state, rings, c, state.meta[s.REMOVED])
     elif kind == e.SET_STATE or kind == e.HALT or kind == e.RESUME or kind == e.SET_PRICES:
@@ -287,7 +301,11 @@ def reserve_step(state, rings, budget):
             break
         foresee_command(state, rings, seq, end)
         pending = state.pending[seq & (window - 1)]
-        code = reserve_command(state, rings, seq, slots, pending)
+        c = rings.commands.slots[(seq - 1) & (rings.commands.slots.shape[0] - 1)]
+        if c["type"] == e.QUOTE:
+            code = reserve_quotes(state, rings, c, seq, slots, pending)
+        else:
+            code = reserve_command(state, rings, seq, slots, pending)
         if code == WAIT:
             if meta[s.WAITED_SEQ] != seq:
                 meta[s.WAITED_SEQ] = seq
@@ -296,6 +314,8 @@ def reserve_step(state, rings, budget):
         pending["code"] = code
         pending["slots"] = slots
         write_verdicts(state, rings, seq, pending)
+        if c["type"] == e.QUOTE and code == 0:
+            write_quote_verdicts(state, rings, seq, pending["qty_lots"])
         meta[s.RESERVED] += slots
         commands += 1
     if commands > 0:

@@ -2,8 +2,9 @@
 
 A FIFO of fixed size, part of the state; the process sends it through risk's ingress ring. An entry is keyed by its cause
 (settled seq, outcome index). On replay the journal already has the command: it is ticked off by content, a difference is
-a fault. Spot uses it for circuit breakers, which halt an instrument; at most one entry an instrument is pending, so it
-cannot overflow (``Engine.check``).
+a fault. Spot uses it for circuit breakers, which interrupt trading, and for the ends of auctions, at most one entry an
+instrument (``Engine.check``), and for dead-man timers, of which as many are armed or pending as there are further rows: so it
+cannot overflow.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from risk import state as s
 # Words of a command slot (protocol.records.SYSTEM_COMMAND).
 _TYPE_FLAGS: Final = 2
 _ACCOUNT_INSTRUMENT: Final = 3
+_PRICE: Final = 5
+_QTY: Final = 6
+_TRIGGER: Final = 7
 _ASSET_CAUSE_INDEX: Final = 12
 _CAUSE_SEQ: Final = 13
 _SOURCE: Final = 8
@@ -29,19 +33,43 @@ _WORDS: Final = 16
 
 
 @inner
-def push_halt(state, instrument, cause_seq, cause_index):
-    """Ask for a halt of ``instrument``, caused by outcome (cause_seq, cause_index)."""
+def push_state(state, instrument, market_state, end_ts_ns, names, cause_seq, cause_index):
+    """Ask for a state of the market of ``instrument``, caused by outcome (cause_seq, cause_index).
+
+    An auction gets an end, and the state behind it in ``names``; what ends one names it there by its seq. A halt is a HALT.
+    """
+    kind = e.HALT if market_state == e.INSTRUMENT_HALTED else e.SET_STATE
+    i = push(state, kind, cause_seq, cause_index)
+    state.outbox[i, _ACCOUNT_INSTRUMENT] = np.int64(instrument) << 32
+    if kind == e.SET_STATE:
+        state.outbox[i, _PRICE] = market_state
+        state.outbox[i, _QTY] = end_ts_ns
+        state.outbox[i, _TRIGGER] = names
+
+
+@inner
+def push_cancel_all(state, account, instrument, session, cause_seq, cause_index):
+    """Ask for the cancel-all of a dead-man timer, which the clock tick (cause_seq, cause_index) fired."""
+    i = push(state, e.CANCEL_ALL, cause_seq, cause_index)
+    state.outbox[i, _ACCOUNT_INSTRUMENT] = np.int64(account) | np.int64(instrument) << 32
+    state.outbox[i, _QTY] = e.CAUSE_DEAD_MAN
+    state.outbox[i, _TRIGGER] = session
+
+
+@inner
+def push(state, kind, cause_seq, cause_index):
+    """Another entry, in which nothing but type and cause is said yet; its row."""
     meta = state.meta
     capacity = state.outbox.shape[0]
     assert meta[s.OUTBOX_PUSHED] - meta[s.OUTBOX_SETTLED] < capacity
     i = meta[s.OUTBOX_PUSHED] % capacity
     for word in range(_WORDS):
         state.outbox[i, word] = 0
-    state.outbox[i, _TYPE_FLAGS] = e.HALT + (e.FLAG_SYSTEM << 32)
-    state.outbox[i, _ACCOUNT_INSTRUMENT] = np.int64(instrument) << 32
+    state.outbox[i, _TYPE_FLAGS] = kind + (e.FLAG_SYSTEM << 32)
     state.outbox[i, _ASSET_CAUSE_INDEX] = cause_index << 32
     state.outbox[i, _CAUSE_SEQ] = cause_seq
     meta[s.OUTBOX_PUSHED] += 1
+    return i
 
 
 @inner

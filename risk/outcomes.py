@@ -155,6 +155,20 @@ def emit_order(state, rings, c, hold, kind, reason, qty_lots, flags):
 
 
 @inner
+def emit_auction(state, rings, c, event, kind):
+    """Price and volume of an auction, and in leaves what is left over at the price, on its side."""
+    i = next_slot(state, rings, c, kind, 0)
+    out = rings.outcomes.slots[i]
+    surplus = event["left_lots"]
+    out["instrument"] = event["instrument"]
+    out["price_ticks"] = event["price_ticks"]
+    out["qty_lots"] = event["qty_lots"]
+    out["leaves_qty_lots"] = abs(surplus)
+    out["side"] = e.BUY if surplus >= 0 else e.SELL
+    finish(state)
+
+
+@inner
 def emit_ids(state, rings, c, hold):
     """Continuation of OUT_NEW: the client's own ids, kept whole."""
     i = next_slot(state, rings, c, e.OUT_IDS, 0)

@@ -20,6 +20,8 @@ from protocol.instruments import bands_are_valid, listing_is_valid, listing_mult
 from protocol.jit import inner
 from protocol.order_terms import expiry_of, has_too_many_parts, terms_code, trigger_code
 from risk import state as s
+from risk.auctions import auction_end_code, gathering_code, risk_may, uncrosses
+from risk.bands import auction_rules_are_valid
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
 from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
@@ -31,6 +33,8 @@ WAIT: Final = -1
 NO_BARRIER: Final = (1 << 63) - 1
 """No barrier covers what is read: only the exact state will do."""
 TIMER_PERIOD_MIN_NS: Final = 1_000_000
+PROTECTION_MIN_NS: Final = 1_000_000
+PROTECTION_MAX_NS: Final = 3_600_000_000_000
 GROUP_MAX: Final = (1 << 31) - 1
 AMENDS_INFLIGHT_MAX: Final = 255
 """Of one order; the next one waits."""
@@ -112,7 +116,9 @@ def trading_code(state, c, row):
     wanted = states.AMEND
     if c["type"] != e.AMEND:
         wanted = states.IMMEDIATE
-        if c["type"] == e.LIMIT and c["tif"] == e.GTC:
+        if c["type"] == e.QUOTE:
+            wanted = states.POST_ONLY
+        elif c["type"] == e.LIMIT and c["tif"] == e.GTC:
             wanted = states.LIMIT
         elif c["type"] == e.LIMIT and c["tif"] == e.POST_ONLY:
             wanted = states.POST_ONLY
@@ -121,15 +127,17 @@ def trading_code(state, c, row):
             wanted = states.TAKE
     if (states.ALLOWED[row["status"]] & wanted) == 0:
         return states.REFUSALS[row["status"]]
+    if (states.ALLOWED[row["status"]] & states.GATHER) != 0 and gathering_code(c) != 0:
+        return gathering_code(c)
     return r.MAINTENANCE if state.meta[s.VENUE_STATE_RESERVE] != e.VENUE_OPEN else 0
 
 
 @inner
-def within_limits(state, c, seq, row, lots, value_units, opens):
+def within_limits(state, c, instrument, seq, row, lots, value_units, opens):
     """0, WAIT, or the first limit that an order or amend exceeds."""
     rate_e8 = state.assets[row["quote"]]["volume_rate_e8"]
     exact = exact_or_wait(state, seq, NO_BARRIER)
-    return limits_code(state, c["account"], c["instrument"], lots, value_units, rate_e8, c["ts_ns"], opens, exact)
+    return limits_code(state, c["account"], instrument, lots, value_units, rate_e8, c["ts_ns"], opens, exact)
 
 
 @inner
@@ -276,7 +284,7 @@ def reserve_order(state, rings, c, seq, slots, pending):
         by_amount = kind == e.MARKET_AMOUNT
         value = qty if by_amount else price * qty * row["multiplier"]
         lots = amount_cap_lots(qty, price, row["multiplier"]) if by_amount else qty
-        code = within_limits(state, c, seq, row, lots, value, True)
+        code = within_limits(state, c, instrument, seq, row, lots, value, True)
     if code == 0 and kind == e.LIMIT:
         code = band_code(reference, row, side, price, collar)
     if code != 0:
@@ -294,6 +302,8 @@ def reserve_order(state, rings, c, seq, slots, pending):
         keep_ids(state, rings, pending["hold"], ids, tag)
     if (c["flags"] & e.FLAG_TERMS) != 0:
         keep_terms(state, c, pending)
+    if c["session"] != 0:
+        pending["flags"] |= e.JUDGED_SESSION
     if (c["flags"] & e.FLAG_TRIGGER) != 0:
         state.holds[pending["hold"]]["flags"] |= s.HOLD_STOP | s.HOLD_WAITS
         pending["flags"] |= e.JUDGED_TRIGGER
@@ -364,7 +374,7 @@ def reserve_amend(state, c, seq, pending):
     if code == 0:
         code = trading_code(state, c, row)
     if code == 0 and state.meta[s.LIMITED] != 0:
-        code = within_limits(state, c, seq, row, total, price * total * row["multiplier"], False)
+        code = within_limits(state, c, instrument, seq, row, total, price * total * row["multiplier"], False)
     if code != 0:
         return code
     pending["price_ticks"] = price
@@ -381,6 +391,7 @@ def reserve_amend(state, c, seq, pending):
         or h["type"] != e.LIMIT
         or h["tif"] == e.IOC
         or h["tif"] == e.FOK
+        or (h["flags"] & s.HOLD_QUOTE) != 0
     ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)
@@ -436,19 +447,114 @@ def amend_need(h, price, total, row, exact):
 
 
 @inner
-def reserve_cancel(state, c):
+def reserve_cancel(state, rings, c, seq):
     """Verdict of CANCEL and CANCEL_ALL: known account and instrument. Cancels always pass, frozen or halted."""
+    if c["type"] == e.CANCEL:
+        code = account_code(state, c["account"])
+        return code if code != 0 else instrument_code(state, c["instrument"])
+    if c["source"] == e.SOURCE_RISK:
+        # A dead-man timer's; its account was open when the timer was armed, and may find nothing to cancel now.
+        return came_back(state, rings, seq)
+    return mass_cancel_code(state, c)
+
+
+@inner
+def mass_cancel_code(state, c):
+    """0, or why a CANCEL_ALL names orders that make no sense."""
     account = c["account"]
     instrument = c["instrument"]
-    if c["type"] == e.CANCEL or account != 0:
+    session = c["trigger_price_ticks"]
+    code = 0
+    if account != 0:
         code = account_code(state, account)
-        if code != 0:
-            return code
-    elif instrument == 0:
-        return r.UNKNOWN_ACCOUNT
-    if c["type"] == e.CANCEL or instrument != 0:
-        return instrument_code(state, instrument)
+    elif instrument == 0 and session == 0:
+        code = r.UNKNOWN_ACCOUNT
+    if code == 0 and instrument != 0:
+        code = instrument_code(state, instrument)
+    if code == 0:
+        code = session_code(c)
+    if code == 0 and (c["price_ticks"] < e.CANCEL_BOTH or c["price_ticks"] > e.CANCEL_ASKS):
+        code = r.CANCEL_SIDES
+    cause = c["qty_lots"]
+    if code == 0 and cause != e.CAUSE_ASKED and (cause != e.CAUSE_DISCONNECT or session == 0):
+        code = r.CANCEL_CAUSE
+    return code
+
+
+@inner
+def session_code(c):
+    """0, or why the session that a command names (0 = none) is none of its gateway's."""
+    session = c["trigger_price_ticks"]
+    source = session >> e.SESSION_SHIFT
+    number = session & ((1 << e.SESSION_SHIFT) - 1)
+    if session != 0 and (source < e.SOURCE_CONTROL or source >= e.SOURCES_MAX or number == 0):
+        return r.BAD_SESSION
+    if session != 0 and c["source"] >= e.SOURCE_FIRST_GATEWAY and source != c["source"]:
+        return r.OTHER_SESSION
     return 0
+
+
+@inner
+def came_back(state, rings, seq):
+    """0 for a command of risk's own that the outbox has, which it is ticked off; WAIT while its cause is not settled."""
+    if not cause_is_settled(state):
+        if not exact_or_wait(state, seq, NO_BARRIER):
+            return WAIT
+        state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
+        return r.UNSUPPORTED
+    tick_off_reserve(state, rings.command_words, seq)
+    return 0
+
+
+@inner
+def reserve_protection(state, c, seq):
+    """SET_PROTECTION, where everything before is settled: so it is known here whether there is a row for it."""
+    code = account_code(state, c["account"])
+    if code == 0:
+        code = instrument_code(state, c["instrument"])
+    if code != 0:
+        return code
+    lots = c["qty_lots"]
+    net = c["trigger_price_ticks"]
+    trades = c["order_id"]
+    window_ns = c["price_ticks"]
+    some = lots != 0 or net != 0 or trades != 0
+    if min(lots, net, trades) < 0 or max(lots, net, trades) >= AMOUNT_LIMIT or some != (window_ns != 0):
+        return r.BAD_PROTECTION
+    if some and (window_ns < PROTECTION_MIN_NS or window_ns > PROTECTION_MAX_NS):
+        return r.BAD_PROTECTION
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    used = state.meta[s.PROTECTIONS]
+    rows = state.protections
+    at = 0
+    while at < used and (rows[at]["account"] != c["account"] or rows[at]["instrument"] != c["instrument"]):
+        at += 1
+    if some and at == rows.shape[0]:
+        return r.PROTECTION_TABLE_FULL
+    if some and at == used:
+        rows[at]["account"] = c["account"]
+        rows[at]["instrument"] = c["instrument"]
+        state.meta[s.PROTECTIONS] = used + 1
+    elif not some and at < used:
+        rows[at]["account"] = rows[used - 1]["account"]
+        rows[at]["instrument"] = rows[used - 1]["instrument"]
+        state.meta[s.PROTECTIONS] = used - 1
+    return 0
+
+
+@inner
+def reserve_dead_man(state, c):
+    """Verdict of DEAD_MAN, but whether the table has room, which is settle's to say."""
+    code = account_code(state, c["account"])
+    if code == 0 and c["instrument"] != 0:
+        code = instrument_code(state, c["instrument"])
+    if code == 0:
+        code = session_code(c)
+    duration_ns = c["price_ticks"]
+    if code == 0 and duration_ns != 0 and (duration_ns < e.DEAD_MAN_MIN_NS or duration_ns > e.DEAD_MAN_MAX_NS):
+        code = r.DEAD_MAN_DURATION
+    return code
 
 
 @inner
@@ -687,13 +793,13 @@ def reserve_instrument(state, rings, c, seq, pending):
             return r.BAD_STATE
         state.meta[s.VENUE_STATE_RESERVE] = wanted
         return 0
+    gathers = wanted == e.INSTRUMENT_PRE_OPEN or wanted == e.INSTRUMENT_AUCTION
+    if gathers and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
+        return WAIT
     if c["source"] == e.SOURCE_RISK:
-        if not cause_is_settled(state):
-            if not exact_or_wait(state, seq, NO_BARRIER):
-                return WAIT
-            state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
-            return r.UNSUPPORTED
-        tick_off_reserve(state, rings.command_words, seq)
+        code = came_back(state, rings, seq)
+        if code != 0:
+            return code
     code = instrument_code(state, instrument)
     if code != 0:
         return code
@@ -701,13 +807,23 @@ def reserve_instrument(state, rings, c, seq, pending):
     if kind == e.SET_FEES:
         return 0
     pending["price_ticks"] = 0
-    if c["source"] == e.SOURCE_RISK and row["status"] != e.INSTRUMENT_OPEN:
-        # A breaker's halt that finds the market changed has nothing to do.
+    if c["source"] == e.SOURCE_RISK and not risk_may(row, c, wanted):
+        # A command of risk's own that finds the market changed has nothing to do.
         return 0
     if not may_become(row["status"], wanted):
         return r.BAD_STATE
-    row["status"] = wanted
+    if c["source"] != e.SOURCE_RISK and auction_end_code(c, wanted) != 0:
+        return r.AUCTION_END
     pending["price_ticks"] = wanted
+    pending["qty_lots"] = 0
+    if gathers:
+        pending["qty_lots"] = state.instruments[instrument]["reference_e8"] // row["tick_e8"]
+    if uncrosses(row["status"], wanted):
+        # What trades then is what bands count from.
+        pending["flags"] = e.JUDGED_UNCROSS
+        state.meta[s.BARRIER] = seq
+    row["status"] = wanted
+    row["auction_seq"] = seq if wanted == e.INSTRUMENT_AUCTION else 0
     return 0
 
 
@@ -734,8 +850,8 @@ def reserve_prices(state, c, pending):
 
 
 @inner
-def reserve_bands(state, c, listing, seq):
-    """SET_BANDS: reserve's copy of the bands; the reference is settle's, hence a barrier."""
+def reserve_bands(state, c, listing, auction, slots, seq):
+    """SET_BANDS: reserve's copy of the bands; the reference is settle's, hence a barrier. ``auction``: the third slot, if it is there."""
     code = instrument_code(state, c["instrument"])
     if code != 0:
         return code
@@ -746,6 +862,8 @@ def reserve_bands(state, c, listing, seq):
         return r.BAD_LISTING
     if not product_below_limit(listing["reference_ticks"], row["tick_e8"]):
         return r.RANGE
+    if slots > 2 and auction["type"] == e.EXT_AUCTION and not auction_rules_are_valid(auction):
+        return r.BAD_AUCTION
     row["band_up_e8"] = listing["band_up_e8"]
     row["band_down_e8"] = listing["band_down_e8"]
     row["breaker_e8"] = listing["breaker_e8"]
@@ -873,7 +991,7 @@ def reserve_command(state, rings, seq, slots, pending):
             count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
         return code
     if kind == e.CANCEL or kind == e.CANCEL_ALL:
-        return reserve_cancel(state, c)
+        return reserve_cancel(state, rings, c, seq)
     if kind == e.AMEND:
         code = reserve_amend(state, c, seq, pending)
         if code == 0:
@@ -891,6 +1009,10 @@ def reserve_command(state, rings, seq, slots, pending):
         return reserve_account(state, c, seq)
     if kind == e.TRANSFER:
         return reserve_transfer(state, c, pending)
+    if kind == e.SET_PROTECTION:
+        return reserve_protection(state, c, seq)
+    if kind == e.DEAD_MAN:
+        return reserve_dead_man(state, c)
     if kind == e.ASSIGN_FEES:
         if c["price_ticks"] == e.SCOPE_USER:
             return r.BAD_FIELD
@@ -909,7 +1031,8 @@ def reserve_command(state, rings, seq, slots, pending):
     if kind == e.LIST_INSTRUMENT:
         return reserve_listing(state, c, rings.listing_slots[seq & mask], seq, pending)
     if kind == e.SET_BANDS:
-        return reserve_bands(state, c, rings.listing_slots[seq & mask], seq)
+        auction = rings.auction_slots[(seq + 1) & mask]
+        return reserve_bands(state, c, rings.listing_slots[seq & mask], auction, slots, seq)
     if kind == e.SET_SCHEDULE:
         return 0
     if kind == e.SET_LIMITS:

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from protocol.records import EXT_ASSET_SLOT, EXT_FEES_SLOT, EXT_LIMITS_SLOT, EXT_LISTING_SLOT, OUTCOME_DUPLICATE
+from protocol.records import (
+    EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
+    EXT_FEES_SLOT,
+    EXT_LIMITS_SLOT,
+    EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
+    OUTCOME_DUPLICATE,
+)
 from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring
 
@@ -22,7 +30,9 @@ def make_rings(
         command_ints=commands.slots.view(np.int32).reshape(-1, 32),
         fee_slots=commands.slots.view(EXT_FEES_SLOT.slot_dtype),
         limit_slots=commands.slots.view(EXT_LIMITS_SLOT.slot_dtype),
+        auction_slots=commands.slots.view(EXT_AUCTION_SLOT.slot_dtype),
         listing_slots=commands.slots.view(EXT_LISTING_SLOT.slot_dtype),
+        quote_slots=commands.slots.view(EXT_QUOTES_SLOT.slot_dtype),
         asset_slots=commands.slots.view(EXT_ASSET_SLOT.slot_dtype),
         verdicts=verdicts,
         outcomes=outcomes,

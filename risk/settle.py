@@ -13,8 +13,10 @@ from protocol.fixed_point import AMOUNT_LIMIT, fee_charge
 from protocol.jit import inner
 from ringbuf.atomics import store_release
 from risk import state as s
+from risk.auctions import risk_may, settle_market
 from risk.bands import check_breaker, set_reference, tick_references
 from risk.client_ids import finish_client_id, free_client_id
+from risk.dead_men import settle_dead_man
 from risk.fees import (
     charge,
     count_volume,
@@ -29,6 +31,7 @@ from risk.ledger import add_withdrawal, balance_row, drop_hold, find_withdrawal,
 from risk.limits import count_end
 from risk.orders import limit_hold
 from risk.outcomes import (
+    emit_auction,
     emit_balance,
     emit_ids,
     emit_order,
@@ -37,6 +40,7 @@ from risk.outcomes import (
     emit_trade,
     fold_outcomes,
 )
+from risk.quote_table import forget_quote
 from risk.reserve import copy_listing, wanted_state
 
 
@@ -91,11 +95,14 @@ def lock_order(state, c, pending):
 def cancel_is_own(c, account):
     """Whether a cancel comes from the order's owner, who therefore knows of it.
 
-    A cancel-all is the owner's where it names the account and comes through a gateway of clients; an operator's counts as
-    an expiry, for the client may still be asking what became of the order.
+    A cancel-all is the owner's where it names the account and is asked for through a gateway of clients. An operator's, or that
+    of a session that has ended, counts as an expiry, for the client may still be asking what became of the order.
     """
     return c["type"] == e.CANCEL or (
-        c["type"] == e.CANCEL_ALL and c["account"] == account and c["source"] >= e.SOURCE_FIRST_GATEWAY
+        c["type"] == e.CANCEL_ALL
+        and c["account"] == account
+        and c["source"] >= e.SOURCE_FIRST_GATEWAY
+        and c["qty_lots"] == e.CAUSE_ASKED
     )
 
 
@@ -115,6 +122,8 @@ def end_order(state, c, hold, how, reason):
             state.meta[s.FAULT] = s.FAULT_LOCK_LEFT
         post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)
         h["locked_units"] = 0
+    if (h["flags"] & s.HOLD_QUOTE) != 0:
+        forget_quote(state, hold)
     state.accounts[h["account"]]["activity"] -= 1
     count_end(state, h["account"], h["instrument"])
     drop_hold(state, hold)
@@ -195,8 +204,8 @@ def settle_fill(state, rings, c, taker, event):
         maker_asset = row["base"] if m["side"] == e.BUY else row["quote"]
     charge(state, balance_row(state, m["account"], maker_asset), maker_asset, maker_units, False, seq)
     count_volume(state, row, t["account"], m["account"], value, c["ts_ns"])
+    check_breaker(state, c, instrument, price)
     row["last_price_ticks"] = price
-    check_breaker(state, instrument, price, seq, state.meta[s.INDEX])
     state.meta[s.TRADES] += 1
 
     maker_id = m["order_id"]
@@ -209,6 +218,60 @@ def settle_fill(state, rings, c, taker, event):
         end_order(state, c, maker, e.ORDER_STATE_FILLED, 0)
     if event["taker_left"] == 0:
         end_order(state, c, taker, e.ORDER_STATE_FILLED, 0)
+
+
+@inner
+def settle_crossed(state, rings, c, buyer, event):
+    """A trade of an auction, at a price that is neither's own. Neither takes: each pays a maker's fee, and nobody is paid one."""
+    seq = c["seq"]
+    seller = event["hold"]
+    if state.holds[seller]["order_id"] != event["order_id"]:
+        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+        return
+    row = state.instruments[event["instrument"]]
+    price = event["price_ticks"]
+    lots = event["qty_lots"]
+    value = price * lots * row["multiplier"]
+    base = lots * row["lot_atoms"]
+    b = state.holds[buyer]
+    a = state.holds[seller]
+    cross_side(state, buyer, row, price, lots, value, base, seq)
+    cross_side(state, seller, row, price, lots, value, base, seq)
+    buyer_rate, buyer_rule, buyer_tier = rate_of(state, buyer, row, s.FEE_MAKER, c["ts_ns"])
+    seller_rate, seller_rule, seller_tier = rate_of(state, seller, row, s.FEE_MAKER, c["ts_ns"])
+    buyer_fee = fee_charge(base, max(buyer_rate, 0))
+    seller_fee = fee_charge(value, max(seller_rate, 0))
+    charge(state, balance_row(state, b["account"], row["base"]), row["base"], buyer_fee, False, seq)
+    charge(state, balance_row(state, a["account"], row["quote"]), row["quote"], seller_fee, False, seq)
+    count_volume(state, row, b["account"], a["account"], value, c["ts_ns"])
+    row["last_price_ticks"] = price
+    state.meta[s.TRADES] += 1
+    buyer_id = b["order_id"]
+    seller_id = a["order_id"]
+    emit_trade(state, rings, c, buyer, seller_id, event, value, buyer_fee, row["base"], buyer_rule, buyer_tier, 0)
+    emit_trade(state, rings, c, seller, buyer_id, event, value, seller_fee, row["quote"], seller_rule, seller_tier, 0)
+    if event["left_lots"] == 0:
+        end_order(state, c, seller, e.ORDER_STATE_FILLED, 0)
+    if event["taker_left"] == 0:
+        end_order(state, c, buyer, e.ORDER_STATE_FILLED, 0)
+
+
+@inner
+def cross_side(state, hold, row, price_ticks, lots, value_units, base_units, seq):
+    """One side of a trade of an auction: of an iceberg the next part shows, however much has traded."""
+    fill_side(state, hold, row, price_ticks, lots, value_units, base_units, seq)
+    if (state.holds[hold]["flags"] & s.HOLD_TERMS) != 0:
+        show_part(state.holds[hold])
+
+
+@inner
+def settle_auction(state, rings, c, event):
+    """Where an auction stands, or how it ended: then its price is what bands count from."""
+    row = state.instruments[event["instrument"]]
+    row["indicative_ticks"] = event["price_ticks"]
+    if c["type"] != e.EXPIRE and event["qty_lots"] != 0:
+        set_reference(row, event["price_ticks"])
+    emit_auction(state, rings, c, event, e.OUT_AUCTION if c["type"] == e.EXPIRE else e.OUT_UNCROSSED)
 
 
 @inner
@@ -329,6 +392,19 @@ def begin_amend(state, rings, c, pending, event):
         state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
         return True
     pending["hold"] = hold
+    lock_amended(state, c, hold, event)
+    last = (event["flags"] & e.EVENT_LAST) != 0
+    if (h["flags"] & s.HOLD_TERMS) != 0:
+        # In place it shows no more than it has; else it shows nothing until it rests again.
+        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
+    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, outcome_flag(c, event) | waiting_flag(state, hold))
+    return True
+
+
+@inner
+def lock_amended(state, c, hold, event):
+    """An order was amended: the difference of the holds moves."""
+    h = state.holds[hold]
     row = state.instruments[h["instrument"]]
     units = limit_hold(h["side"], event["price_ticks"], event["left_lots"], row["multiplier"], row["lot_atoms"])
     more = units - h["locked_units"]
@@ -337,12 +413,6 @@ def begin_amend(state, rings, c, pending, event):
     h["price_ticks"] = event["price_ticks"]
     h["total_lots"] = event["qty_lots"]
     h["left_lots"] = event["left_lots"]
-    last = (event["flags"] & e.EVENT_LAST) != 0
-    if (h["flags"] & s.HOLD_TERMS) != 0:
-        # In place it shows no more than it has; else it shows nothing until it rests again.
-        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
-    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, outcome_flag(c, event) | waiting_flag(state, hold))
-    return True
 
 
 @inner
@@ -376,6 +446,10 @@ def settle_event(state, rings, c, event):
         settle_rest(state, rings, c, meta[s.TAKER_HOLD], event)
     elif kind == e.EV_TAKER:
         settle_taker(state, rings, c, event)
+    elif kind == e.EV_CROSSED:
+        settle_crossed(state, rings, c, meta[s.TAKER_HOLD], event)
+    elif kind == e.EV_AUCTION:
+        settle_auction(state, rings, c, event)
     elif kind == e.EV_REJECTED:
         emit_rejected(state, rings, c, event["reason"])
     elif kind != e.EV_NOTHING:
@@ -384,12 +458,14 @@ def settle_event(state, rings, c, event):
 
 @inner
 def settle_taker(state, rings, c, event):
-    """A stop was set off: from here on it is the order that trades."""
+    """From here on it is the order that trades: a stop that was set off, or a buyer of an auction."""
     hold = event["hold"]
     if state.holds[hold]["order_id"] != event["order_id"]:
         state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
         return
     state.meta[s.TAKER_HOLD] = hold
+    if event["reason"] == r.BY_AUCTION:
+        return
     state.holds[hold]["flags"] &= 255 - s.HOLD_WAITS
     emit_order(state, rings, c, hold, e.OUT_TRIGGERED, event["reason"], -1, 0)
 
@@ -509,7 +585,12 @@ def settle_admin(state, rings, c, pending):
     if kind == e.SET_FEES or kind == e.SET_SCHEDULE or kind == e.ASSIGN_FEES:
         settle_fees(state, rings, c)
         return
-    if kind == e.SET_STATE:
+    if kind == e.DEAD_MAN:
+        code = settle_dead_man(state, c)
+        if code != 0:
+            emit_rejected(state, rings, c, code)
+            return
+    elif kind == e.SET_STATE:
         settle_state(state, c)
     elif kind == e.FREEZE:
         state.accounts[c["account"]]["status"] = e.ACCOUNT_FROZEN
@@ -531,7 +612,8 @@ def settle_admin(state, rings, c, pending):
         row["seq"] = seq
         row["follows_venue"] = listing["maker_rate_e8"] == 0 and listing["taker_rate_e8"] == 0
     elif kind == e.SET_BANDS:
-        settle_bands(state.instruments[c["instrument"]], rings.listing_slots[seq & mask])
+        row = state.instruments[c["instrument"]]
+        settle_bands(row, rings.listing_slots[seq & mask], rings.auction_slots[(seq + 1) & mask], pending["slots"])
     elif kind == e.TICK:
         tick_references(state)
     elif kind == e.SET_TIMER:
@@ -549,17 +631,23 @@ def settle_state(state, c):
         state.meta[s.VENUE_STATE] = c["price_ticks"]
         return
     row = state.instruments[c["instrument"]]
+    wanted = wanted_state(c)
     if c["source"] == e.SOURCE_RISK:
         row["breaker_pending"] = 0
         state.meta[s.OUTBOX_SETTLED] += 1
-        if row["status"] != e.INSTRUMENT_OPEN:
+        if not risk_may(row, c, wanted):
             return
-    row["status"] = wanted_state(c)
+    settle_market(state, c, row, wanted)
 
 
 @inner
-def settle_bands(row, listing):
-    """Settle's copy of the bands; a reference given replaces the samples."""
+def settle_bands(row, listing, auction, slots):
+    """Settle's copy of the bands; a reference given replaces the samples. ``auction``: the third slot, where the group has so many."""
+    given = slots > 2 and auction["type"] == e.EXT_AUCTION
+    row["dynamic_e8"] = auction["dynamic_e8"] if given else 0
+    row["auction_ns"] = auction["auction_ns"] if given else 0
+    row["random_ns"] = auction["random_ns"] if given else 0
+    row["extensions"] = auction["extensions"] if given else 0
     row["band_up_e8"] = listing["band_up_e8"]
     row["band_down_e8"] = listing["band_down_e8"]
     row["breaker_e8"] = listing["breaker_e8"]

@@ -170,13 +170,34 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "schedule",
             "lowest_maker_e8",
             "lowest_taker_e8",
+            "auction_then",
+            "extensions",
+            "extended",
+            "dynamic_e8",
+            "auction_ns",
+            "random_ns",
+            "auction_seq",
+            "auction_end_ts_ns",
+            "indicative_ticks",
+            "moved_seq",
+            "moved_from_ticks",
         ],
-        "formats": ["S16", "u1", "u1", "u1", "<i4", "<i4"] + ["<i8"] * 12 + ["<i4", "<i4", "<i8", "<i4", "<i8", "<i8"],
-        "offsets": [0, 16, 17, 18, 20, 24, *range(32, 128, 8), 128, 132, 136, 144, 152, 160],
+        "formats": ["S16", "u1", "u1", "u1", "<i4", "<i4"]
+        + ["<i8"] * 12
+        + ["<i4", "<i4", "<i8", "<i4", "<i8", "<i8", "u1", "u1", "u1"]
+        + ["<i8"] * 8,
+        "offsets": [
+            *(0, 16, 17, 18, 20, 24, *range(32, 128, 8), 128, 132, 136, 144, 152, 160),
+            *(19, 148, 149, *range(168, 232, 8)),
+        ],
         "itemsize": 256,
     }
 )
 """``reference_e8`` (1e-8 quote per base) is the mean of the last price over the latest samples; it moves at clock ticks only.
+
+``auction_seq``: the command that began the auction, in both copies. Settle's: ``auction_end_ts_ns`` 0 = another command ends it,
+``auction_then`` the state behind it, ``extended`` how often it was made longer, ``indicative_ticks`` its price as last published.
+``moved_from_ticks``: last price before the command ``moved_seq``, from which the dynamic band counts; kept where there is one.
 
 Fees, settle's copy: ``schedule`` 0 = none: then the instrument's own rates, or with ``follows_venue`` the venue's schedule before them.
 The lowest rates are of all that may meet here; used only where fees are set."""
@@ -226,6 +247,7 @@ HOLD_API: Final = 4
 HOLD_TERMS: Final = 8
 HOLD_STOP: Final = 16  # entered as an order that waits for a price …
 HOLD_WAITS: Final = 32  # … and it waits still: settle's
+HOLD_QUOTE: Final = 64
 
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""
@@ -259,18 +281,48 @@ WITHDRAWAL_DTYPE: Final = np.dtype(
 )
 """Open-addressing table by hold id; ``hold_id`` 0 = empty."""
 
+DEAD_MAN_DTYPE: Final = np.dtype(
+    [("until_ns", "<i8"), ("account", "<i4"), ("instrument", "<i4"), ("session", "<i8"), ("spare", "<i8")]
+)
+"""A dead-man timer: what it cancels, instrument and session 0 = any, and when. Rows without a gap, written by settle alone."""
+
+DEAD_MEN_MAX: Final = 1024
+"""Timers that are armed, or have fired and whose cancel has not come back."""
+
 PENDING_DTYPE: Final = np.dtype(
     {
-        "names": ["inflight_units", "balance", "price_ticks", "qty_lots", "hold", "slots", "code", "flags", "first"],
-        "formats": ["<i8", "<i8", "<i8", "<i8", "<i4", "<i4", "<u2", "<u2", "<i4"],
-        "offsets": [0, 8, 16, 24, 32, 36, 40, 42, 44],
+        "names": [
+            "inflight_units",
+            "balance",
+            "price_ticks",
+            "qty_lots",
+            "hold",
+            "slots",
+            "code",
+            "flags",
+            "first",
+            "ask_units",
+            "ask_hold",
+        ],
+        "formats": ["<i8", "<i8", "<i8", "<i8", "<i4", "<i4", "<u2", "<u2", "<i4", "<i8", "<i4"],
+        "offsets": [0, 8, 16, 24, 32, 36, 40, 42, 44, 48, 56],
         "itemsize": 64,
     }
 )
 """What reserve concluded about a command and settle needs; ring of ``window`` rows by seq.
 
 ``balance`` is the first word of its row, -1 = none. ``flags``: JUDGED_*.
-``first``: of a duplicate client order id, what has it (see ``risk.client_ids``)."""
+``first``: of a duplicate client order id, what has it (see ``risk.client_ids``). The slot of a quote has a row of its own, in which
+promise and hold are the bid's, ``ask_units`` and ``ask_hold`` the ask's."""
+
+QUOTE_DTYPE: Final = np.dtype([("account", "<i4"), ("instrument", "<i4"), ("hold", "<i4", (2,))])
+"""The live orders of an account's quote, hold row + 1 by side, 0 = none. Open-addressing table, ``account`` 0 = empty; settle's."""
+
+PROTECTION_DTYPE: Final = np.dtype([("account", "<i4"), ("instrument", "<i4")])
+"""Who has market-maker protection where: rows without a gap; they change
+only where everything before is settled. What it is and counts is the matcher's."""
+
+PROTECTIONS_MAX: Final = 1024
 
 # --- meta: int64[META_WORDS] ------------------------------------------------------------------------------------------
 RESERVED: Final = 0  # last slot reserved
@@ -315,7 +367,13 @@ LIMITED: Final = 41  # scopes that limit anything
 COLLARS: Final = 42  # scopes with a price collar
 VENUE_STATE_RESERVE: Final = 43  # reserve: VENUE_*
 VENUE_STATE: Final = 44  # settle's copy
+DEAD_MEN: Final = 56  # settle: dead-man timers that are armed
+DEAD_MEN_FIRED: Final = 57  # settle: cancels of timers that have not come back
 TAKER_HOLD: Final = 45  # settle: hold of the order that trades now within the command
+QUOTES_TAKEN: Final = 58  # settle: quotes taken, and refused, of the mass quote in progress
+QUOTES_REFUSED: Final = 59
+PROTECTIONS: Final = 60  # settle: rows of ``protections`` in use
+AUCTIONS: Final = 47  # settle: instruments in an auction that has an end
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
@@ -376,7 +434,11 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         # Of the venue, each account, each user, each firm, each instrument: see ``risk.limits.limits_row``.
         ("limits", LIMITS_DTYPE, (1 + 2 * (limits.accounts + 1) + limits.firms + 1 + limits.instruments + 1,)),
         ("volumes", i8, ((limits.accounts + 1) * VOLUME_RING,)),  # of a master, by day modulo VOLUME_RING
-        ("outbox", i8, (limits.outbox, SLOT_BYTES // 8)),
+        ("dead_men", DEAD_MAN_DTYPE, (DEAD_MEN_MAX,)),
+        ("quotes", QUOTE_DTYPE, (table_capacity(limits.orders),)),
+        ("protections", PROTECTION_DTYPE, (PROTECTIONS_MAX,)),
+        # A row for each circuit breaker and for each timer.
+        ("outbox", i8, (limits.outbox + DEAD_MEN_MAX, SLOT_BYTES // 8)),
     ]
 
 

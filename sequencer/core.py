@@ -105,6 +105,23 @@ def group_length(slots, position):
 
 
 @inner
+def batch_length(slots, position, end):
+    """Number of slots of the batch that begins at ``position``: of one command, where it is not linked with the next.
+
+    Batches are published whole. One that is not, or has more slots than a group may have, is divided where it must be,
+    between two commands.
+    """
+    mask = slots.shape[0] - 1
+    length = group_length(slots, position)
+    while (slots[(position + length - 2) & mask]["flags"] & e.FLAG_BATCH) != 0 and position + length <= end:
+        following = group_length(slots, position + length)
+        if length + following > e.GROUP_SLOTS_MAX:
+            break
+        length += following
+    return length
+
+
+@inner
 def set_timer(state, command, ts_ns):
     """Apply SET_TIMER as risk accepts it: period 0 stops the timer, otherwise the first boundary lies after ``ts_ns``."""
     row = command["timer"]
@@ -216,7 +233,7 @@ def take(stage, lane, now_ns, limit):
     taken = 0
     while state.sources[source] < end and taken < limit:
         position = state.sources[source] + 1
-        length = group_length(lane.ring.slots, position)
+        length = batch_length(lane.ring.slots, position, end)
         head = lane.ring.slots[(position - 1) & mask]
         ts_ns = now_ns
         if clock == e.CLOCK_VIRTUAL:
@@ -232,12 +249,20 @@ def take(stage, lane, now_ns, limit):
         if room(stage.commands, wanted) < wanted:
             stage.turns[_FULL] = 1
             break
-        stamp_group(
-            state, lane.ring, lane.words, stage.commands, stage.command_words, source, position, length, ts_ns, clock
-        )
+        stop = position + length
+        while position < stop:
+            slots = group_length(lane.ring.slots, position)
+            if clock == e.CLOCK_VERBATIM:
+                ts_ns = max(lane.ring.slots[(position - 1) & mask]["ts_ns"], state.meta[TS_NS])
+            stamp_group(
+                state, lane.ring, lane.words, stage.commands, stage.command_words, source, position, slots, ts_ns, clock
+            )
+            position += slots
+        # Nothing else may follow here as of this batch, where it was divided or not ended.
+        last = stage.commands.slots[(state.meta[SEQ] - 1) & (stage.commands.slots.shape[0] - 1)]
+        last["flags"] &= ~np.uint32(e.FLAG_BATCH)
         taken += length
-        if head["type"] == e.SET_TIMER:
-            _, boundary = first_timer(state)
+        _, boundary = first_timer(state)
     if state.meta[SEQ] > published(stage.commands):
         publish(stage.commands, state.meta[SEQ])
     if taken > 0:

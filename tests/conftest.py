@@ -2,13 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-from tests import KERNEL_CACHE
+from tests import KERNEL_CACHE, workers
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = ("bench", "chaos", "live", "sim", "tour")
 
 # Compiled and plain kernels take very different times, so that no deadline for an example fits both. The `ci` profile
 # is the same run every time; `long` looks further, and a failure prints the blob that repeats it.
@@ -27,7 +29,24 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("long" if config.getoption("--run-long") else "ci")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Who runs what, where nothing else is asked for."""
+    return workers.by_folder(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Give each worker a kernel cache of its own."""
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+    homes = workers.cache_homes([spec.id for spec in specs], KERNEL_CACHE.name, terminal.write_line)
+    for spec in specs:
+        spec.env["XDG_CACHE_HOME"] = str(homes[spec.id])
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # So that in the end no worker is left alone with what takes long.
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
     if config.getoption("--run-long"):
         return
     long_items = [item for item in items if item.get_closest_marker("long")]

@@ -5,6 +5,8 @@ A line is a command, and behind ``->`` what came of it, outcomes divided by ``;`
     alice sells 5 at 100 as A          -> A rests 5 at 100
     bob buys 7 at 100 ioc as B         -> B takes 5 at 100 from A; B expired 2 BY_IOC
 
+``session 1 ends`` is what the gateway sends when a session has ended, and what risk sends by itself is told behind what made it.
+``alice quotes 5@99 4@101 as Q`` has the orders Qbid and Qask, ``-`` is a side without one.
 ``clock 60`` is the sequenced clock 60 seconds after the story's midnight.
 Accounts are alice, bob and carol, who have enough of everything; the instrument has a value of one quote unit a tick and lot.
 """
@@ -19,8 +21,9 @@ import numpy as np
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
-from protocol.market_states import STATE_OF, VENUE_STATE_OF
-from protocol.records import command_slots
+from protocol.market_states import STATE_NAMES, STATE_OF, VENUE_STATE_OF
+from protocol.records import VERSION, command_slots
+from risk import state as s
 from tests.risk.desk import LIMITS, WHO, Desk
 
 ACCOUNTS = {"alice": 1, "bob": 2, "carol": 3}
@@ -46,6 +49,8 @@ class Story:
         for account in ACCOUNTS.values():
             self.desk.fund(account, quote=PLENTY, base=100 * PLENTY)
         self.now_ns = START_TS_NS
+        self.sent = 0
+        self.taken = False
         self.orders: dict[str, int] = {}
         self.labels: dict[int, str] = {}
 
@@ -57,13 +62,50 @@ class Story:
         else:
             group, label = self._of_office(words), ""
         self.desk.send_at(group, self.now_ns)
-        if label:
+        if label and group["type"][0] == e.QUOTE:
+            quote = build.order_id_of(e.SOURCE_FIRST_GATEWAY, self.desk.number - len(group) + 1)
+            self.labels |= {quote: f"{label}bid", quote | e.QUOTE_ASK_BIT: f"{label}ask"}
+            self.orders |= {f"{label}bid": quote, f"{label}ask": quote | e.QUOTE_ASK_BIT}
+        elif label:
             self.orders[label] = self.desk.order_id
             self.labels[self.desk.order_id] = label
         told = [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
+        while (own := self._of_risk()) is not None:
+            self.desk.sequence(own)
+            if own["type"][0] != e.CANCEL_ALL:
+                wanted = STATE_NAMES[int(own["price_ticks"][0])] if own["type"][0] == e.SET_STATE else "halted"
+                told.append(f"state {wanted}")
+            told += [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
         return "; ".join(told) or "done"
 
+    def _of_risk(self) -> np.ndarray | None:
+        """The next command of risk's own, which comes back at once."""
+        risk = self.desk.engine.risk
+        if self.sent == risk.meta[s.OUTBOX_PUSHED]:
+            return None
+        slot = command_slots(1)
+        slot.view(np.int64)[:] = risk.outbox[self.sent % len(risk.outbox)]
+        self.sent += 1
+        slot["version"], slot["source"], slot["source_seq"] = VERSION, e.SOURCE_RISK, self.sent
+        return slot
+
     def _of_client(self, account: int, verb: str, words: list[str]) -> tuple[np.ndarray, str]:
+        if verb == "cancels" and words[0] == "all":
+            sides = {"": e.CANCEL_BOTH, "bids": e.CANCEL_BIDS, "asks": e.CANCEL_ASKS}[" ".join(words[1:2])]
+            return build.cancel_all(account=account, sides=sides), ""
+        if verb == "quotes":
+            bid, ask = (part.split("@") if part != "-" else ("0", "0") for part in words[:2])
+            entry = build.quote(1, int(bid[1]), int(bid[0]), int(ask[1]), int(ask[0]))
+            return build.mass_quote(account=account, quotes=[entry]), _options(words[2:]).get("as", "")
+        if verb == "protects":
+            said = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+            window = SECOND_NS * said.pop("window", 0)
+            lots, net, trades = (said.get(name, 0) for name in ("lots", "net", "trades"))
+            return build.set_protection(account, 1, window_ns=window, qty_lots=lots, net_lots=net, trades=trades), ""
+        if verb == "arms":
+            options = _options(words[1:])
+            session = build.session_of(e.SOURCE_FIRST_GATEWAY, int(options["session"])) if "session" in options else 0
+            return build.dead_man(account=account, duration_ns=SECOND_NS * int(words[0]), session=session), ""
         if verb == "cancels":
             return build.cancel(account=account, instrument=1, order_id=self.orders[words[0]]), ""
         options = _options(words[1:])
@@ -92,6 +134,7 @@ class Story:
                 min_qty_lots=int(options.get("minimum", 0)),
                 expiry_ts_ns=expiry and (expiry if expiry < 0 else START_TS_NS + SECOND_NS * expiry),
             )
+        group["session"][0] = int(options.get("session", 0))
         return group, options.get("as", "")
 
     def _waiting(self, group: np.ndarray, options: dict[str, str]) -> np.ndarray:
@@ -112,13 +155,27 @@ class Story:
             tick["type"] = e.EXPIRE
             self.now_ns = START_TS_NS + SECOND_NS * int(words[1])
             return tick
+        if words[0] == "session":
+            session = build.session_of(e.SOURCE_FIRST_GATEWAY, int(words[1]))
+            return build.cancel_all(session=session, cause=e.CAUSE_DISCONNECT)
         if words[0] in ("mark", "index"):
             return build.set_prices(1, **{f"{words[0]}_ticks": int(words[1])})
         makers: dict[str, Callable[[str], np.ndarray]] = {
-            "state": lambda name: build.set_state(1, STATE_OF[name], *WHO),
+            "state": self._state,
+            "bands": _bands,
             "venue": lambda name: build.set_state(0, VENUE_STATE_OF[name], *WHO),
         }
-        return makers[words[0]](words[1])
+        return makers[words[0]](" ".join(words[1:]))
+
+    def _state(self, text: str) -> np.ndarray:
+        """``open``, or ``auction until 60 then closed``."""
+        name, *more = text.split()
+        options = _options(more)
+        end_ts_ns = then = 0
+        if "until" in options:
+            end_ts_ns = START_TS_NS + SECOND_NS * int(options["until"])
+            then = STATE_OF[options.get("then", "open")]
+        return build.set_state(1, STATE_OF[name], *WHO, end_ts_ns=end_ts_ns, then=then)
 
     def _told(self, o: np.void) -> str:
         label = self.labels.get(int(o["order_id"]), "")
@@ -127,13 +184,23 @@ class Story:
         why = r.NAME[int(o["reason"])] if kind != e.OUT_TRADE else ""
         if not label:
             label = self.labels.setdefault(int(o["order_id"]), "it")
+        if kind == e.OUT_QUOTE:
+            return f"refused {why}" if o["reason"] else ""
         if o["flags"] & e.OUTCOME_WAITS and (kind == e.OUT_RESTED or last):
             return f"{label} waits"
         if kind == e.OUT_TRIGGERED:
             return f"{label} set off"
-        if kind == e.OUT_RESTED or (kind == e.OUT_NEW and last):
+        if kind == e.OUT_RESTED or (kind == e.OUT_NEW and (last or o["type"] == e.QUOTE)):
             return f"{label} rests {int(o['leaves_qty_lots'])} at {price}"
-        if kind == e.OUT_TRADE and o["flags"] & e.OUTCOME_TAKER:
+        if kind in (e.OUT_AUCTION, e.OUT_UNCROSSED):
+            return _told_auction(o)
+        if kind == e.OUT_TRADE and not o["flags"] & e.OUTCOME_TAKER:
+            # The other side of what a taker took, or a side of a trade of an auction, which is told of the buyer.
+            in_auction, self.taken = not self.taken, False
+            other = self.labels[int(o["contra_order_id"])]
+            return f"{label} buys {lots} at {price} from {other}" if in_auction and o["side"] == e.BUY else ""
+        if kind == e.OUT_TRADE:
+            self.taken = True
             return f"{label} takes {lots} at {price} from {self.labels[int(o['contra_order_id'])]}"
         return {
             e.OUT_REJECTED: f"refused {why}",
@@ -142,6 +209,35 @@ class Story:
             e.OUT_REPLACED: f"{label} is {lots} at {price}",
             e.OUT_PREVENTED: f"{label} prevented {lots}",
         }.get(kind, "")
+
+
+def _bands(text: str) -> np.ndarray:
+    """``band 10 breaker 5 dynamic 2 auction 60 random 30 extensions 1 reference 100``: shares in percent, seconds."""
+    options = {name: int(value) for name, value in _options(text.split()).items()}
+    percent, second = 1_000_000, SECOND_NS
+    return build.set_bands(
+        1,
+        band_up_e8=percent * options.get("band", 0),
+        band_down_e8=percent * options.get("band", 0),
+        breaker_e8=percent * options.get("breaker", 0),
+        dynamic_e8=percent * options.get("dynamic", 0),
+        reference_ticks=options.get("reference", 0),
+        auction_ns=second * options.get("auction", 0),
+        random_ns=second * options.get("random", 0),
+        extensions=options.get("extensions", 0),
+        operator=WHO[0],
+        reason=WHO[1],
+    )
+
+
+def _told_auction(o: np.void) -> str:
+    """``would trade 5 at 100, 2 left to buy``, or how an auction ended."""
+    kind, lots, price, left = (int(o[name]) for name in ("kind", "qty_lots", "price_ticks", "leaves_qty_lots"))
+    verb = "would trade" if kind == e.OUT_AUCTION else "traded"
+    if lots == 0:
+        return f"{verb} nothing"
+    over = f", {left} left to {'buy' if o['side'] == e.BUY else 'sell'}" if left else ""
+    return f"{verb} {lots} at {price}{over}"
 
 
 def _options(words: list[str]) -> dict[str, str]:

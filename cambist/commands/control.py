@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import secrets
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -26,8 +28,16 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ("cambist cancel 2199023255553 --account alice", "cambist cancel --client-order-id my-1 --account alice"),
     ),
     "cancel-all": (
-        "cancel all orders of an account, on an instrument, or both",
-        ("cambist cancel-all --account alice", "cambist cancel-all --instrument BTCUSDT"),
+        "cancel all orders of an account, on an instrument, of a session, or what these have in common",
+        (
+            "cambist cancel-all --account alice",
+            "cambist cancel-all --instrument BTCUSDT --side sell",
+            "cambist cancel-all --session 8:17 --ended",
+        ),
+    ),
+    "dead-man": (
+        "arm or renew a timer that cancels an account's orders, or disarm it",
+        ("cambist dead-man 30 --account alice", "cambist dead-man 0 --account alice"),
     ),
     "amend": (
         "change price or total quantity of an order",
@@ -50,6 +60,8 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "cambist instrument create BTCUSDT --base BTC --quote USDT --tick 0.01 --lot 0.00001 --reason listing",
             'cambist instrument halt BTCUSDT --reason "news"',
             'cambist instrument state BTCUSDT post-only --reason "first orders"',
+            'cambist instrument auction BTCUSDT --for 60 --random 30 --reason "opening"',
+            "cambist instrument bands BTCUSDT --up 10% --down 10% --breaker 5% --dynamic 2% --auction 120 --random 30 --reason rules",
         ),
     ),
     "venue": (
@@ -185,6 +197,21 @@ def _configure_selection(parser: argparse.ArgumentParser) -> None:
     _common(parser)
 
 
+def _configure_cancel_all(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--side", choices=("buy", "sell"), help="only bids, or only asks")
+    parser.add_argument("--session", metavar="GATEWAY:NUMBER", help="only orders that came in this session")
+    parser.add_argument("--ended", action="store_true", help="the session has ended: orders say BY_DISCONNECT")
+    _configure_selection(parser)
+
+
+def _configure_dead_man(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("seconds", type=int, metavar="SECONDS", help="1 to 86400; 0 disarms")
+    parser.add_argument("--session", metavar="GATEWAY:NUMBER", help="only orders that came in this session")
+    parser.add_argument("--instrument", metavar="SYMBOL", help="only orders on this instrument")
+    _account(parser, required=True)
+    _common(parser)
+
+
 def _configure_book(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("instrument", metavar="SYMBOL")
     parser.add_argument("--levels", type=int, default=10, help="levels a side (default 10)")
@@ -257,7 +284,17 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
         _action(actions, action, text, reason=True).add_argument("instrument", metavar="SYMBOL")
     state = _action(actions, "state", "set the state of the market", reason=True)
     state.add_argument("instrument", metavar="SYMBOL")
-    state.add_argument("state", choices=("open", "halted", "post-only", "cancel-only", "closed", "delisted"))
+    state.add_argument(
+        "state",
+        choices=("open", "halted", "post-only", "cancel-only", "closed", "delisted", "pre-open", "auction"),
+    )
+    auction = _action(actions, "auction", "hold a call auction that ends by itself", reason=True)
+    auction.add_argument("instrument", metavar="SYMBOL")
+    auction.add_argument("--for", dest="for_s", type=float, required=True, metavar="SECONDS", help="how long at least")
+    auction.add_argument(
+        "--random", dest="random_s", type=float, default=0.0, metavar="SECONDS", help="up to so much longer, drawn now"
+    )
+    auction.add_argument("--then", choices=("open", "post-only", "closed"), default="open", help="state behind it")
     prices = _action(actions, "prices", "set the mark and index price that stops wait for", reason=True)
     prices.add_argument("instrument", metavar="SYMBOL")
     prices.add_argument("--mark", metavar="PRICE")
@@ -272,6 +309,23 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     bands.add_argument("--down", required=True, metavar="SHARE")
     bands.add_argument("--breaker", default="0", metavar="SHARE")
     bands.add_argument("--reference", metavar="PRICE")
+    bands.add_argument("--dynamic", default="0", metavar="SHARE", help="a trade further from the one before interrupts")
+    bands.add_argument(
+        "--auction",
+        dest="auction_s",
+        type=int,
+        default=0,
+        metavar="SECONDS",
+        help="an interruption is an auction, not a halt",
+    )
+    bands.add_argument("--random", dest="random_s", type=int, default=0, metavar="SECONDS", help="up to so much longer")
+    bands.add_argument(
+        "--extensions",
+        type=int,
+        default=0,
+        metavar="N",
+        help="times it goes on because its price is beyond the breaker",
+    )
     _action(actions, "list", "list all instruments")
 
 
@@ -396,7 +450,8 @@ def _money(parser: argparse.ArgumentParser) -> None:
 _CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "order": _configure_order,
     "cancel": _configure_named_order,
-    "cancel-all": _configure_selection,
+    "cancel-all": _configure_cancel_all,
+    "dead-man": _configure_dead_man,
     "amend": _configure_amend,
     "book": _configure_book,
     "balance": _configure_balance,
@@ -462,9 +517,12 @@ def _amend(a: _Arguments) -> _Request:
 
 
 def _cancel_all(a: _Arguments) -> _Request:
-    if a.account is None and a.instrument is None:
-        raise UsageError("give --account, --instrument, or both")
-    return _Request("cancel_all", {"account": a.account, "instrument": a.instrument})
+    if a.account is None and a.instrument is None and a.session is None:
+        raise UsageError("give --account, --instrument, --session, or several of them")
+    if a.ended and a.session is None:
+        raise UsageError("--ended needs --session: which one has ended?")
+    fields = ("account", "instrument", "session", "side", "ended")
+    return _Request("cancel_all", {field: getattr(a, field) for field in fields})
 
 
 def _instrument_create(a: _Arguments) -> _Request:
@@ -484,6 +542,16 @@ def _instrument_create(a: _Arguments) -> _Request:
         "qty_max": a.qty_max,
     }
     return _Request("list_instrument", args)
+
+
+def _auction(a: _Arguments) -> _Request:
+    """The end is drawn here, by who asks for the auction: nothing that decides draws anything."""
+    longest_s = 86_400
+    if not 0 < a.for_s <= longest_s or not 0 <= a.random_s <= longest_s - a.for_s:
+        raise UsageError("--for is above 0, --random not below it, and both together are at most a day")
+    end_ts_ns = time.time_ns() + int(a.for_s * _NS) + secrets.randbelow(int(a.random_s * _NS) + 1)
+    args = {"instrument": a.instrument, "state": "auction", "end_ts_ns": end_ts_ns, "then": a.then}
+    return _Request("set_state", args)
 
 
 def _time_ns(option: str, text: str) -> int:
@@ -524,6 +592,7 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "order": _order,
     "cancel": lambda a: _Request("cancel", _named_order(a)),
     "cancel-all": _cancel_all,
+    "dead-man": _plain("dead_man", "account", "seconds", "instrument", "session"),
     "amend": _amend,
     "book": _plain("book", "instrument", "levels"),
     "balance": _plain("balance", "account"),
@@ -547,9 +616,20 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "venue maintenance": lambda _: _Request("set_state", {"state": "maintenance"}),
     "venue open": lambda _: _Request("set_state", {"state": "open"}),
     "instrument fees": _plain("set_fees", "instrument", "maker", "taker"),
+    "instrument auction": _auction,
     "instrument bands": lambda a: _Request(
         "set_bands",
-        {"instrument": a.instrument, "up": a.up, "down": a.down, "breaker": a.breaker, "reference_price": a.reference},
+        {
+            "instrument": a.instrument,
+            "up": a.up,
+            "down": a.down,
+            "breaker": a.breaker,
+            "reference_price": a.reference,
+            "dynamic": a.dynamic,
+            "auction_s": a.auction_s,
+            "random_s": a.random_s,
+            "extensions": a.extensions,
+        },
     ),
     "instrument list": _plain("instruments"),
     "deposit": _plain("deposit", "account", "asset", "amount"),
@@ -696,7 +776,12 @@ def _show_kill(result: Mapping[str, Any]) -> None:
 def _show_state(result: Mapping[str, Any]) -> None:
     what = result.get("instrument") or "the venue"
     canceled = f"; canceled {result['count']} orders" if result.get("count") else ""
-    print(f"{what} is {result['market']}{canceled}{_durable(result)}")
+    end = ""
+    if result.get("end_ts_ns"):
+        from persistence.moments import iso_time
+
+        end = f" until {iso_time(result['end_ts_ns'])}, then {result['then']}"
+    print(f"{what} is {result['market']}{end}{canceled}{_durable(result)}")
 
 
 def _scope_text(row: Mapping[str, Any]) -> str:
@@ -810,6 +895,7 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "account": _show_account,
 }
 _DONE: Final = {
+    "dead_man": "set the dead-man timer of",
     "create_account": "created",
     "name_account": "named",
     "freeze": "froze",

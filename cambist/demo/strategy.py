@@ -47,6 +47,8 @@ INVENTORY_VALUE: Final = 500_000.0
 REACH: Final = 0.002
 """How far beyond the price takers' limit orders go."""
 HALT_PAUSE_S: Final = 2.0
+PRICES_S: Final = 1.0
+"""From one mark and index price of an instrument to the next."""
 _SIDE_BIAS: Final = 0.45
 _MAX_LOTS: Final = 1 << 40
 
@@ -192,6 +194,7 @@ class Desk:
         self._source = source
         self._chance = random.Random(seed)  # noqa: S311 - prices of a demo, no secrets
         self._takes = 0.0
+        self._unpriced_s = 0.0
         self.quotes = [
             Quote(book, account, side, level)
             for level in range(LEVELS)
@@ -217,14 +220,30 @@ class Desk:
         self._takes = min(self._takes + count * TAKER_SHARE, 4.0)
         takes = int(self._takes)
         self._takes -= takes
-        intents: list[Intent] = []
+        intents = self._prices(count - takes, dt_s)
         self._see_best()
-        for quote in self._most_wrong(count - takes):
+        for quote in self._most_wrong(count - takes - len(intents)):
             intents.append(self._requote(quote, order_id_of(self._source, first_source_seq + len(intents))))
         for _ in range(takes):
             intent = self._take(order_id_of(self._source, first_source_seq + len(intents)))
             if intent is not None:
                 intents.append(intent)
+        return intents
+
+    def _prices(self, count: int, dt_s: float) -> list[Intent]:
+        """Once a second, where all of them fit: mark and index price of every instrument, which stops may wait for.
+
+        The index is the price that wanders, the mark lies halfway to the middle of the best quotes.
+        """
+        self._unpriced_s += dt_s
+        if self._unpriced_s < PRICES_S or count < len(self.books):
+            return []
+        self._unpriced_s = 0.0
+        intents = []
+        for book in self.books.values():
+            middle = sum(book.best) / 2 if all(book.best) else book.price
+            mark, index = max(1, round((middle + book.price) / 2)), max(1, round(book.price))
+            intents.append(Intent(e.SET_PRICES, 0, book.index, 0, mark, index, 0, 0))
         return intents
 
     def _most_wrong(self, count: int) -> list[Quote]:

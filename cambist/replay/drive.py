@@ -193,7 +193,7 @@ class Driver:
         """Send whole groups as there is room and read outcomes, until the last of ``slots`` is settled and durable."""
         ring = self._ingress.ring
         mask = len(ring.slots) - 1
-        ends = np.nonzero((slots["flags"] & e.FLAG_MORE) == 0)[0] + 1
+        ends = np.nonzero((slots["flags"] & (e.FLAG_MORE | e.FLAG_BATCH)) == 0)[0] + 1
         target_seq = self._done_seq + len(slots)
         at = 0
         idle = 0

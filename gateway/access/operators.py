@@ -74,10 +74,23 @@ ROLES: Final[dict[str, Role]] = {
     "risk": Role(
         "stops who must be stopped: freezes, cancels, restricts, limits, kills",
         _READ
-        | {"freeze", "unfreeze", "close_account", "cancel", "cancel_all", "halt", "set_state", "restrict", "lift"}
+        | {
+            "freeze",
+            "unfreeze",
+            "close_account",
+            "cancel",
+            "cancel_all",
+            "dead_man",
+            "halt",
+            "set_state",
+            "restrict",
+            "lift",
+        }
         | {"set_limits", "kill", "revive", "unban"},
     ),
-    "dealing": Role("trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all"}),
+    "dealing": Role(
+        "trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all", "dead_man"}
+    ),
     "security": Role(
         "registers operators and gives them roles",
         _READ | {"operator_create", "operator_roles", "user_close", "session_revoke", "key_revoke"},

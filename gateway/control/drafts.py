@@ -38,7 +38,10 @@ _STPS: Final = {
     "expire_both": e.STP_EXPIRE_BOTH,
     "decrement": e.STP_DECREMENT,
 }
+_SECOND_NS: Final = 1_000_000_000
+_SESSION_CHARS: Final = 8
 CLIENT_IDS_MAX: Final = 1 << 16
+_NS: Final = 1_000_000_000
 Promise = tuple[str, int | str]
 
 
@@ -76,6 +79,7 @@ class Drafter:
             "cancel": self._cancel,
             "cancel_all": self._cancel_all,
             "amend": self._amend,
+            "dead_man": self._dead_man,
             "create_account": self._create_account,
             "freeze": self._of_account(build.freeze),
             "unfreeze": self._of_account(build.unfreeze),
@@ -226,11 +230,34 @@ class Drafter:
         return Draft(_signed(group, operator, reason), account, instrument, client_order_id=args.client_order_id or "")
 
     def _cancel_all(self, args: m.CancelAll, operator: str, reason: str) -> Draft:
-        if args.account is None and args.instrument is None:
-            raise Refused(reasons.MALFORMED, "name an account, an instrument, or both", "args.account")
+        if args.account is None and args.instrument is None and args.session is None:
+            raise Refused(
+                reasons.MALFORMED, "name an account, an instrument, a session, or several of them", "args.account"
+            )
+        if args.ended and args.session is None:
+            raise Refused(reasons.MALFORMED, "name the session that has ended", "args.session")
         account = 0 if args.account is None else self.catalog.account(args.account)
         instrument = None if args.instrument is None else self.catalog.instrument(args.instrument)
-        group = build.cancel_all(account=account, instrument=0 if instrument is None else instrument.index)
+        group = build.cancel_all(
+            account=account,
+            instrument=0 if instrument is None else instrument.index,
+            session=_session(args.session),
+            sides={None: e.CANCEL_BOTH, "buy": e.CANCEL_BIDS, "sell": e.CANCEL_ASKS}[args.side],
+            cause=e.CAUSE_DISCONNECT if args.ended else e.CAUSE_ASKED,
+        )
+        return Draft(_signed(group, operator, reason), account, instrument)
+
+    def _dead_man(self, args: m.DeadMan, operator: str, reason: str) -> Draft:
+        account = self.catalog.account(args.account)
+        instrument = None if args.instrument is None else self.catalog.instrument(args.instrument)
+        if not 0 <= args.seconds <= e.DEAD_MAN_MAX_NS // _SECOND_NS:
+            raise Refused(reasons.DEAD_MAN_DURATION, str(args.seconds), "args.seconds")
+        group = build.dead_man(
+            account=account,
+            duration_ns=args.seconds * _SECOND_NS,
+            instrument=0 if instrument is None else instrument.index,
+            session=_session(args.session),
+        )
         return Draft(_signed(group, operator, reason), account, instrument)
 
     def _amend(self, args: m.Amend, operator: str, reason: str) -> Draft:
@@ -445,6 +472,10 @@ class Drafter:
             reference_ticks=0 if reference is None else parse_price(instrument, reference, "args.reference_price"),
             operator=operator,
             reason=reason,
+            dynamic_e8=parse_share_e8(args.dynamic, "args.dynamic", reasons.BAD_AUCTION),
+            auction_ns=args.auction_s * _NS,
+            random_ns=args.random_s * _NS,
+            extensions=args.extensions,
         )
         return Draft(group, instrument=instrument)
 
@@ -464,8 +495,13 @@ class Drafter:
         if args.state not in STATE_OF:
             raise Refused(reasons.MALFORMED, "maintenance is a state of the venue: leave instrument out", "args.state")
         instrument = self.catalog.instrument(args.instrument)
-        group = build.set_state(instrument.index, STATE_OF[args.state], operator, reason)
-        return Draft(group, instrument=instrument, extra={"market": args.state})
+        end: dict[str, int] = {}
+        extra: dict[str, Any] = {"market": args.state}
+        if args.end_ts_ns is not None:
+            end = {"end_ts_ns": args.end_ts_ns, "then": STATE_OF[args.then]}
+            extra |= {"end_ts_ns": args.end_ts_ns, "then": args.then}
+        group = build.set_state(instrument.index, STATE_OF[args.state], operator, reason, **end)
+        return Draft(group, instrument=instrument, extra=extra)
 
     def _set_prices(self, args: m.SetPrices, operator: str, reason: str) -> Draft:
         instrument = self.catalog.instrument(args.instrument)
@@ -488,6 +524,19 @@ class Drafter:
 
     def _set_timer(self, args: m.SetTimer, operator: str, reason: str) -> Draft:
         return Draft(build.set_timer(args.timer, args.period_ns, args.phase_ns, operator, reason))
+
+
+def _session(text: str | None) -> int:
+    """Name of a session given as ``GATEWAY:NUMBER``, 0 = none given."""
+    if text is None:
+        return 0
+    gateway, colon, number = text.partition(":")
+    if not (colon and gateway.isdecimal() and number.isdecimal() and len(text) <= _SESSION_CHARS):
+        raise Refused(reasons.BAD_SESSION, text, "args.session")
+    name = build.session_of(int(gateway), int(number))
+    if int(gateway) >= e.SOURCES_MAX or not 0 < int(number) < 1 << e.SESSION_SHIFT:
+        raise Refused(reasons.BAD_SESSION, text, "args.session")
+    return name
 
 
 def _signed(group: np.ndarray, operator: str, reason: str) -> np.ndarray:

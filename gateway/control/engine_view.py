@@ -55,7 +55,15 @@ class RiskView:
             row = self._state.instruments[i]
             instrument = instrument_of(self._state, int(i))
             rows.append(
-                InstrumentRow(instrument, int(row["status"]), int(row["last_price_ticks"]), max(seq, self._settled()))
+                InstrumentRow(
+                    instrument,
+                    int(row["status"]),
+                    int(row["last_price_ticks"]),
+                    max(seq, self._settled()),
+                    tuple(int(row[name]) for name in ("dynamic_e8", "auction_ns", "random_ns", "extensions")),  # type: ignore[arg-type]
+                    int(row["auction_end_ts_ns"]),
+                    int(row["indicative_ticks"]),
+                )
             )
         return rows
 

@@ -76,10 +76,25 @@ class Cancel(Args):
 
 
 class CancelAll(Args):
-    """Cancel everything of the account, on the instrument, or both."""
+    """Cancel everything of the account, on the instrument, of the session, or what these have in common; of one side, or both.
+
+    ``session``: number of the gateway and of the session, as ``8:17``; ``ended``: because that session has ended.
+    """
 
     account: int | Text | None = None
     instrument: Text | None = None
+    session: Text | None = None
+    side: Literal["buy", "sell"] | None = None
+    ended: bool = False
+
+
+class DeadMan(Args):
+    """Arm, renew or (0 seconds) disarm a timer that cancels the account's orders when it is not renewed in time."""
+
+    account: int | Text
+    seconds: int
+    instrument: Text | None = None
+    session: Text | None = None
 
 
 class Amend(Args):
@@ -224,13 +239,21 @@ class Fees(Args):
 
 
 class SetBands(Args):
-    """New bands and breaker of an instrument, as shares of its reference price, which stays where not given."""
+    """New bands and breaker of an instrument, as shares of its reference price, which stays where not given.
+
+    ``dynamic``: share of the last trade before. With ``auction_s`` an interruption is an auction of so many seconds, and up to
+    ``random_s`` more, made longer up to ``extensions`` times.
+    """
 
     instrument: Text
     up: Text
     down: Text
     breaker: Text = "0"
     reference_price: Text | None = None
+    dynamic: Text = "0"
+    auction_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    random_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    extensions: Annotated[int, Meta(ge=0, le=100)] = 0
 
 
 class OfInstrument(Args):
@@ -240,10 +263,17 @@ class OfInstrument(Args):
 
 
 class SetState(Args):
-    """State of an instrument's market, or without one of the venue (``open``, ``maintenance``)."""
+    """State of an instrument's market, or without one of the venue (``open``, ``maintenance``).
 
-    state: Literal["open", "halted", "post-only", "cancel-only", "closed", "delisted", "maintenance"]
+    An auction may have an end, and then the state ``then`` by itself.
+    """
+
+    state: Literal[
+        "open", "halted", "post-only", "cancel-only", "closed", "delisted", "pre-open", "auction", "maintenance"
+    ]
     instrument: Text | None = None
+    end_ts_ns: Number | None = None
+    then: Literal["open", "post-only", "closed"] = "open"
 
 
 class SetPrices(Args):
@@ -306,6 +336,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "cancel": Cancel,
     "cancel_all": CancelAll,
     "amend": Amend,
+    "dead_man": DeadMan,
     "create_account": CreateAccount,
     "name_account": NameAccount,
     "freeze": OfAccount,
@@ -345,7 +376,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "book": Book,
     "status": NoArgs,
 }
-ORDER_OPS: Final = frozenset({"order", "cancel", "cancel_all", "amend"})
+ORDER_OPS: Final = frozenset({"order", "cancel", "cancel_all", "amend", "dead_man"})
 QUERY_OPS: Final = frozenset(
     {"balance", "account", "accounts", "assets", "instruments", "orders", "book", "status", "fees", "limits"}
 )

@@ -14,7 +14,15 @@ from gateway.control.messages import Refused
 from gateway.control.view import AccountRow, InstrumentRow, Level
 from protocol import board as lines
 from protocol import reasons
-from protocol.enums import ACCOUNT_CLOSED, ACCOUNT_FROZEN, ACCOUNT_NONE, ACCOUNT_OPEN, BUY, POST_ONLY
+from protocol.enums import (
+    ACCOUNT_CLOSED,
+    ACCOUNT_FROZEN,
+    ACCOUNT_NONE,
+    ACCOUNT_OPEN,
+    BUY,
+    INSTRUMENT_AUCTION,
+    POST_ONLY,
+)
 from protocol.instruments import Instrument
 from protocol.market_states import STATE_NAMES, VENUE_STATE_NAMES
 from ringbuf import load_acquire
@@ -163,6 +171,11 @@ def _account_result(row: AccountRow, name: str | None) -> dict[str, Any]:
 
 def _instrument_result(row: InstrumentRow) -> dict[str, Any]:
     listed = row.instrument
+    dynamic_e8, auction_ns, random_ns, extensions = row.interruptions
+    auction = {}
+    if row.status == INSTRUMENT_AUCTION:
+        indicative = listed.price(row.indicative_ticks) if row.indicative_ticks else None
+        auction = {"indicative_price": indicative, "auction_end_ts_ns": row.auction_end_ts_ns or None}
     return {
         "instrument": listed.index,
         "symbol": listed.symbol,
@@ -177,6 +190,11 @@ def _instrument_result(row: InstrumentRow) -> dict[str, Any]:
         "band_up_e8": listed.band_up_e8,
         "band_down_e8": listed.band_down_e8,
         "breaker_e8": listed.breaker_e8,
+        "dynamic_e8": dynamic_e8,
+        "auction_s": auction_ns // 1_000_000_000,
+        "random_s": random_ns // 1_000_000_000,
+        "extensions": extensions,
+        **auction,
         "last_price": listed.price(row.last_price_ticks) if row.last_price_ticks else None,
     }
 

@@ -21,12 +21,19 @@ class AssetRow(NamedTuple):
 
 
 class InstrumentRow(NamedTuple):
-    """A listed instrument. ``status`` is INSTRUMENT_*; ``last_price_ticks`` is 0 before the first trade."""
+    """A listed instrument. ``status`` is INSTRUMENT_*; ``last_price_ticks`` is 0 before the first trade.
+
+    ``interruptions``: dynamic band in 1e-8, length and random part of an interruption's auction in ns, extensions.
+    Of an auction: ``auction_end_ts_ns`` 0 = another command ends it, ``indicative_ticks`` 0 = nothing meets.
+    """
 
     instrument: Instrument
     status: int
     last_price_ticks: int
     seq: int
+    interruptions: tuple[int, int, int, int] = (0, 0, 0, 0)
+    auction_end_ts_ns: int = 0
+    indicative_ticks: int = 0
 
 
 class AccountRow(NamedTuple):

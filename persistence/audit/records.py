@@ -21,10 +21,12 @@ from protocol.records import (
     COMMAND_DTYPE,
     EXT_ADMIN_SLOT,
     EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
     OUTCOME_DTYPE,
     SYSTEM_COMMAND,
 )
@@ -77,13 +79,20 @@ _MEANINGS: Final[dict[int, dict[str, str]]] = {
     e.SET_LIMITS: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
     e.KILL: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
     e.REVIVE: {"price_ticks": "scope", "trigger_price_ticks": "firm"},
-    e.SET_STATE: {"price_ticks": "state"},
+    e.SET_STATE: {"price_ticks": "state", "qty_lots": "end_ts_ns", "trigger_price_ticks": "then"},
     e.SET_VOLUME_RATE: {"asset": "asset", "price_ticks": "volume_rate_e8"},
     e.SET_GROUPS: {"price_ticks": "master", "qty_lots": "firm", "trigger_price_ticks": "stp_group"},
     e.TRANSFER: {"asset": "asset", "qty_lots": "amount_units", "sub_account": "to_account"},
     e.SET_TIMER: {"timer": "timer", "price_ticks": "period_ns", "qty_lots": "phase_ns"},
     e.TICK: {"timer": "timer"},
     e.EXPIRE: {"timer": "timer"},
+    e.SET_PROTECTION: {
+        "price_ticks": "window_ns",
+        "qty_lots": "qty_lots",
+        "trigger_price_ticks": "net_lots",
+        "order_id": "trades",
+    },
+    e.DEAD_MAN: {"price_ticks": "duration_ns", "trigger_price_ticks": "session"},
     e.SET_PRICES: {"price_ticks": "mark_ticks", "qty_lots": "index_ticks"},
 }
 """Fields of the head that a type gives a meaning, under the name of that meaning; they are told also when zero."""
@@ -96,6 +105,8 @@ _EXTENSIONS: Final = {
     e.EXT_ASSET: EXT_ASSET_SLOT,
     e.EXT_FEES: EXT_FEES_SLOT,
     e.EXT_LIMITS: EXT_LIMITS_SLOT,
+    e.EXT_QUOTES: EXT_QUOTES_SLOT,
+    e.EXT_AUCTION: EXT_AUCTION_SLOT,
 }
 _BANDS: Final = ("band_up_e8", "band_down_e8", "breaker_e8", "reference_ticks")
 
@@ -150,7 +161,8 @@ def _record(group: np.ndarray, outcomes: np.ndarray, risk: Bundle) -> Record:
             what |= _ext_fields(group[k : k + 1].view(_EXTENSIONS[ext].slot_dtype)[0], kind, ext)
     _name(what, kind, seq, risk)
     if system and not who:
-        who, why = "risk", "circuit breaker" if kind == e.HALT else "system"
+        breaks = kind == e.HALT or (kind == e.SET_STATE and head["price_ticks"] == e.INSTRUMENT_AUCTION)
+        who, why = "risk", "circuit breaker" if breaks else "end of an auction" if kind == e.SET_STATE else "system"
     source = int(head["source"])
     return {
         "seq": seq,

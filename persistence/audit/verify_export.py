@@ -26,16 +26,14 @@ ADMIN = (
     *("LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER"),
     *("SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL", "REVIVE", "SET_STATE"),
 )
+QUOTE_ASK = 1 << 39  # bit of the ask's order id; the bid's is that of the quote's slot
+AUCTIONS = ("SET_STATE", "RESUME")
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
 EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED")
+OF_OTHERS = ("CANCELED", "PREVENTED", "DONE", "REJECTED")
 SOURCES = {"sequencer": 0, "risk": 1, "control": 2, "replay": 3, "bots": 4}
-RENAMED = {
-    "amount_units": "qty_lots",
-    "hold_id": "order_id",
-    "maker_rate_e8": "price_ticks",
-    "taker_rate_e8": "qty_lots",
-}
-RENAMED.update({"period_ns": "price_ticks", "phase_ns": "qty_lots"})
+RENAMED = {"amount_units": "qty_lots", "hold_id": "order_id", "taker_rate_e8": "qty_lots", "end_ts_ns": "qty_lots"}
+RENAMED.update({"maker_rate_e8": "price_ticks", "period_ns": "price_ticks", "phase_ns": "qty_lots"})
 RENAMED.update(
     dict.fromkeys(("effective_ts_ns", "scope", "state", "volume_rate_e8", "master"), "price_ticks"), schedule="qty_lots"
 )
@@ -194,6 +192,7 @@ class Ledger:
         self.rules = {(row["rule"], row["tier"]): row for row in table(folder, "rules.csv")}
         self.balance, self.closing = {}, {}
         self.clearing, self.removed = {}, 0
+        self.fired = (0, 0)  # command, and the order that it set off last
         self.counts = {"orders": 0, "fills": 0, "postings": 0, "refusals": 0, "balances": 0}
         self.last_ts = self.least_seq = 0
         self.numbers = {}
@@ -419,7 +418,8 @@ class Ledger:
         while at < len(outcomes):
             row = outcomes[at]
             pair = [row]
-            if row.get("liquidity") == "TAKER" and at + 1 < len(outcomes):
+            begins = row.get("liquidity") == "TAKER" or ("liquidity" in row and row["type"] in AUCTIONS)
+            if begins and at + 1 < len(outcomes):
                 other = outcomes[at + 1]
                 if other.get("liquidity") == "MAKER" and other["index"] == row["index"] + 1:
                     pair.append(other)
@@ -441,20 +441,19 @@ class Ledger:
         """One outcome: what it does to its order, and which postings there must be; returns what becomes free right behind it."""
         where = row["@"]
         legs, left = [], 0
-        own = command is not None and row.get("order_id", row.get("hold_id")) == command["order_id"]
+        self.fired = (row["seq"], row["order_id"]) if row.get("event") == "TRIGGERED" else self.fired
+        taker = self.fired[1] if self.fired[0] == row["seq"] else command and command["order_id"]
+        own = command is not None and row.get("order_id", row.get("hold_id")) == taker
         if command:
             same(row["type"], command["type"], where, "type (of the command)")
+        quoted = command is not None and command["type"] == "QUOTE"
         if "liquidity" in row:
             need(own == (row["liquidity"] == "TAKER"), where, "liquidity: the taker is the order of the command")
             legs, left = self.fill(row, pair)
             self.counts["fills"] += 1
         elif "event" in row:
             need(row["event"] in EVENTS, where, "an unknown event")
-            need(
-                own or row["event"] in ("CANCELED", "PREVENTED", "DONE", "REJECTED"),
-                where,
-                "it is about another order than its command",
-            )
+            need(own or quoted or row["event"] in OF_OTHERS, where, "it is about another order than its command")
             legs, left = self.order(row, pair, command)
             self.counts["refusals" if row["event"] == "REJECTED" else "orders"] += 1
         elif row["reason"]:
@@ -599,6 +598,9 @@ class Ledger:
         need(rate >= 0 or not taker, row["@"], "a taker with a negative rate")
         if rate < 0:
             fee, asset = -((value_units if buy else base) * -rate // E8), instrument["quote" if buy else "base"]
+            if row["type"] in AUCTIONS and row["fee_units"] == 0 and pair[0]["liquidity"] == "MAKER":
+                # Nobody takes in an auction, and nobody pays for a rebate.
+                fee, asset = 0, instrument["base" if buy else "quote"]
             # An archive of one account does not have the taker's fee, which the rebate may have been cut down to.
             fee = max(fee, -pair[0]["fee_units"]) if len(pair) == 2 else max(fee, row["fee_units"])
             need(row["fee_units"] <= 0, row["@"], "a rebate below nothing")
@@ -632,7 +634,9 @@ class Ledger:
             order["price_ticks"], order["qty_lots"] = row["price_ticks"], row["qty_lots"]
             order["leaves_qty_lots"] = row["qty_lots"] - order["cum_qty_lots"] - order["prevented_lots"]
             order["locked_units"] = self.hold_of(order, order["leaves_qty_lots"])
-            if command:
+            if command and command["type"] == "QUOTE":
+                same(row["account"], command["account"], where, "account (of the command)")
+            elif command:
                 same(row["price_ticks"], command["price_ticks"], where, "price_ticks (of the command)")
                 same(row["qty_lots"], command["qty_lots"], where, "qty_lots (of the command)")
         elif event in ("CANCELED", "EXPIRED"):
@@ -671,15 +675,27 @@ class Ledger:
         where = row["@"]
         need(row["order_id"] not in self.orders, where, f"order {row['order_id']} is open already")
         need(command, where, "an order without its command")
-        for name in ("type", "account", "instrument", "side", "order_id", "qty_lots"):
+        quoted = row["type"] == "QUOTE"
+        for name in (
+            ("type", "account") if quoted else ("type", "account", "instrument", "side", "order_id", "qty_lots")
+        ):
             same(row[name], command[name], where, f"{name} (of the command)")
         price, stated = row["price_ticks"], command["price_ticks"]
-        tighter = price <= stated or stated == 0 if row["side"] == "BUY" else price >= stated
-        need(price == stated if row["type"] == "LIMIT" else tighter, where, "the price is not the command's")
+        if quoted:
+            code = SOURCES.get(command["source"])
+            code = int(command["source"][len("gateway-") :]) if code is None else code
+            slot = (row["order_id"] & ~QUOTE_ASK) - (code << 40 | command["source_seq"])
+            need(0 < slot < command["slots"], where, "order_id is none of the command's quotes")
+            need((row["order_id"] & QUOTE_ASK != 0) == (row["side"] == "SELL"), where, "side of a quote's order")
+        else:
+            tighter = price <= stated or stated == 0 if row["side"] == "BUY" else price >= stated
+            need(price == stated if row["type"] == "LIMIT" else tighter, where, "the price is not the command's")
         order = {
             name: row[name]
             for name in ("order_id", "account", "instrument", "side", "type", "price_ticks", "qty_lots", "@")
         }
+        if quoted:
+            order["type"] = "LIMIT"
         order.update(cum_qty_lots=0, prevented_lots=0, value_units=0, leaves_qty_lots=row["qty_lots"])
         if row["type"] != "MARKET_AMOUNT":
             order["locked_units"] = self.hold_of(order, row["qty_lots"])
@@ -690,6 +706,8 @@ class Ledger:
             order["locked_units"] = lots * self.instruments[row["instrument"]]["lot_atoms"]
         for name in ("tif", "stp", "client_order_id"):
             order[name] = command[name]
+        if quoted:
+            order.update(tif="POST_ONLY", stp="NONE")
         order.update(entry_seq=row["seq"], entry_ts_ns=row["ts_ns"])
         self.orders[row["order_id"]] = order
 

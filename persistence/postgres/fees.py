@@ -27,7 +27,7 @@ class FeeRows(NamedTuple):
     revenue: list[Row]
 
 
-def fee_rows(engine: FusedEngine, commands: np.ndarray, trades: np.ndarray) -> FeeRows:
+def fee_rows(engine: FusedEngine, commands: np.ndarray, fills: np.ndarray) -> FeeRows:
     """Rows of a batch.
 
     Parameters
@@ -36,23 +36,22 @@ def fee_rows(engine: FusedEngine, commands: np.ndarray, trades: np.ndarray) -> F
         Right behind the batch.
     commands : np.ndarray
         Heads (COMMAND_DTYPE) of the operators' commands that were accepted, in order.
-    trades : np.ndarray
-        Of TRADE_DTYPE.
+    fills : np.ndarray
+        Outcomes of kind OUT_TRADE, each a side of a trade.
     """
     versions, tiers = _versions(engine.risk, commands[commands["type"] == e.SET_SCHEDULE])
-    return FeeRows(versions, tiers, _assignments(engine.risk, commands), _limits(engine, commands), revenue_of(trades))
+    return FeeRows(versions, tiers, _assignments(engine.risk, commands), _limits(engine, commands), revenue_of(fills))
 
 
-def revenue_of(trades: np.ndarray) -> list[Row]:
-    """(day, instrument, asset, kind, units, fills) of trades; a rebate is positive."""
-    parts = []
-    for side in ("taker", "maker"):
-        paid = trades[trades[f"{side}_fee_units"] != 0]
-        units = paid[f"{side}_fee_units"]
-        kinds = np.where(units < 0, REBATES, TAKER_FEES if side == "taker" else MAKER_FEES)
-        day = paid["ts_ns"] // s.DAY_NS
-        parts.append(np.stack([day, paid["instrument"], paid[f"{side}_fee_asset"], kinds, np.abs(units)], axis=1))
-    rows = np.concatenate(parts)
+def revenue_of(fills: np.ndarray) -> list[Row]:
+    """(day, instrument, asset, kind, units, fills) of sides of trades; a rebate is positive. In an auction there is no taker."""
+    paid = fills[fills["fee_units"] != 0]
+    units = paid["fee_units"]
+    takes = (paid["flags"] & e.OUTCOME_TAKER) != 0
+    kinds = np.where(units < 0, REBATES, np.where(takes, TAKER_FEES, MAKER_FEES))
+    day = paid["ts_ns"] // s.DAY_NS
+    columns = [day, paid["instrument"], paid["fee_asset"], kinds, np.abs(units)]
+    rows = np.stack([column.astype(np.int64) for column in columns], axis=1)
     if not len(rows):
         return []
     rows = rows[np.lexsort(rows.T[3::-1])]

@@ -245,7 +245,8 @@ def _enter(state, out):
     o["account"] = out["account"]
     o["instrument"] = out["instrument"]
     o["side"] = out["side"]
-    o["type"] = out["type"]
+    # The two orders of a quote are limit orders that never take.
+    o["type"] = e.LIMIT if out["type"] == e.QUOTE else out["type"]
     o["price_ticks"] = out["price_ticks"]
     o["qty_lots"] = out["qty_lots"]
     o["cum_qty_lots"] = 0

@@ -156,7 +156,7 @@ def batch_of(slots: np.ndarray, outcomes: np.ndarray, ledger: Ledger, engine: Fu
         assets=_assets(engine, moved.postings, slots, admin),
         instruments=_instruments(engine, commands),
         accounts=_accounts(engine, admin),
-        fees=fee_rows(engine, commands, moved.trades),
+        fees=fee_rows(engine, commands, outcomes[outcomes["kind"] == e.OUT_TRADE]),
     )
 
 

@@ -263,6 +263,12 @@ def strike(exchange: Exchange, machine: m.Machine | None, load: LoadProcess, fau
         at.said.append("the exchange had ended, and was started again")
         exchange.up()
     exchange.wait(f"all is well after {fault.kind}", lambda: _well(exchange, load, at))
+    # A replica that met the fault may still be on its way to its end, on a busy machine for long; one that goes on has survived.
+    durable = exchange.word(b.DURABLE_SEQ)
+    exchange.wait(
+        f"the replica goes on after {fault.kind}",
+        lambda: _well(exchange, load, at) and exchange.word(b.REPLICATED_SEQ) > durable,
+    )
     exchange.excuse(since, kind.ends)
     back_s = time.monotonic() - healed_s
     epoch = exchange.word(b.EPOCH)

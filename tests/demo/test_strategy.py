@@ -41,9 +41,10 @@ def test_bots_trade_every_instrument_in_every_way_and_next_to_nothing_is_refused
     sent = len(traded.intents)
     assert traded.desk.fills > sent / 20
     assert sum(traded.desk.refusals.values()) < sent / 200, traded.desk.refusals
-    assert {e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND, e.CANCEL} == {intent.type for intent in traded.intents}
+    orders = [intent for intent in traded.intents if intent.type != e.SET_PRICES]
+    assert {e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND, e.CANCEL} == {intent.type for intent in orders}
     assert {market.instrument.index for market in LIVELY} == {intent.instrument for intent in traded.intents}
-    assert {*MAKERS, *TAKERS} == {intent.account for intent in traded.intents}
+    assert {*MAKERS, *TAKERS} == {intent.account for intent in orders}
     assert traded.exchange.engine.unbalanced_asset() == 0
     assert traded.exchange.trades == traded.desk.fills
 
@@ -60,6 +61,15 @@ def test_inventories_stay_near_their_target(traded: Trading) -> None:
             asset = book.instrument.base.index
             over = book.value(held[asset] - traded.desk.targets[asset])
             assert abs(over) < 2 * strategy.INVENTORY_VALUE, (account, book.instrument.symbol)
+
+
+def test_mark_and_index_of_every_instrument_come_once_a_second_near_its_price(traded: Trading) -> None:
+    prices = [intent for intent in traded.intents if intent.type == e.SET_PRICES]
+    assert 115 < len(prices) / len(LIVELY) < 125  # of two minutes
+    last = {intent.instrument: intent for intent in prices}
+    for book in traded.desk.books.values():
+        for ticks in (last[book.index].price_ticks, last[book.index].qty_lots):
+            assert abs(ticks / book.price - 1) < 0.01
 
 
 def test_price_wanders_and_comes_back_to_its_anchor() -> None:

@@ -220,8 +220,31 @@ def check_settled(engine: FusedEngine) -> None:
     assert (risk.accounts["status"] == risk.accounts["status_reserve"]).all()
     for order_id, hold in zip(holds["order_id"].tolist(), live.tolist(), strict=True):
         assert hold == _indexed(risk.order_index, risk.holds, order_id)
+    _check_quotes(engine, live)
     _check_client_index(risk)
     _check_books(engine, holds, live)
+
+
+def _check_quotes(engine: FusedEngine, live: np.ndarray) -> None:
+    """Risk and the matchers know of each order of a quote where it is, and of nothing else."""
+    holds, table = engine.risk.holds, engine.risk.quotes
+    mine = [hold for hold in live.tolist() if holds["flags"][hold] & s.HOLD_QUOTE]
+    named = ("account", "instrument", "side")
+    expected = {tuple(holds[list(named)][hold].item()): hold for hold in mine}
+    rows = table[table["account"] != 0]
+    assert (table[table["account"] == 0]["hold"] == 0).all()
+    found = {(int(q["account"]), int(q["instrument"]), n): int(q["hold"][n]) - 1 for q in rows for n in (0, 1)}
+    assert expected == {key: hold for key, hold in found.items() if hold >= 0}
+    resting = {}
+    for matcher in engine.matchers:
+        for row in matcher.quotes[matcher.quotes["account"] != 0]:
+            assert row["slot"].any() or row["protection"]
+            for n in (0, 1):
+                if row["slot"][n]:
+                    resting[int(row["account"]), int(row["instrument"]), n] = int(
+                        matcher.orders["hold"][row["slot"][n]]
+                    )
+    assert expected == resting
 
 
 def _check_open_orders(risk: Any, holds: np.ndarray, scope: int) -> None:

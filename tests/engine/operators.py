@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from matcher import state as m
-from matcher.state import MatcherState
+from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, MatcherState
 from matcher.views import resting_orders
 from protocol import build
 from protocol import enums as e
@@ -101,7 +101,8 @@ class Market:
         """Number the group, sequence it and apply it."""
         number = self.next_number[source]
         self.next_number[source] = number + len(group)
-        self._apply(build.stamp(group, source, number))
+        session = self.random.choice((0, 0, 1, 2)) if source == GATEWAY and self.access else 0
+        self._apply(build.stamp(group, source, number, session))
 
     def office(self, group: np.ndarray) -> None:
         """The same from the control gateway."""
@@ -157,9 +158,11 @@ class Market:
     def _next(self) -> None:
         rng = self.random
         if self.oracle.outbox and rng.random() < 0.12:
-            halted = self.oracle.outbox[0].instrument
+            own = self.oracle.outbox[0]
             self._apply(self.oracle.halt_command())
-            self.follow.append(lambda: self.office(build.resume(halted, *WHO)))
+            halts = own.kind != e.CANCEL_ALL
+            if halts and (rng.random() < 0.5 or self.oracle.state_of(own.instrument) == "halted"):
+                self.follow.append(lambda: self.office(build.resume(own.instrument, *WHO)))
             return
         if self.follow and rng.random() < 0.3:
             self.follow.pop(rng.randrange(len(self.follow)))()
@@ -195,8 +198,12 @@ class Market:
             self.state,
             self.expire,
             self.prices,
+            self.dead_man,
+            self.quote,
+            self.protection,
         )
-        rng.choices(actions + more + access, (*weights, 1, 3, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8, 8))[0]()
+        weighed = (*weights, 1, 3, 2, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8, 8, 3, 14, 2)
+        rng.choices(actions + more + access, weighed)[0]()
 
     def account(self) -> int:
         return (
@@ -389,8 +396,76 @@ class Market:
         account, instrument = self.random.choice(
             ((self.account(), 0), (self.account(), 0), (0, self.instrument()), (0, 0), (3, 1))
         )
-        by = self.random.choice((GATEWAY, e.SOURCE_CONTROL))
-        self.send(build.cancel_all(account=account, instrument=instrument), by)
+        rng = self.random
+        by = rng.choice((GATEWAY, e.SOURCE_CONTROL))
+        if not self.access or rng.random() < 0.4:
+            self.send(build.cancel_all(account=account, instrument=instrument), by)
+            return
+        sides, cause = rng.choice((0, 1, 1, 2, 2, 3, -1)), rng.choice((0, 0, 0, 1, 1, 2, -1))
+        if rng.random() < 0.7:
+            sides, cause = min(2, abs(sides)), min(1, abs(cause))
+        of = self.session()
+        self.send(build.cancel_all(account=account, instrument=instrument, session=of, sides=sides, cause=cause), by)
+
+    def session(self) -> int:
+        """Mostly one that there is."""
+        rng = self.random
+        there = build.session_of(GATEWAY, rng.choice((1, 1, 2, 3)))
+        return rng.choice((0, there, there, there, there, build.session_of(9, 1), GATEWAY << 16, 1, 1 << 40, -1))
+
+    def quote(self) -> None:
+        """Mostly of what its account quotes already: moved, changed, pulled, or as it is; often of all that its account has."""
+        rng = self.random
+        account = rng.choice((1, 1, 2, 2, 3, self.account()))
+        quotes = []
+        for instrument in rng.sample((1, 2, 3, 5, 6), rng.choice((1, 1, 2, 3))) + rng.choice(([], [], [1], [4])):
+            old = [self.oracle.orders.get(n) for n in self.oracle.quotes.get((account, instrument), {}).values()]
+            prices = [self.price(instrument, side, crosses=rng.random() < 0.05) for side in (0, 1)]
+            lots = [rng.choice((0, *[self.lots(account, instrument, s, prices[s])] * 5)) for s in (0, 1)]
+            for order in old:
+                if order is not None and rng.random() < 0.7:
+                    prices[order.side] = rng.choice(
+                        (order.price, order.price, order.price + 1, max(1, order.price - 1))
+                    )
+                    left = order.left
+                    more = self.lots(account, instrument, order.side, prices[order.side])
+                    lots[order.side] = rng.choice(
+                        (left, left, left + 1, max(0, left - 1), 0, left + more, left + more, order.total)
+                    )
+            if prices[0] >= prices[1] and rng.random() < 0.7:
+                prices[1] = prices[0] + 1
+            if rng.random() < 0.03:
+                lots[rng.randrange(2)] = rng.choice((-1, 1 << 60))
+            if rng.random() < 0.03:
+                prices[rng.randrange(2)] = rng.choice((0, -1))
+            quotes.append(build.quote(instrument, prices[0], lots[0], prices[1], lots[1], rng.randrange(-3, 1 << 40)))
+        group = build.mass_quote(account=account, quotes=quotes)
+        if rng.random() < 0.02:
+            group = rng.choice((group[:1].copy(), group))
+            group["flags"][-1] = 0
+            group["account"][-1] = 3
+        if rng.random() < 0.2:
+            group["flags"][0] |= e.FLAG_API
+        self.send(group)
+
+    def protection(self) -> None:
+        rng = self.random
+        account, instrument = rng.choice((1, 2, self.account())), rng.choice((1, 1, 2, self.instrument()))
+        window = rng.choice((10**6, 10**8, 10**9, 3_600 * 10**9, 0, 1, -1))
+        limits = [rng.choice((0, 0, n, -1 if rng.random() < 0.1 else 1)) for n in (500, 200, 3)]
+        group = build.set_protection(
+            account, instrument, window_ns=window, qty_lots=limits[0], net_lots=limits[1], trades=limits[2]
+        )
+        self.send(group)
+
+    def dead_man(self) -> None:
+        rng = self.random
+        second = 1_000_000_000
+        duration = rng.choice((second, second, second, second + 200_000_000, 0, 1, second - 1, DAY_NS, DAY_NS + 1, -1))
+        instrument = rng.choice((0, 0, 0, 1, self.instrument()))
+        session = rng.choice((0, 0, self.session()))
+        group = build.dead_man(account=self.account(), duration_ns=duration, instrument=instrument, session=session)
+        self.send(group, rng.choice((GATEWAY, GATEWAY, e.SOURCE_CONTROL)))
 
     def tick(self) -> None:
         group = command_slots(1)
@@ -432,10 +507,24 @@ class Market:
                 band_down_e8=rng.choice((0, 3_000_000, 10_000_000, E8 - 1, E8)),
                 breaker_e8=rng.choice((0, 1_000_000, 5_000_000, E8, -1)),
                 reference_ticks=rng.choice((0, 0, int(self.mid.get(instrument, 400.0)), -1, 1 << 61)),
+                **self.interruption(),
                 operator=WHO[0],
                 reason=WHO[1],
             )
         )
+
+    def interruption(self) -> dict[str, int]:
+        """How trading is interrupted beside the breaker; sometimes in a way that makes no sense."""
+        rng = self.random
+        if not self.access or rng.random() < 0.3:
+            return {}
+        ns = COMMAND_NS
+        return {
+            "dynamic_e8": rng.choice((0, 500_000, 2_000_000, 2_000_000, E8, E8 + 1, -1)),
+            "auction_ns": rng.choice((0, 20 * ns, 60 * ns, 60 * ns, DAY_NS, DAY_NS + 1)),
+            "random_ns": rng.choice((0, 0, 7, 10 * ns, 20 * ns, -1)),
+            "extensions": rng.choice((0, 0, 1, 1, 100, 101, -1)),
+        }
 
     def status(self) -> None:
         self.random.choice((self.freeze, self.halt, self.resume_all, self.set_fees))()
@@ -635,13 +724,46 @@ class Market:
             self.follow.append(lambda: self.office(build.set_state(0, e.VENUE_OPEN, *WHO)))
             return
         instrument = self.instrument()
-        wanted = rng.choice((3, 3, 3, 3, 4, 5, 2, 1, 7, -1))
+        if rng.random() < 0.5:
+            self.auction(instrument)
+            return
+        wanted = rng.choice((3, 3, 3, 3, 4, 5, 2, 1, 7, 8, 9, -1))
         if rng.random() < 0.2:
             wanted = 6
             instrument = rng.choice((instrument, 6, 6))
         self.office(build.set_state(instrument, wanted, *WHO))
         if rng.random() < 0.9:
             self.follow.append(lambda: self.office(build.set_state(instrument, e.INSTRUMENT_OPEN, *WHO)))
+
+    def auction(self, instrument: int) -> None:
+        """Orders gather, many of them crossed, for a while, which ends in one of many ways."""
+        rng = self.random
+        now = int(self.groups[-1]["ts_ns"][0])
+        if rng.random() < 0.4:
+            self.office(build.set_state(instrument, e.INSTRUMENT_PRE_OPEN, *WHO))
+            self.crowd(instrument)
+        end = now + COMMAND_NS * rng.choice((20, 40, 80, 80, 80, 0, 1 << 31))
+        then = rng.choice((1, 1, 1, 3, 5, 2, 0))
+        if rng.random() < 0.5:
+            end = then = 0
+        self.office(build.set_state(instrument, e.INSTRUMENT_AUCTION, *WHO, end_ts_ns=end, then=then))
+        self.crowd(instrument)
+        if rng.random() < 0.7:
+            self.expire()
+        if rng.random() < 0.3:
+            self.crowd(instrument)
+        for wanted in rng.choice(((1,), (1,), (1,), (3, 1), (5, 1), (2, 8, 1), (4, 3, 1), (5, 6))):
+            self.follow.append(lambda wanted=wanted: self.office(build.set_state(instrument, wanted, *WHO)))  # type: ignore[misc]
+
+    def crowd(self, instrument: int) -> None:
+        """Orders of several accounts about one price."""
+        for _ in range(self.random.randrange(6)):
+            account, side = self.random.randrange(1, ACCOUNTS - 2), self.side()
+            price = self.price(instrument, side, crosses=self.random.random() < 0.7)
+            lots = self.lots(account, instrument, side, price)
+            self.order(build.limit(account=account, instrument=instrument, side=side, price_ticks=price, qty_lots=lots))
+            if self.random.random() < 0.2:
+                self.amend()
 
     def accounts(self) -> None:
         rng = self.random
@@ -807,12 +929,25 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
                 f"book {number}, side {side}"
             )
             _check_stops(oracle, matcher, number, side)
+            kind = BOOK_AUCTION_BIDS if side == Side.BUY else BOOK_AUCTION_ASKS
+            actual = resting_orders(matcher, number + kind * len(matcher.lot_atoms), side)[names].tolist()
+            waiting = [o for o in oracle.everything(number, side) if o in oracle.auction(number).orders]
+            assert [(o.id, o.price, o.shown, o.total) for o in waiting] == actual, f"auction {number}, side {side}"
+        auction = oracle.auction(number)
+        assert (auction.end_ts_ns, auction.then, auction.extended) == (
+            row["auction_end_ts_ns"],
+            row["auction_then"],
+            row["extended"],
+        )
     assert oracle.maintenance == (risk.meta[s.VENUE_STATE] == e.VENUE_MAINTENANCE)
     for h in risk.holds[(risk.holds["state"] == e.HOLD_LIVE) & (risk.holds["flags"] & s.HOLD_TERMS != 0)]:
         order = oracle.orders[int(h["order_id"])]
         shown = (int(h["display_lots"]), int(h["shown_lots"]), int(h["expiry_ts_ns"]))
         wanted = (order.display, 0 if order.stop else order.shown, order.expiry)
         assert wanted == shown, f"order {order.id}"
+    armed = risk.dead_men[: risk.meta[s.DEAD_MEN]]
+    keys = zip(*(armed[name].tolist() for name in ("account", "instrument", "session")), strict=True)
+    assert oracle.dead_men == dict(zip(keys, armed["until_ns"].tolist(), strict=True))
     compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
     assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)

@@ -18,10 +18,12 @@ from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.records import (
     EXT_ASSET_SLOT,
+    EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
     OUTCOME_DTYPE,
     OUTCOME_DUPLICATE,
     OUTCOME_IDS,
@@ -30,6 +32,7 @@ from protocol.records import (
 )
 from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
+from tests.engine.oracle_auctions import GATHERING, Auction, AuctionRules, is_far, random_part
 from tests.engine.oracle_stops import StopsOracle
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
@@ -43,11 +46,21 @@ from tests.naive.exchange import (
 )
 from tests.naive.fees import FeeBook, Rate, Tier, Version, is_schedule
 from tests.naive.limits import LimitBook
+from tests.naive.protection import Protection
 
 SAMPLES = 30
 DAY_NS = 86_400_000_000_000
-STATES = {1: "open", 2: "halted", 3: "post-only", 4: "cancel-only", 5: "closed", 6: "delisted"}
-TRADING = ("open", "post-only")
+STATES = {
+    1: "open",
+    2: "halted",
+    3: "post-only",
+    4: "cancel-only",
+    5: "closed",
+    6: "delisted",
+    7: "pre-open",
+    8: "auction",
+}
+TRADING = ("open", "post-only", *GATHERING)
 REFUSING = {
     "cancel-only": r.INSTRUMENT_CANCEL_ONLY,
     "closed": r.INSTRUMENT_CLOSED,
@@ -69,6 +82,7 @@ class Bands:
         self.breaker_pending = False
         self.price_max_ticks = 0
         self.qty_max_lots = 0
+        self.dynamic_e8 = self.auction_ns = self.random_ns = self.extensions = 0
 
     @property
     def on(self) -> bool:
@@ -112,18 +126,26 @@ class Bands:
             self.samples = [*self.samples, self.last_ticks * self.tick_e8][-SAMPLES:]
             self.reference_e8 = sum(self.samples) // len(self.samples)
 
-    def breaks(self, price: int) -> bool:
-        """Whether a trade at ``price`` is too far from the reference."""
-        highest, lowest = self.highest(self.breaker_e8), self.lowest(self.breaker_e8)
-        return (highest is not None and price > highest) or (lowest is not None and price < lowest)
+    def breaks(self, price: int, before_ticks: int) -> bool:
+        """Whether a trade at ``price`` is too far from the reference, or from the last price before its command."""
+        before = Fraction(before_ticks * self.tick_e8)
+        return is_far(Fraction(self.reference_e8), self.tick_e8, self.breaker_e8, price) or is_far(
+            before if before < AMOUNT_LIMIT else Fraction(0), self.tick_e8, self.dynamic_e8, price
+        )
 
 
 class Halt(NamedTuple):
-    """A command of risk's own that has not come back."""
+    """A command of risk's own that has not come back: a state of a market, or the cancel-all of a dead-man timer."""
 
     instrument: int
     cause_seq: int
     cause_index: int
+    state: int = e.INSTRUMENT_HALTED
+    end_ts_ns: int = 0
+    names: int = 0
+    account: int = 0
+    session: int = 0
+    kind: int = e.HALT
 
 
 class Groups(NamedTuple):
@@ -134,7 +156,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(StopsOracle):
+class Oracle(AuctionRules, StopsOracle):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -173,7 +195,15 @@ class Oracle(StopsOracle):
         self.revenue: dict[tuple[str, int], int] = {}
         self.limit_book = LimitBook()
         self.states: dict[int, str] = {}
+        self.sessions: dict[int, int] = {}
+        self.dead_men: dict[tuple[int, int, int], int] = {}
+        self.quotes: dict[tuple[int, int], dict[int, int]] = {}
+        self.protections: dict[tuple[int, int], Protection] = {}
+        self.pulled_by: Order | None = None
+        self.planned: dict[Any, int] = {}
         self.maintenance = False
+        self.auctions: dict[int, Auction] = {}
+        self.before: dict[int, int] = {}
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -181,6 +211,7 @@ class Oracle(StopsOracle):
         """Outcomes of a stamped command group, ``OUTCOME_DTYPE[n]``."""
         self.head = group[0]
         self.outcomes = []
+        self.before = {instrument: bands.last_ticks for instrument, bands in self.bands.items()}
         ids = group[1:].view(EXT_IDS_SLOT.slot_dtype)
         ids = ids[ids["type"] == e.EXT_IDS]
         self.ids = ids[-1] if len(ids) else None
@@ -188,6 +219,8 @@ class Oracle(StopsOracle):
         handler: Callable[[np.ndarray], object] = getattr(
             self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown
         )
+        if kind in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT} and self.head["session"]:
+            self.sessions[int(self.head["order_id"])] = int(self.head["source"]) << 16 | int(self.head["session"])
         handler(group)
         self._set_off()
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
@@ -195,6 +228,7 @@ class Oracle(StopsOracle):
             r.ACCEPTED,
             *(r.UNKNOWN_ORDER, r.QUANTITY_TOO_LOW, r.NO_CHANGE, r.POST_ONLY_WOULD_TAKE, r.FOK_UNFILLED),
             *(r.MIN_QTY_UNFILLED, r.NO_TRIGGER_PRICE, r.TRIGGER_PASSED, r.OFFSET_TOO_LARGE, r.STOP_NOT_AMENDED),
+            r.QUOTE_AMEND,
         }
         first = self.outcomes[0]
         code = int(first["reason"]) if first["kind"] == e.OUT_REJECTED else r.ACCEPTED
@@ -335,15 +369,272 @@ class Oracle(StopsOracle):
         self.cancel(int(h["order_id"]), int(h["account"]), int(h["instrument"]))
 
     def _on_cancel_all(self, _group: np.ndarray) -> None:
-        account, instrument = int(self.head["account"]), int(self.head["instrument"])
-        verdict = self.cancel_all(account, instrument)
-        if verdict.code == r.ACCEPTED:
-            self._emit(e.OUT_DONE, qty_lots=verdict.y)
-
-    def cancel_all(self, account: int, instrument: int) -> Verdict:
         """In the order of instruments and order ids."""
-        self.orders = dict(sorted(self.orders.items(), key=lambda item: (item[1].instrument, item[0])))
-        return super().cancel_all(account, instrument)
+        h = self.head
+        account, instrument = int(h["account"]), int(h["instrument"])
+        session, sides = int(h["trigger_price_ticks"]), int(h["price_ticks"])
+        if h["source"] == e.SOURCE_RISK:
+            self._came_back()
+        else:
+            code = self._mass_cancel_code(account, instrument, session)
+            if code:
+                self._verdict(code)
+                return
+        mine = [
+            order
+            for order in sorted(self.orders.values(), key=lambda order: (order.instrument, order.id))
+            if account in (0, order.account)
+            and instrument in (0, order.instrument)
+            and session in (0, self.sessions.get(order.id))
+            and sides in (0, 1 if order.side == Side.BUY else 2)
+        ]
+        for order in mine:
+            self._cancel(order)
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_DONE, qty_lots=len(mine))
+
+    def _mass_cancel_code(self, account: int, instrument: int, session: int) -> int:
+        sides, cause = int(self.head["price_ticks"]), int(self.head["qty_lots"])
+        named = self._named_code(account, instrument, session)
+        ways = (
+            (r.UNKNOWN_ACCOUNT, account == instrument == session == 0),
+            (named, named != 0),
+            (r.CANCEL_SIDES, sides not in (0, 1, 2)),
+            (r.CANCEL_CAUSE, cause not in (0, 1) or (cause == 1 and session == 0)),
+        )
+        return next((code for code, wrong in ways if wrong), r.ACCEPTED)
+
+    def _named_code(self, account: int, instrument: int, session: int) -> int:
+        """Why an account, instrument or session is none; each of them may be left out."""
+        source, number = divmod(session, 1 << 16)
+        mine = int(self.head["source"])
+        ways = (
+            (r.UNKNOWN_ACCOUNT, account != 0 and not self._account_known(account)),
+            (r.UNKNOWN_INSTRUMENT, instrument not in (0, *self.markets)),
+            (r.BAD_SESSION, session != 0 and not (2 <= source < 64 and number > 0)),
+            (r.OTHER_SESSION, session != 0 and mine >= e.SOURCE_FIRST_GATEWAY and mine != source),
+        )
+        return next((code for code, wrong in ways if wrong), r.ACCEPTED)
+
+    def _on_quote(self, group: np.ndarray) -> None:
+        """All quotes are judged on what stands before the command, and then entered one after the other."""
+        h = self.head
+        account = int(h["account"])
+        entries = group[1:].view(EXT_QUOTES_SLOT.slot_dtype)
+        kinds = [int(q["type"]) == e.EXT_QUOTES for q in entries]
+        entries = entries[: kinds.index(False) if False in kinds else len(kinds)]
+        if not self._account_known(account):
+            self._verdict(r.UNKNOWN_ACCOUNT)
+            return
+        if not 1 <= len(entries) <= 100:
+            self._verdict(r.QUOTE_COUNT)
+            return
+        if any(q["account"] != account for q in entries):
+            self._verdict(r.BAD_FIELD)
+            return
+        self.planned = {}
+        codes = [self._quote_code(account, q, entries[:k]["instrument"].tolist()) for k, q in enumerate(entries)]
+        for q, code in zip(entries, codes, strict=True):
+            if not code and (q["bid_qty_lots"] or q["ask_qty_lots"]):
+                self.limit_book.count(int(h["ts_ns"]), self._scopes_of(account, int(q["instrument"])))
+        taken = 0
+        for k, (q, code) in enumerate(zip(entries, codes, strict=True), 1):
+            order_id = int(h["source"]) << 40 | int(h["source_seq"]) + k
+            done = code or self._enter_quote(account, q, order_id)
+            taken += not done
+            self.codes[int(done)] = self.codes.get(int(done), 0) + 1
+            self._emit(
+                e.OUT_QUOTE, instrument=q["instrument"], order_id=order_id, reason=done, contra_order_id=q["quote_id"],
+                price_ticks=q["bid_price_ticks"], qty_lots=q["bid_qty_lots"], value_units=q["ask_price_ticks"],
+                leaves_qty_lots=q["ask_qty_lots"],
+            )  # fmt: skip
+        self._verdict(r.ACCEPTED)
+        self._emit(e.OUT_QUOTED, qty_lots=taken, leaves_qty_lots=len(entries) - taken)
+
+    def _sides_of(self, account: int, q: Any) -> list[tuple[int, int, Order | None]]:
+        """Price and lots that are wanted, and the order that stands, of both sides."""
+        quote = self.quotes.get((account, int(q["instrument"])), {})
+        old = [self.orders.get(quote.get(side, 0)) for side in (Side.BUY, Side.SELL)]
+        wanted = [(int(q[f"{name}_price_ticks"]), int(q[f"{name}_qty_lots"])) for name in ("bid", "ask")]
+        return [(price, lots, order) for (price, lots), order in zip(wanted, old, strict=True)]
+
+    def _quote_code(self, account: int, q: Any, before: list[int]) -> int:
+        instrument = int(q["instrument"])
+        if instrument not in self.markets:
+            return r.UNKNOWN_INSTRUMENT
+        market, bands = self.markets[instrument], self.bands[instrument]
+        sides = self._sides_of(account, q)
+        (bid, bid_lots, _), (ask, ask_lots, _) = sides
+        quoted = [(side, *rest) for side, rest in enumerate(sides) if rest[1]]
+        ways = (
+            (r.QUOTE_REPEATED, instrument in before),
+            (r.BAD_QUANTITY, bid_lots < 0 or ask_lots < 0),
+            (r.BAD_PRICE, any(price < 1 for _, price, _, _ in quoted)),
+            (r.QUOTE_CROSSED, len(quoted) == 2 and bid >= ask),
+            (r.RANGE, any(self._beyond(market, bands, price, lots) for _, price, lots, _ in quoted)),
+        )
+        code = next((code for code, wrong in ways if wrong), r.ACCEPTED)
+        if code or not quoted:
+            return code
+        if account in self.frozen:
+            return r.ACCOUNT_FROZEN
+        if market.halted:
+            return r.INSTRUMENT_HALTED
+        code = self._state_code(instrument)
+        scopes = self._scopes_of(account, instrument)
+        planned = dict(self.planned)
+        for _, price, lots, old in quoted:
+            code = code or self._quote_limit(instrument, scopes, planned, lots, lots * price * market.k, old)
+            for scope in scopes if old is None else ():
+                planned[scope] = planned.get(scope, 0) + 1
+        for side, price, _, _ in quoted:
+            code = code or self._quote_band(account, instrument, side, price)
+        if code:
+            return code
+        needs = {}
+        for side, price, lots, old in quoted:
+            order = Order(0, account, instrument, side, price, lots, e.POST_ONLY, 0)
+            need = max(0, self._hold_of(order) - (self._hold_of(old) if old else 0))
+            wallet = self._paid_with(order)
+            if need > self.free[wallet] - planned.get(wallet, 0):
+                return r.INSUFFICIENT_FUNDS
+            needs[wallet] = need
+        self.planned = planned
+        for wallet, need in needs.items():
+            self.planned[wallet] = self.planned.get(wallet, 0) + need
+        return r.ACCEPTED
+
+    def _beyond(self, market: Market, bands: Bands, price: int, lots: int) -> bool:
+        return (
+            self._order_out_of_range(market, price, lots)
+            or 0 < bands.qty_max_lots < lots
+            or 0 < bands.price_max_ticks < price
+        )
+
+    def _quote_limit(
+        self, instrument: int, scopes: Any, planned: dict[Any, int], lots: int, value: int, old: Order | None
+    ) -> int:
+        rate = self.volume_rates.get(self.markets[instrument].spec.quote, 0)
+        open_orders = {} if old else dict(planned)
+        for order in self.orders.values() if old is None else ():
+            for scope in self._scopes_of(order.account, order.instrument):
+                open_orders[scope] = open_orders.get(scope, 0) + 1
+        units = ceil(Fraction(value * rate, E8)) if rate else None
+        name = self.limit_book.exceeded(scopes, lots, units, open_orders, int(self.head["ts_ns"]))
+        return int(getattr(r, name)) if name else r.ACCEPTED
+
+    def _quote_band(self, account: int, instrument: int, side: int, price: int) -> int:
+        if self.bands[instrument].forbids(side, price):
+            return r.PRICE_BAND
+        collar = self.limit_book.collar(self._scopes_of(account, instrument))
+        return r.PRICE_COLLAR if self.bands[instrument].is_beyond(side, price, collar) else r.ACCEPTED
+
+    def _enter_quote(self, account: int, q: Any, order_id: int) -> int:
+        """Both sides, or the reason why neither."""
+        instrument = int(q["instrument"])
+        sides = self._sides_of(account, q)
+        old = [order for _, _, order in sides]
+        protection = self.protections.get((account, instrument))
+        if any(lots for _, lots, _ in sides) and protection is not None and protection.pulled:
+            return r.PROTECTED
+        for side, (price, lots, _) in enumerate(sides):
+            wanted = Order(0, account, instrument, side, price, lots, e.POST_ONLY, 0)
+            others = [other for other in self.markets[instrument].by_priority(1 - side) if other not in old]
+            if lots and others and wanted.crosses(others[0].price):
+                return r.POST_ONLY_WOULD_TAKE
+        for price, lots, order in sides:
+            if order is not None and not (lots and price == order.price and lots <= order.left):
+                levels = self.markets[instrument].levels[order.side]
+                levels[order.price].remove(order)
+                if not levels[order.price]:
+                    del levels[order.price]
+        quote = self.quotes.setdefault((account, instrument), {})
+        for side, (price, lots, order) in enumerate(sides):
+            if order is None and lots:
+                new = Order(order_id | side << 39, account, instrument, side, price, lots, e.POST_ONLY, 0)
+                quote[side] = new.id
+                if int(self.head["flags"]) & e.FLAG_API:
+                    self.api.add(new.id)
+                self._lock(new, self._hold_of(new))
+                self._enter_book(new)
+                self._own(e.OUT_NEW, new, 0, lots, lots)
+            elif order is not None and not lots:
+                self._lock(order, -self._hold_of(order))
+                del self.orders[order.id]
+                self._own(e.OUT_CANCELED, order, r.BY_USER, order.left, 0)
+            elif order is not None and not (price == order.price and lots == order.left):
+                keeps = price == order.price and lots < order.left
+                held = self._hold_of(order)
+                order.total += lots - order.left
+                order.price = price
+                self._lock(order, self._hold_of(order) - held)
+                if not keeps:
+                    self._enter_book(order)
+                self._own(e.OUT_REPLACED, order, 0, order.total, order.left)
+        return r.ACCEPTED
+
+    def _on_set_protection(self, _group: np.ndarray) -> None:
+        h = self.head
+        account, instrument = int(h["account"]), int(h["instrument"])
+        window, lots, net, trades = (
+            int(h[name]) for name in ("price_ticks", "qty_lots", "trigger_price_ticks", "order_id")
+        )
+        limited = any((lots, net, trades))
+        sound = all(0 <= n < AMOUNT_LIMIT for n in (lots, net, trades)) and limited == (window != 0)
+        if not self._account_known(account):
+            self._verdict(r.UNKNOWN_ACCOUNT)
+        elif instrument not in self.markets:
+            self._verdict(r.UNKNOWN_INSTRUMENT)
+        elif not sound or (limited and not 10**6 <= window <= 3_600 * 10**9):
+            self._verdict(r.BAD_PROTECTION)
+        else:
+            self.protections.pop((account, instrument), None)
+            if limited:
+                self.protections[account, instrument] = Protection(window, lots, net, trades, [])
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _leave_or_show(self, maker: Order) -> None:
+        """Behind a fill that reached a limit of its maker's protection, what is left of the quote goes."""
+        super()._leave_or_show(maker)
+        if self.pulled_by is not maker:
+            return
+        self.pulled_by = None
+        quote = self.quotes[maker.account, maker.instrument]
+        for side in (maker.side, 1 - maker.side):
+            order = self.orders.get(quote.get(side, 0))
+            if order is not None:
+                left = order.left
+                super()._cancel(order)
+                self._own(e.OUT_CANCELED, order, r.BY_PROTECTION, left, 0)
+
+    def _on_dead_man(self, _group: np.ndarray) -> None:
+        h = self.head
+        key = account, instrument, session = int(h["account"]), int(h["instrument"]), int(h["trigger_price_ticks"])
+        duration = int(h["price_ticks"])
+        code = r.UNKNOWN_ACCOUNT if account == 0 else self._named_code(account, instrument, session)
+        pending = sum(own.kind == e.CANCEL_ALL for own in self.outbox)
+        if code:
+            self._verdict(code)
+        elif duration != 0 and not 1_000_000_000 <= duration <= DAY_NS:
+            self._verdict(r.DEAD_MAN_DURATION)
+        elif duration == 0:
+            self.dead_men.pop(key, None)
+            self._admin(self._verdict(r.ACCEPTED))
+        elif key not in self.dead_men and len(self.dead_men) + pending >= 1024:
+            self._verdict(r.DEAD_MAN_TABLE_FULL)
+        else:
+            self.dead_men[key] = int(h["ts_ns"]) + duration
+            self._admin(self._verdict(r.ACCEPTED))
+
+    def _fire_dead_men(self) -> None:
+        """Those whose time has come ask for their cancels, the soonest first."""
+        now, seq = int(self.head["ts_ns"]), int(self.head["seq"])
+        for until, key in sorted((until, key) for key, until in self.dead_men.items() if until <= now):
+            assert self.dead_men.pop(key) == until
+            account, instrument, session = key
+            self.outbox.append(
+                Halt(instrument, seq, len(self.outcomes), account=account, session=session, kind=e.CANCEL_ALL)
+            )
 
     def _on_amend(self, _group: np.ndarray) -> None:
         h = self.head
@@ -355,6 +646,8 @@ class Oracle(StopsOracle):
         """The price band is looked at as soon as it is known which order it is."""
         refusal = self._entry_refusal(account, instrument, price, total, self._order_out_of_range)
         order = self._find_order(order_id, account, instrument)
+        if not refusal and order is not None and order.id in self.quotes.get((account, instrument), {}).values():
+            return self._verdict(r.QUOTE_AMEND)
         if not refusal and order is not None:
             may_rest = order.tif in (Tif.GTC, Tif.POST_ONLY)
             if order.stop is None:
@@ -662,9 +955,12 @@ class Oracle(StopsOracle):
             wanted is None or (now == "delisted") > (wanted == "delisted") or (now in TRADING and wanted == "delisted")
         ):
             self._verdict(r.BAD_STATE)
+        elif self.head["source"] != e.SOURCE_RISK and self.end_is_wrong(wanted):
+            self._verdict(r.AUCTION_END)
         else:
             self.states[instrument] = wanted
             self.markets[instrument].halted = wanted == "halted"
+            self.change_market(instrument, now, wanted)
             mine = [order for order in self.orders.values() if order.instrument == instrument]
             if wanted == "delisted":
                 for order in sorted(mine, key=lambda order: order.id):
@@ -673,12 +969,16 @@ class Oracle(StopsOracle):
                 self._emit(e.OUT_DONE, qty_lots=len(mine))
             else:
                 if wanted == "open":
-                    self._set_off(self._visit_marks(instrument))
+                    last = self.bands[instrument].last_ticks
+                    fired = self._visit(instrument, e.TRIGGER_LAST, last) if last else []
+                    self._set_off(fired + self._visit_marks(instrument))
                 self._admin(self._verdict(r.ACCEPTED))
 
     def _on_set_state(self, _group: np.ndarray) -> None:
         instrument, wanted = int(self.head["instrument"]), int(self.head["price_ticks"])
-        if instrument != 0:
+        if instrument != 0 and self.head["source"] == e.SOURCE_RISK:
+            self._on_halt(_group)
+        elif instrument != 0:
             self._set_state(instrument, STATES.get(wanted))
         elif wanted in (0, 1):
             self.maintenance = wanted == 1
@@ -689,11 +989,13 @@ class Oracle(StopsOracle):
     def _state_code(self, instrument: int) -> int:
         """Why the state of the market or of the venue refuses an order or amend."""
         now, kind, tif = self.state_of(instrument), int(self.head["type"]), int(self.head["tif"])
-        post_only = kind == e.LIMIT and tif == e.POST_ONLY
+        post_only = kind == e.QUOTE or (kind == e.LIMIT and tif == e.POST_ONLY)
         if now == "post-only" and (self._waits() or not (post_only or kind == e.AMEND)):
             return r.INSTRUMENT_POST_ONLY
         if now in REFUSING:
             return REFUSING[now]
+        if now in GATHERING and self.gathering_code():
+            return self.gathering_code()
         return r.MAINTENANCE if self.maintenance else r.ACCEPTED
 
     def _terms_code(self, qty: int) -> int:
@@ -736,21 +1038,43 @@ class Oracle(StopsOracle):
         for order in sorted(due, key=lambda order: (order.expiry, order.age)):
             self._cancel(order)
         self._verdict(r.ACCEPTED)
+        self.publish()
+        self._fire_dead_men()
+        for instrument, state, begun_by in self.due_auctions():
+            self.bands[instrument].breaker_pending = True
+            self.outbox.append(Halt(instrument, int(self.head["seq"]), len(self.outcomes), state, 0, begun_by))
         self._emit(e.OUT_DONE, qty_lots=len(due))
 
     def _must_not_take(self, order: Order) -> bool:
         return super()._must_not_take(order) or self.state_of(order.instrument) == "post-only"
 
     def _on_halt(self, _group: np.ndarray) -> None:
+        instrument, wanted = int(self.head["instrument"]), e.INSTRUMENT_HALTED
         if self.head["source"] == e.SOURCE_RISK:
-            cause = self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
-            came_back = Halt(int(self.head["instrument"]), int(cause["cause_seq"]), int(cause["cause_index"]))
-            assert self.outbox.pop(0) == came_back
-            self.bands[came_back.instrument].breaker_pending = False
-            if self.state_of(came_back.instrument) != "open":
+            came_back = self._came_back()
+            wanted = came_back.state
+            self.bands[instrument].breaker_pending = False
+            now = self.state_of(instrument)
+            interrupts = wanted in (e.INSTRUMENT_HALTED, e.INSTRUMENT_AUCTION)
+            ends = now == "auction" and self.auction(instrument).begun_by == came_back.names
+            if not (now == "open" if interrupts else ends):
                 self._admin(self._verdict(r.ACCEPTED))
                 return
-        self._set_state(int(self.head["instrument"]), "halted")
+        self._set_state(instrument, STATES[wanted])
+
+    def _came_back(self) -> Halt:
+        """The oldest command of risk's own, which this one must be."""
+        h, cause = self.head, self.head.reshape(1).view(SYSTEM_COMMAND.slot_dtype)[0]
+        causes = int(cause["cause_seq"]), int(cause["cause_index"])
+        instrument, account, kind = (int(h[name]) for name in ("instrument", "account", "type"))
+        price, qty, third = (int(h[name]) for name in ("price_ticks", "qty_lots", "trigger_price_ticks"))
+        own = Halt(instrument, *causes)
+        if kind == e.SET_STATE:
+            own = Halt(instrument, *causes, price, qty, third)
+        elif kind == e.CANCEL_ALL:
+            own = Halt(instrument, *causes, account=account, session=third, kind=kind)
+        assert self.outbox.pop(0) == own
+        return own
 
     def _on_resume(self, _group: np.ndarray) -> None:
         self._set_state(int(self.head["instrument"]), "open")
@@ -866,8 +1190,11 @@ class Oracle(StopsOracle):
             self._verdict(r.BAD_LISTING)
         elif v["reference_ticks"] * bands.tick_e8 >= AMOUNT_LIMIT:
             self._verdict(r.RANGE)
+        elif (auction := _auction_rules(group)) is None:
+            self._verdict(r.BAD_AUCTION)
         else:
             bands.up_e8, bands.down_e8, bands.breaker_e8 = v["band_up_e8"], v["band_down_e8"], v["breaker_e8"]
+            bands.dynamic_e8, bands.auction_ns, bands.random_ns, bands.extensions = auction
             if v["reference_ticks"]:
                 bands.reference_e8 = v["reference_ticks"] * bands.tick_e8
                 bands.samples = []
@@ -985,23 +1312,51 @@ class Oracle(StopsOracle):
         else:
             self._ended(taker, self.state_if_gone, r.BY_STP if self.state_if_gone == e.ORDER_STATE_EXPIRED else 0)
 
+    def _rate_of(self, order: Order, *, taker: bool) -> Rate:
+        groups = self._group(order.account)
+        return self.fees.rate(
+            order.account,
+            groups.master,
+            groups.firm,
+            order.instrument,
+            int(self.head["ts_ns"]),
+            taker=taker,
+            api=order.id in self.api,
+        )
+
     def _rates(self, taker: Order, maker: Order) -> tuple[int, int]:
-        ts_ns = int(self.head["ts_ns"])
-        self.rules = [
-            self.fees.rate(
-                order.account,
-                self._group(order.account).master,
-                self._group(order.account).firm,
-                order.instrument,
-                ts_ns,
-                taker=order is taker,
-                api=order.id in self.api,
-            )
-            for order in (taker, maker)
-        ]
+        self.rules = [self._rate_of(order, taker=order is taker) for order in (taker, maker)]
         return self.rules[0].rate, self.rules[1].rate
 
+    def _would_take(self, order: Order) -> bool:
+        return not self.gathers(order.instrument) and super()._would_take(order)
+
+    def _match(self, taker: Order) -> bool:
+        return not self.gathers(taker.instrument) and super()._match(taker)
+
+    def _enter_book(self, order: Order) -> None:
+        if not self.gathers(order.instrument):
+            super()._enter_book(order)
+            return
+        order.hide()
+        self.auction(order.instrument).orders.append(order)
+        self.orders[order.id] = order
+
+    def _leave_book(self, order: Order) -> None:
+        gathered = self.auction(order.instrument).orders
+        if order in gathered:
+            gathered.remove(order)
+            del self.orders[order.id]
+        else:
+            super()._leave_book(order)
+
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
+        protection = self.protections.get((maker.account, maker.instrument))
+        if protection is not None and maker.id in self.quotes.get((maker.account, maker.instrument), {}).values():
+            protection.fills.append((int(self.head["ts_ns"]), lots, lots if maker.side == Side.BUY else -lots))
+            if protection.reached(int(self.head["ts_ns"])):
+                protection.pulled = True
+                self.pulled_by = maker
         self.charges = []
         super()._fill(taker, maker, lots)
         quote = self.markets[taker.instrument].spec.quote
@@ -1015,9 +1370,9 @@ class Oracle(StopsOracle):
         market, bands = self.markets[taker.instrument], self.bands[taker.instrument]
         bands.last_ticks = maker.price
         self.path.append((taker.instrument, maker.price))
-        if bands.breaks(maker.price) and not bands.breaker_pending:
+        if bands.breaks(maker.price, self.before[taker.instrument]) and not bands.breaker_pending:
             bands.breaker_pending = True
-            self.outbox.append(Halt(taker.instrument, int(self.head["seq"]), len(self.outcomes)))
+            self._interrupt(taker.instrument)
         for order, other, (wallet, fee), rule, flags in zip(
             (taker, maker), (maker, taker), self.charges, self.rules, (e.OUTCOME_TAKER, 0), strict=True
         ):
@@ -1043,6 +1398,14 @@ class Oracle(StopsOracle):
         if maker.left == 0:
             self._ended(maker, e.ORDER_STATE_FILLED, 0)
 
+    def _interrupt(self, instrument: int) -> None:
+        bands, seq = self.bands[instrument], int(self.head["seq"])
+        halt = Halt(instrument, seq, len(self.outcomes))
+        if bands.auction_ns:
+            end = int(self.head["ts_ns"]) + bands.auction_ns + random_part(seq, instrument, bands.random_ns)
+            halt = halt._replace(state=e.INSTRUMENT_AUCTION, end_ts_ns=end, names=e.INSTRUMENT_OPEN)
+        self.outbox.append(halt)
+
     def _charge(self, wallet: tuple[int, int], amount: int) -> None:
         super()._charge(wallet, amount)
         self.charges.append((wallet, amount))
@@ -1066,9 +1429,11 @@ class Oracle(StopsOracle):
         super()._cancel(order)
         reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL, e.SET_STATE: r.BY_DELISTING, e.EXPIRE: r.BY_EXPIRY}
         reason = reasons.get(int(self.head["type"]), r.BY_CANCEL_ALL)
-        self._own(e.OUT_CANCELED, order, reason, left, 0)
         kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))
-        if is_own(kind, account, source, order.account):
+        cause = int(self.head["qty_lots"]) if kind == e.CANCEL_ALL else 0
+        reason = {1: r.BY_DISCONNECT, 2: r.BY_DEAD_MAN}.get(cause, reason)
+        self._own(e.OUT_CANCELED, order, reason, left, 0)
+        if not cause and is_own(kind, account, source, order.account):
             self.client_ids.free(order.id)
         else:
             self._ended(order, e.ORDER_STATE_CANCELED, reason)
@@ -1122,11 +1487,18 @@ class Oracle(StopsOracle):
 
 
 def halt_slot(halt: Halt, number: int) -> np.ndarray:
-    """Risk's halt of an instrument as command ``number`` of its source; seq and time are missing."""
+    """A command of risk's own as command ``number`` of its source; seq and time are missing."""
     slot = command_slots(1)
-    slot["type"] = e.HALT
+    slot["type"] = halt.kind
     slot["flags"] = e.FLAG_SYSTEM
     slot["instrument"] = halt.instrument
+    if halt.kind == e.CANCEL_ALL:
+        slot["account"], slot["trigger_price_ticks"] = halt.account, halt.session
+        slot["qty_lots"] = e.CAUSE_DEAD_MAN
+    elif halt.state != e.INSTRUMENT_HALTED:
+        slot["type"] = e.SET_STATE
+        slot["price_ticks"], slot["qty_lots"] = halt.state, halt.end_ts_ns
+        slot["trigger_price_ticks"] = halt.names
     slot["source"] = e.SOURCE_RISK
     slot["source_seq"] = number
     system = slot.view(SYSTEM_COMMAND.slot_dtype)
@@ -1138,6 +1510,18 @@ def halt_slot(halt: Halt, number: int) -> np.ndarray:
 def _second(group: np.ndarray, dtype: np.dtype) -> Any:
     """The group's second slot, None where it has none."""
     return group.view(dtype)[1] if len(group) > 1 else None
+
+
+def _auction_rules(group: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Dynamic band, length, random part and extensions of an interruption's auction; None where they make no sense."""
+    slots = group[2:].view(EXT_AUCTION_SLOT.slot_dtype)
+    if len(slots) == 0 or slots["type"][0] != e.EXT_AUCTION:
+        return 0, 0, 0, 0
+    dynamic, length, random, times = (
+        int(slots[name][0]) for name in ("dynamic_e8", "auction_ns", "random_ns", "extensions")
+    )
+    sound = 0 <= dynamic <= E8 and 0 <= random <= length <= DAY_NS and 0 <= times <= (100 if length else 0)
+    return (dynamic, length, random, times) if sound else None
 
 
 def _shares_are_sound(v: dict[str, int]) -> bool:

@@ -16,7 +16,7 @@ from protocol.build import order_id_of
 from protocol.instance import Limits, Overload
 from protocol.instruments import Asset
 from protocol.readers import refused_word
-from protocol.records import EXT_ADMIN_SLOT, EXT_IDS_SLOT, EXT_LISTING_SLOT, OUTCOME_DTYPE
+from protocol.records import EXT_ADMIN_SLOT, EXT_AUCTION_SLOT, EXT_IDS_SLOT, EXT_LISTING_SLOT, OUTCOME_DTYPE
 from ringbuf import advance, private_ring, published
 from tests.gateway.support import BTCUSDT, Exchange, FakeView, outcome
 
@@ -221,6 +221,7 @@ def test_operator_commands_become_their_types() -> None:
         ("tick", {}, e.TICK),
         ("set_timer", {"timer": 1, "period_ns": 10}, e.SET_TIMER),
         ("set_fees", {"instrument": "BTCUSDT", "maker": "-0.01%", "taker": "0.001"}, e.SET_FEES),
+        ("set_state", {"instrument": "BTCUSDT", "state": "auction"}, e.SET_STATE),
         ("set_bands", {"instrument": "BTCUSDT", "up": "10%", "down": "0.05"}, e.SET_BANDS),
     ):
         assert exchange.submit(op, args) is None, op
@@ -229,6 +230,24 @@ def test_operator_commands_become_their_types() -> None:
         advance(exchange.ingress, 0, int(published(exchange.ingress)))
     listing = np.frombuffer(exchange.group()[1].tobytes(), dtype=EXT_LISTING_SLOT.slot_dtype)[0]
     assert (10_000_000, 5_000_000) == (listing["band_up_e8"], listing["band_down_e8"])
+
+
+def test_an_auction_has_an_end_and_an_interruption_its_rules() -> None:
+    exchange = Exchange()
+    args = {"instrument": "BTCUSDT", "state": "auction", "end_ts_ns": 77, "then": "closed"}
+    assert exchange.submit("set_state", args) is None
+    head = exchange.group()[0]
+    names = ["price_ticks", "qty_lots", "trigger_price_ticks"]
+    assert (e.INSTRUMENT_AUCTION, 77, e.INSTRUMENT_CLOSED) == head[names].item()
+    advance(exchange.ingress, 0, int(published(exchange.ingress)))
+    rules = {"dynamic": "2%", "auction_s": 120, "random_s": 30, "extensions": 2}
+    assert exchange.submit("set_bands", {"instrument": "BTCUSDT", "up": "0", "down": "0", **rules}) is None
+    slot = np.frombuffer(exchange.group()[2].tobytes(), dtype=EXT_AUCTION_SLOT.slot_dtype)[0]
+    names = ["dynamic_e8", "auction_ns", "random_ns", "extensions"]
+    assert (2_000_000, 120 * 10**9, 30 * 10**9, 2) == slot[names].item()
+    assert "BAD_AUCTION" == exchange.refused(
+        "set_bands", {"instrument": "BTCUSDT", "up": "0", "down": "0", "dynamic": "200%"}
+    )
 
 
 def test_an_adjustment_may_be_negative_and_a_deposit_not() -> None:

@@ -94,5 +94,5 @@ def up(home: Path) -> Iterator[Home]:
         assert 0 == started.status, started.err
         yield Home(home)
     finally:
-        ended = cambist("down", "--home", home)
+        ended = cambist_here("down", "--home", home)
     assert (0, False) == (ended.status, Home(home).shared.exists()), ended.err

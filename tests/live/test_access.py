@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.live.support import TIMEOUT_S, Done, cambist, settings_file, up
+from tests.live.support import TIMEOUT_S, Done, cambist, cambist_here, settings_file, up
 
 
 def as_operator(password: str, *arguments: str | Path, stdin: str = "") -> Done:
@@ -29,17 +29,17 @@ def test_two_operators_move_money_that_one_cannot_and_no_file_has_a_secret(tmp_p
     settings_file(home, {"postgres": {"enabled": True}})
 
     def ok(*arguments: str | Path) -> dict[str, Any]:
-        done = cambist(*arguments, "--home", home, "--json", "--timeout", "60")
+        done = cambist_here(*arguments, "--home", home, "--json", "--timeout", "60")
         assert 0 == done.status, done.err
         return done.json
 
     with up(home):
-        while not cambist("status", "--home", home, "--json").json["access"].get("loaded"):
+        while not cambist_here("status", "--home", home, "--json").json["access"].get("loaded"):
             time.sleep(0.1)
         alice = ok("user", "create", "alice", "--reason", "signed up")
         sub = ok("user", "sub", "alice", "--reason", "asked")["account"]
         assert alice["account"] == ok("fee", "list", "--account", str(sub))["result"]["account"]["master"]
-        groups = cambist("status", "--home", home, "--json").json["access"]["groups"]
+        groups = cambist_here("status", "--home", home, "--json").json["access"]["groups"]
         assert (True, 0) == (groups["checked"], groups["different"])
         key = ok("key", "create", "alice", "--permission", "trade", "--reason", "asked")
         ok("asset", "create", "USDT", "--reason", "new")

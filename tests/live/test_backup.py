@@ -9,7 +9,7 @@ from gateway.control.client import ControlClient
 from persistence.moments import Moment
 from persistence.timetravel import Past
 from persistence.verify import verify
-from tests.live.support import cambist, settings_file, up
+from tests.live.support import cambist_here, settings_file, up
 from tests.live.test_postgres import TABLES, status, until
 
 pytestmark = pytest.mark.timeout(600)
@@ -23,7 +23,7 @@ def test_a_backup_under_load_is_the_home_as_it_was_at_its_command(tmp_path: Path
     with up(home) as running:
         until(lambda: status(running)["snapshots"]["seq"] > 0)
         before = status(running)["seqs"]["durable"]
-        done = cambist("backup", backup, "--json", "--home", home)
+        done = cambist_here("backup", backup, "--json", "--home", home)
         assert 0 == done.status, done.err
         made = done.json
         until(lambda: status(running)["seqs"]["durable"] > made["seq"])
@@ -32,7 +32,7 @@ def test_a_backup_under_load_is_the_home_as_it_was_at_its_command(tmp_path: Path
     at = past.place(Moment(made["seq"], None, str(made["seq"])))
     assert (made["seq"], made["state_hash"]) == (at.seq, str(past.engine_at(at).hashes()["state"]))
 
-    done = cambist("restore", backup, "--home", again, "--json")
+    done = cambist_here("restore", backup, "--home", again, "--json")
     assert 0 == done.status, done.err
     restored = done.json
     assert (made["seq"], made["state_hash"]) == (restored["seq"], restored["state_hash"])

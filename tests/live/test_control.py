@@ -14,7 +14,7 @@ from cambist import procfs
 from cambist.home import Home
 from gateway.control.client import ControlClient
 from persistence.checkpoints import CHECKPOINTS_FILE, STRUCTURES, kept
-from tests.live.support import cambist, settings_file, up
+from tests.live.support import cambist, cambist_here, settings_file, up
 
 TABLES = {
     "accounts": 32,
@@ -226,7 +226,7 @@ def test_status_has_processes_seqs_and_instruments(home: Home) -> None:
         seq = client.call("order", order(account="bob"))["seq"]
     end_s = time.monotonic() + 20
     while True:
-        state = cambist("status", "--home", home.path, "--json").json
+        state = cambist_here("status", "--home", home.path, "--json").json
         if state["seqs"]["verified"] >= seq or time.monotonic() > end_s:
             break
     assert (True, True, "running") == (state["running"], state["ready"], state["engine"])
@@ -253,16 +253,13 @@ def test_a_second_start_of_a_home_names_who_holds_it(home: Home) -> None:
     assert before == processes(home)
 
 
-def test_an_idle_exchange_takes_next_to_no_processor_time(home: Home, record_property: pytest.FixtureRequest) -> None:
-    """Measured and written down, never judged here: another load on the machine would fail it."""
+def test_an_idle_exchange_takes_next_to_no_processor_time(home: Home) -> None:
+    """Some percent of one core. A process that never slept would have most of a core to itself, on a busy machine too."""
     pids = [pid for pid, _ in processes(home).values()]
-    time.sleep(1)
     before_ns, began_s = sum(map(procfs.cpu_ns, pids)), time.monotonic()
-    time.sleep(5)
+    time.sleep(2)
     percent = (sum(map(procfs.cpu_ns, pids)) - before_ns) / (time.monotonic() - began_s) / 1e7
-    record_property("idle_cpu_percent", round(percent, 2))  # type: ignore[operator]
-    print(f"all {len(pids)} processes together: {percent:.2f} % of a core")
-    assert percent >= 0
+    assert percent < 40, f"all {len(pids)} processes together: {percent:.2f} % of a core"
 
 
 def test_everything_is_there_again_after_a_stop_and_a_start(tmp_path: Path) -> None:
@@ -271,15 +268,17 @@ def test_everything_is_there_again_after_a_stop_and_a_start(tmp_path: Path) -> N
         client.call("list_asset", {"symbol": "USD", "scale": 6}, POLICE)
         client.call("create_account", {"name": "alice"}, POLICE)
         first = client.call("deposit", {"account": "alice", "asset": "USD", "amount": "12.5"}, POLICE)
-    assert 0 == cambist("down", "--home", running.path).status, "nothing runs: that is what was asked for"
+        for _ in range(2):
+            # The second time nothing runs: that is what was asked for.
+            assert 0 == cambist("down", "--home", running.path).status
     with up(tmp_path / "home") as running, ControlClient(running.path, operator=POLICE) as client:
         assert "12.5" == client.call("balance", {"account": "alice"})["balances"]["USD"]["free"]
         second = client.call("deposit", {"account": "alice", "asset": "USD", "amount": "0.5"}, POLICE)
     assert "13" == second["free"]
     assert second["source_seq"] == first["source_seq"] + 2
-    state = cambist("status", "--home", running.path, "--json")
+    state = cambist_here("status", "--home", running.path, "--json")
     assert (1, False) == (state.status, state.json["running"])
-    verified = cambist("verify", "--home", running.path, "--json")
+    verified = cambist_here("verify", "--home", running.path, "--json")
     assert (0, True) == (verified.status, verified.json["conserved"]), verified.err
 
 
@@ -313,9 +312,9 @@ def test_a_client_order_id_stays_taken_across_a_kill_and_a_start(tmp_path: Path)
                        "--home", running.path)  # fmt: skip
         assert 1 == done.status
         assert f"order {firsts[0]} on OREUSD has it and is open, 2 left" in done.err
-        status = cambist("status", "--home", running.path)
+        status = cambist_here("status", "--home", running.path)
         assert "client order ids: taken for 3600 s after the end, the table covers 3600 s" in status.out
-    assert 0 == cambist("verify", "--home", running.path).status
+    assert 0 == cambist_here("verify", "--home", running.path).status
 
 
 def test_a_request_of_any_shape_is_answered(client: ControlClient) -> None:

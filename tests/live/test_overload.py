@@ -10,7 +10,7 @@ import pytest
 
 from cambist.home import Home
 from gateway.control.client import ControlClient
-from tests.live.support import TIMEOUT_S, cambist, settings_file, up
+from tests.live.support import TIMEOUT_S, cambist_here, settings_file, up
 
 TINY = {"ingress": 128, "command": 512, "window": 256, "event": 4, "outcome": 4096}
 ORDERS = 500
@@ -43,7 +43,7 @@ def replies(home: Home, requests: list[dict[str, Any]]) -> dict[int, dict[str, A
 
 
 def lane_of(home: Home) -> dict[str, Any]:
-    state = cambist("status", "--json", "--home", home.path).json
+    state = cambist_here("status", "--json", "--home", home.path).json
     return next(lane for lane in state["lanes"] if lane["name"] == "control")
 
 
@@ -94,5 +94,5 @@ def test_overloaded_exchange_refuses_orders_before_numbering_and_no_cancel(
         with ControlClient(folder, operator=POLICE) as client:
             assert len(accepted) - CANCELS + 1 == client.call("orders", {"account": 1})["count"]
         assert all(reply["ok"] for reply in again.values())
-        verified = cambist("verify", "--json", "--home", folder)
+        verified = cambist_here("verify", "--json", "--home", folder)
         assert (0, []) == (verified.status, verified.json["problems"])

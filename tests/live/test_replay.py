@@ -11,7 +11,7 @@ from cambist.replay.collect import Collector
 from cambist.replay.plan import Plan, load
 from tests.flows import flow
 from tests.flows.xflow2_gen import generate
-from tests.live.support import WAYS, Way, cambist, drive, settings_file
+from tests.live.support import WAYS, Way, cambist, cambist_here, drive, settings_file
 from tests.naive.xflow import write_xflow2
 
 AAPL = "data/l3_nasdaq_aapl_2012-06-21"
@@ -145,13 +145,13 @@ def test_a_limit_gives_the_checkpoint_at_it(kept: Path) -> None:
 
 
 def test_verify_rebuilds_the_state_of_a_kept_home(kept: Path) -> None:
-    done = cambist("verify", "--home", kept / "home", "--json")
+    done = cambist_here("verify", "--home", kept / "home", "--json")
     assert (0, True) == (done.status, done.json["ok"])
     assert json.loads((kept / "report.json").read_text())["state_hash"] == done.json["state_hash"]
 
 
 def test_a_second_replay_into_a_home_is_refused(kept: Path) -> None:
-    done = cambist("replay", kept / "mixed-23.bin", "--home", kept / "home", "--json")
+    done = cambist_here("replay", kept / "mixed-23.bin", "--home", kept / "home", "--json")
     assert (1, "") == (done.status, done.out)
     assert "has a journal already" in done.err
 
@@ -169,7 +169,7 @@ def test_verify_and_up_say_where_a_journal_is_damaged(kept: Path, tmp_path: Path
             byte = file.read(1)[0]
             file.seek(-1, 1)
             file.write(bytes([byte ^ 16]))
-    verified = cambist("verify", "--home", home, "--json")
+    verified = cambist_here("verify", "--home", home, "--json")
     assert (1, False) == (verified.status, verified.json["ok"])
     started = cambist("up", "--detach", "--home", home)
     assert 1 == started.status

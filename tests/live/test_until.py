@@ -10,7 +10,7 @@ from cambist.replay.plan import load
 from persistence.moments import parse_moment
 from persistence.timetravel import Past
 from protocol import enums as e
-from tests.live.support import cambist
+from tests.live.support import cambist_here
 from tests.persistence.past_home import make_home
 from tests.replay.fused_engine import sequenced
 from tests.replay.test_journals import write_home
@@ -25,7 +25,7 @@ def test_replay_of_a_home_until_a_command_has_the_state_that_it_had(tmp_path: Pa
     seq = len(slots) // 2
     past = Past(home)
     place = past.place(parse_moment(str(seq)))
-    done = cambist("replay", home, "--until", str(seq), "--json")
+    done = cambist_here("replay", home, "--until", str(seq), "--json")
     assert 0 == done.status, done.err
     due = {name: str(value) for name, value in past.engine_at(place).hashes().items()}
     assert (place.seq, due) == (done.json["last_seq"], done.json["hashes"])
@@ -36,7 +36,7 @@ def test_replay_of_a_home_takes_the_halts_of_its_circuit_breakers_once(tmp_path:
     assert (home.slots["source"] == e.SOURCE_RISK).any(), "the history has commands of risk's own"
     past = Past(home.path)
     place = past.place(parse_moment(str(len(home.slots))))
-    done = cambist("replay", home.path, "--json")
+    done = cambist_here("replay", home.path, "--json")
     assert 0 == done.status, done.err
     due = {name: str(value) for name, value in past.engine_at(place).hashes().items()}
     assert due["state"] == done.json["state_hash"]
@@ -44,10 +44,10 @@ def test_replay_of_a_home_takes_the_halts_of_its_circuit_breakers_once(tmp_path:
 
 def test_replay_until_what_the_recording_does_not_have_is_refused(tmp_path: Path, shared_data: Path) -> None:
     home = make_home(tmp_path / "home", n=60)
-    done = cambist("replay", home.path, "--until", str(len(home.slots) + 1))
+    done = cambist_here("replay", home.path, "--until", str(len(home.slots) + 1))
     assert (2, True) == (done.status, f"goes from seq 1 to {len(home.slots)}" in done.err), done.err
     flow = shared_data / "data/xflow2/tight.bin.gz"
-    done = cambist("replay", flow, "--until", "1000000000")
+    done = cambist_here("replay", flow, "--until", "1000000000")
     assert (2, True) == (done.status, "have the numbers 1 to" in done.err), done.err
-    done = cambist("replay", flow, "--until", "300", "--limit", "400", "--json")
+    done = cambist_here("replay", flow, "--until", "300", "--limit", "400", "--json")
     assert 300 == json.loads(done.out)["messages"], done.err

@@ -9,7 +9,7 @@ import argparse
 import random
 
 from matcher import state as s
-from matcher.state import MatcherLimits
+from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, MatcherLimits
 from matcher.views import resting_orders
 from protocol import enums as e
 from tests.matcher.driver import Shard
@@ -34,6 +34,7 @@ class Requests:
         self.next_id = {source: source << e.ORDER_ID_SOURCE_SHIFT for source in (8, 9)}
         self.ids: list[tuple[int, int, int]] = []
         self.ts_ns = 1_700_000_000_000_000_000
+        self.follow: list[Request] = []
 
     def price(self, instrument: int) -> int:
         rng = self.random
@@ -63,9 +64,15 @@ class Requests:
 
     def _next(self) -> Request:
         rng = self.random
+        if self.follow:
+            return self.follow.pop()
+        if rng.random() < 0.02:
+            return self._state()
         if rng.random() < 0.02:
             self.ts_ns += rng.choice((0, 1_000, 10_000, 1_000_000, DAY_NS))
             return Request(e.EXPIRE)
+        if rng.random() < 0.08:
+            return self._quote()
         if rng.random() < 0.03:
             return self._office()
         crowded = len(self.twin.orders) + len(self.twin.waiting) > self.target
@@ -79,29 +86,104 @@ class Requests:
         if roll < 0.985:
             return self._cancel()
         account, instrument = rng.choice(((1, 0), (2, 1), (0, 1), (0, 2), (3, 2), (5, 0)))
-        return Request(e.CANCEL_ALL, account=account, instrument=instrument)
+        session = rng.choice((8, 8, 9)) << 16 | rng.choice((1, 2, 3))
+        if rng.random() < 0.1:
+            account = instrument = 0
+        elif rng.random() < 0.5:
+            session = 0
+        sides, cause = rng.choice((0, 0, 1, 2)), rng.choice((0, 0, 1, 2))
+        return Request(
+            e.CANCEL_ALL, account=account, instrument=instrument, of_session=session, sides=sides, cause=cause
+        )
+
+    def _quote(self) -> Request:
+        """A quote near the former one, on another price, or of no quantity; now and then a protection."""
+        rng = self.random
+        account, instrument = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 1, 2))
+        if rng.random() < 0.15:
+            most, net, trades = (
+                rng.choice((0, 0, n, 10 * n)) for n in (rng.randrange(1, 200), rng.randrange(1, 50), 2)
+            )
+            window = rng.choice((16, 1_000, 10**6, 10**9)) if most or net or trades else 0
+            return Request(
+                e.SET_PROTECTION,
+                account=account,
+                instrument=instrument,
+                price_ticks=window,
+                qty_lots=most,
+                net=net,
+                trades=trades,
+            )
+        self.next_id[8] += 1
+        first, second = self.price(instrument), self.price(instrument)
+        prices = [min(first, second), max(first, second) + 1]
+        lots = [rng.choice((0, self.qty(prices[1]), self.qty(prices[1]), 5)) for _ in range(2)]
+        for side in (0, 1):
+            old = self.twin.quoted(account, instrument, side)
+            if old is not None and rng.random() < 0.6:
+                prices[side] = old.price_ticks
+                lots[side] = rng.choice(
+                    (
+                        old.left,
+                        old.left,
+                        max(0, old.left - 1),
+                        min(old.left + 1, VALUE_MAX // (MULTIPLIER * old.price_ticks)),
+                        0,
+                    )
+                )
+        if prices[0] >= prices[1]:
+            lots[rng.randrange(2)] = 0
+        order_id, holds = self.next_id[8], [rng.randrange(1, 1 << 31) for _ in range(2)]
+        return Request(
+            e.EXT_QUOTES, order_id, account, instrument, 0, prices[0], lots[0], hold=holds[0],
+            ask_price=prices[1], ask_qty=lots[1], ask_hold=holds[1],
+        )  # fmt: skip
+
+    def _state(self) -> Request:
+        """The market opens after an auction, gathers for one, or goes a longer way, on which nothing else happens."""
+        rng = self.random
+        instrument = rng.choice((1, 1, 1, 2, 3))
+        before = self.twin.states.get(instrument, e.INSTRUMENT_OPEN)
+        opens, gathers = (e.INSTRUMENT_OPEN, e.INSTRUMENT_POST_ONLY), (e.INSTRUMENT_PRE_OPEN, e.INSTRUMENT_AUCTION)
+        way = [rng.choice((*opens, *gathers, *gathers))]
+        if rng.random() < 0.3:
+            way = [rng.choice((2, 4, 5, 5, 5)), rng.choice((*opens, *gathers))]
+        elif rng.random() < 0.05:
+            way = [e.INSTRUMENT_DELISTED]
+        requests = []
+        for wanted in way:
+            uncross = wanted in opens or (before, wanted) == (e.INSTRUMENT_AUCTION, e.INSTRUMENT_CLOSED)
+            reference = rng.choice((0, self.price(instrument))) if wanted in gathers else 0
+            requests.append(
+                Request(e.SET_STATE, instrument=instrument, price_ticks=wanted, qty_lots=reference, uncross=uncross)
+            )
+            before = wanted
+        self.follow = requests[1:]
+        return requests[0]
 
     def _new_order(self) -> Request:
         rng = self.random
         source = rng.choice((8, 8, 9))
         self.next_id[source] += rng.choice((1, 1, 1, 2, 9))
         instrument = rng.choice((1, 1, 1, 2, 3))
+        gathers = self.twin.gathers(instrument)
         account = rng.randrange(1, 6)
         order_id = self.next_id[source]
         self.ids.append((order_id, account, instrument))
-        kind = rng.choice((e.LIMIT,) * 8 + (e.MARKET, e.MARKET_AMOUNT))
+        kind = e.LIMIT if gathers else rng.choice((e.LIMIT,) * 8 + (e.MARKET, e.MARKET_AMOUNT))
         price = self.price(instrument)
         qty = self.qty(price)
         if kind == e.MARKET_AMOUNT:
             qty = max(1, qty * price * MULTIPLIER // rng.choice((1, 2, 3)) + rng.randrange(-2, 3))
-        tif = rng.choice((e.GTC,) * 5 + (e.IOC, e.FOK, e.POST_ONLY))
+        tif = rng.choice((e.GTC,) * 5 + ((e.POST_ONLY,) if gathers else (e.IOC, e.FOK, e.POST_ONLY)))
         stp = rng.choice((e.STP_NONE, *range(5)))
         side = rng.randrange(2)
         if self.profile == "dense" and rng.random() < 0.8:
             # Mostly passive, so that levels are long.
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
-        if kind != e.MARKET_AMOUNT and rng.random() < 0.2:
+        plain = plain._replace(session=rng.choice((0, 1, 2)))
+        if kind != e.MARKET_AMOUNT and not gathers and rng.random() < 0.2:
             return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
 
@@ -122,7 +204,8 @@ class Requests:
         """Mark and index prices, and states of a market."""
         rng = self.random
         instrument = rng.choice((1, 1, 1, 2, 3))
-        if rng.random() < 0.2:
+        gathers = self.twin.gathers(instrument)
+        if rng.random() < 0.2 and not gathers:
             kind = rng.choice((e.SET_STATE, e.HALT, e.RESUME))
             return Request(
                 kind, instrument=instrument, price_ticks=rng.choice((0, e.INSTRUMENT_OPEN, e.INSTRUMENT_HALTED))
@@ -133,7 +216,11 @@ class Requests:
         ]
         mark, index = (max(0, price) for price in prices)
         return Request(
-            e.SET_PRICES, instrument=instrument, price_ticks=mark, qty_lots=index, no_take=rng.random() < 0.1
+            e.SET_PRICES,
+            instrument=instrument,
+            price_ticks=mark,
+            qty_lots=index,
+            no_take=gathers or rng.random() < 0.1,
         )
 
     def _with_terms(self, q: Request) -> Request:
@@ -153,7 +240,9 @@ class Requests:
                 )
             )
             expiry = rng.choice((0, -1, self.ts_ns + rng.choice((150, 1_000, 1_000, 10**6))))
-        if q.type != e.MARKET_AMOUNT and not (q.type == e.LIMIT and q.tif == e.POST_ONLY):
+        if self.twin.gathers(q.instrument):
+            minimum = 0
+        elif q.type != e.MARKET_AMOUNT and not (q.type == e.LIMIT and q.tif == e.POST_ONLY):
             minimum = rng.choice((0, 0, 1, q.qty_lots, rng.randrange(1, q.qty_lots + 1)))
         return q._replace(terms=True, display=display, minimum=minimum, expiry=expiry)
 
@@ -250,12 +339,25 @@ def check_books(shard: Shard, twin: NaiveShard) -> None:
     for instrument in range(1, len(shard.state.lot_atoms)):
         for side in (e.BUY, e.SELL):
             expected = [
-                (o.order_id, o.account, o.price_ticks, o.shown, o.total, o.tif << 4 | bool(o.age) << 3 | o.stp, o.hold)
+                (
+                    o.order_id,
+                    o.account,
+                    o.price_ticks,
+                    o.shown,
+                    o.total,
+                    o.tif << 4 | o.quote << 6 | bool(o.age) << 3 | o.stp,
+                    o.hold,
+                )
                 for o in twin.by_priority(instrument, side)
             ]
             fields = ("order_id", "account", "price_ticks", "left_lots", "total_lots", "modes", "hold")
             rows = resting_orders(shard.state, instrument, side)
             assert expected == [tuple(int(row[name]) for name in fields) for row in rows]
+            number = instrument + len(shard.state.lot_atoms) * (
+                BOOK_AUCTION_BIDS if side == e.BUY else BOOK_AUCTION_ASKS
+            )
+            waiting = [o.order_id for o in twin.both_books(instrument, side) if o.gathers]
+            assert waiting == resting_orders(shard.state, number, side)["order_id"].tolist()
         for ref in (e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX):
             _check_stops(shard, twin, instrument, ref)
 

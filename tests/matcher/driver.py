@@ -9,6 +9,7 @@ from matcher.state import MatcherLimits, MatcherState, make_state, reset, state_
 from protocol import enums as e
 from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
 from ringbuf.arena import private_arena
+from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring, advance, private_ring
 from tests.matcher.naive_book import Event, Request
 
@@ -32,9 +33,22 @@ def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None
     verdict["price_ticks"] = q.price_ticks
     verdict["qty_lots"] = q.qty_lots
     verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | q.waits * e.JUDGED_TRIGGER
+    verdict["flags"] |= bool(q.session) * e.JUDGED_SESSION
+    verdict["flags"] |= q.uncross * e.JUDGED_UNCROSS
     command["flags"] = q.takes_profit * e.FLAG_TAKE_PROFIT
     command["trigger_price_ticks"], command["trigger_ref"] = q.trigger, q.ref
     command["offset_kind"], command["sub_account"] = q.offset_kind, q.offset
+    command["session"] = q.session
+    if q.type == e.CANCEL_ALL:
+        command["price_ticks"], command["qty_lots"] = q.sides, q.cause
+        command["trigger_price_ticks"] = q.of_session
+    if q.type == e.EXT_QUOTES:
+        command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
+        command["trigger_price_ticks"], command["order_id"] = q.ask_price, q.ask_qty
+        verdict["price_ticks"], verdict["qty_lots"] = q.order_id, q.ask_hold
+    if q.type == e.SET_PROTECTION:
+        command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
+        command["trigger_price_ticks"], command["order_id"] = q.net, q.trades
     command["ts_ns"] = q.ts_ns
     command["display_qty_lots"], command["min_qty_lots"], command["expiry_ts_ns"] = q.display, q.minimum, q.expiry
 
@@ -89,7 +103,9 @@ class Shard:
         # What a slot held before must not shine through.
         self.ring.slots.view(np.uint8)[:] = 0xAB
         self.reader = EventReader(self.ring)
-        join_events(self.state, self.ring)
+        # As the process carries it: another type would be compiled anew, half a minute long.
+        self.carried = Bundle(**self.state._asdict())
+        join_events(self.carried, self.ring)
         self.command = np.zeros(1, COMMAND_DTYPE)[0]
         self.verdict = np.zeros(1, VERDICT_DTYPE)[0]
         self.seq = 0
@@ -104,8 +120,8 @@ class Shard:
         events: list[Event] = []
         done = False
         while not done:
-            done = bool(match_command(self.state, self.command, self.verdict, self.ring))
-            publish_events(self.state, self.ring)
+            done = bool(match_command(self.carried, self.command, self.verdict, self.ring))
+            publish_events(self.carried, self.ring)
             taken = self.reader.take()
             assert all(seq == self.seq for seq, _ in taken)
             assert taken or done, "a pause without progress would never end"

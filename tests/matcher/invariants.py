@@ -2,7 +2,7 @@
 
 from matcher import state as s
 from matcher.state import MatcherState
-from protocol.enums import BUY, SELL
+from protocol.enums import BUY, INSTRUMENT_AUCTION, SELL
 
 MASK = (1 << 64) - 1
 PHI = 0x9E3779B97F4A7C15
@@ -37,6 +37,8 @@ def check_state(state: MatcherState) -> None:
     _check_ids(state, in_books)
     _check_accounts(state, in_books)
     _check_terms(state, in_books)
+    states = state.books["market_state"][:stride]
+    assert state.meta[s.AUCTIONS] == (states == INSTRUMENT_AUCTION).sum()
 
 
 def _check_terms(state: MatcherState, in_books: list[int]) -> None:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from protocol import enums as e
 from protocol import reasons as r
+from tests.matcher.naive_auction import NaiveAuctions
+from tests.naive.protection import Protection
 
 
 class Event(NamedTuple):
@@ -46,6 +48,16 @@ class Request(NamedTuple):
     minimum: int = 0
     expiry: int = 0
     no_take: bool = False
+    session: int = 0
+    of_session: int = 0  # cancel-all: source << 16 | number
+    sides: int = 0
+    cause: int = 0
+    ask_price: int = 0  # of a quote; price and quantity are the bid's, order_id and hold its order's
+    ask_qty: int = 0
+    ask_hold: int = -1
+    net: int = 0  # SET_PROTECTION: price = window, quantity = lots
+    trades: int = 0
+    uncross: bool = False
     trigger: int = 0
     ref: int = 0
     takes_profit: bool = False
@@ -55,6 +67,7 @@ class Request(NamedTuple):
 
 
 DAY_NS = 86_400_000_000_000
+ASK = 1 << 39
 
 
 def behind(price: int, order: "Order") -> int:
@@ -79,6 +92,9 @@ class Order:
     expiry: int = 0  # 0 = never
     age: int = 0
     hidden: int = 0
+    session: int = 0
+    quote: bool = False
+    gathers: bool = False  # it stands in the auction's books
     kind: int = e.LIMIT
     minimum: int = 0
     # Of one that waits for a price: which one, whether for its rise, and from what price on.
@@ -93,7 +109,7 @@ class Order:
         return self.left - self.hidden
 
 
-class NaiveShard:
+class NaiveShard(NaiveAuctions):
     """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command.
 
     ``waiting``: stops, those that came to their trigger price first before others. ``seen``: (instrument, what) to the price
@@ -109,17 +125,24 @@ class NaiveShard:
         self.multipliers: dict[int, int] = {}
         self.orders_max = orders_max
         self.leaves_max = leaves_max
+        self.protections: dict[tuple[int, int], Protection] = {}
+        self.now = 0
+        self.begin()
 
     def apply(self, q: Request) -> list[Event]:
+        self.now = q.ts_ns
         events = self._apply(q)
         for order in self._set_off(q.instrument):
             events += self._enter_fired(order)
+        for event in events:
+            if event.kind in {e.EV_FILL, e.EV_CROSSED}:
+                self.last[event.instrument] = event.price_ticks
         if not events and q.type in {e.SET_PRICES, e.SET_STATE, e.HALT, e.RESUME}:
             events = [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
         return [event._replace(last=i == len(events) - 1) for i, event in enumerate(events)]
 
     def by_priority(self, instrument: int, side: int) -> list[Order]:
-        found = [o for o in self.orders if o.instrument == instrument and o.side == side]
+        found = [o for o in self.orders if o.instrument == instrument and o.side == side and not o.gathers]
         return sorted(found, key=lambda o: -o.price_ticks if side == e.BUY else o.price_ticks)
 
     def _set_off(self, instrument: int) -> Iterator[Order]:
@@ -186,6 +209,7 @@ class NaiveShard:
         order = Order(
             q.order_id, q.account, q.instrument, q.side, q.price_ticks, q.qty_lots, q.qty_lots, tif, q.stp, q.hold
         )
+        order.session = q.session
         order.kind, order.minimum, order.ref, order.display, order.age = q.type, q.minimum, q.ref, q.display, q.seq
         order.rises = (q.side == e.BUY) != q.takes_profit
         order.trigger, order.offset_kind, order.offset = q.trigger, q.offset_kind, q.offset
@@ -215,9 +239,7 @@ class NaiveShard:
                 self._visit_marks(q.instrument)
             return []
         if q.type in {e.SET_STATE, e.HALT, e.RESUME}:
-            if q.price_ticks == e.INSTRUMENT_OPEN:
-                self._visit_marks(q.instrument)
-            return []
+            return self.change_state(q, _event)
         if q.type == e.CANCEL:
             order = self._named(q)
             if order is None:
@@ -235,7 +257,15 @@ class NaiveShard:
             told = [self._canceled(o, r.BY_EXPIRY)._replace(left_lots=o.expiry, taker_left=o.age) for o in due]
             for order in due:
                 self._remove(order)
+            told += self.indicate(_event)
             return told or [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
+        if q.type == e.EXT_QUOTES:
+            return self._quote(q)
+        if q.type == e.SET_PROTECTION:
+            key = (q.account, q.instrument)
+            self.protections.pop(key, None)
+            if q.price_ticks:
+                self.protections[key] = Protection(q.price_ticks, q.qty_lots, q.net, q.trades, [])
         if q.type == e.LIST_INSTRUMENT:
             self.multipliers[q.instrument] = q.price_ticks
         return []
@@ -254,10 +284,12 @@ class NaiveShard:
             tif,
             q.stp,
             q.hold,
+            session=q.session,
         )
         if q.terms:
             order.display, order.age = q.display, q.seq
             order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
+        order.gathers = self.gathers(q.instrument)
         if tif == e.POST_ONLY and self._opposite(order):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
         if tif == e.FOK and not self._fillable(order):
@@ -269,10 +301,84 @@ class NaiveShard:
         dropped = r.BY_IOC if q.type == e.LIMIT else r.BY_NO_LIQUIDITY
         return self._take(order, by_amount=q.type == e.MARKET_AMOUNT, dropped=0 if rests else dropped)
 
+    def _quote(self, q: Request) -> list[Event]:
+        """Each side: what stood goes, or changes, or keeps its place; a quote that is refused changes nothing."""
+        done = Event(e.EV_QUOTED, 0, True, q.instrument, q.order_id, 0, 0, 0, 0, -1)
+        old = [self.quoted(q.account, q.instrument, side) for side in (e.BUY, e.SELL)]
+        wanted = [(q.price_ticks, q.qty_lots), (q.ask_price, q.ask_qty)]
+        code = self._quote_code(q, old, wanted)
+        if code:
+            return [done._replace(reason=code)]
+        kept = {}
+        for side, (order, (price, qty)) in enumerate(zip(old, wanted, strict=True)):
+            kept[side] = order is not None and qty > 0 and price == order.price_ticks and qty <= order.left
+            if order is not None and not kept[side]:
+                self.orders.remove(order)
+        events = []
+        ids = ((q.order_id, q.hold), (q.order_id | ASK, q.ask_hold))
+        for side, (order, (price, qty), (order_id, hold)) in enumerate(zip(old, wanted, ids, strict=True)):
+            if order is None and qty:
+                new = Order(order_id, q.account, q.instrument, side, price, qty, qty, e.POST_ONLY, 0, hold, quote=True)
+                self.orders.append(new)
+                events.append(Event(e.EV_RESTED, 0, False, q.instrument, order_id, price, qty, qty, qty, hold))
+            elif order is not None and qty == 0:
+                events.append(self._canceled(order, r.BY_USER))
+            elif order is not None and not (kept[side] and qty == order.left):
+                order.total += qty - order.left
+                order.left, order.price_ticks = qty, price
+                fields = (q.instrument, order.order_id, price, order.total, qty, qty, order.hold)
+                events.append(Event(e.EV_AMENDED, 0, False, *fields))
+                if not kept[side]:
+                    self.orders.append(order)
+        return [*events, done]
+
+    def quoted(self, account: int, instrument: int, side: int) -> Order | None:
+        """The account's quote on a side of an instrument."""
+        mine = (o for o in self.orders if o.quote and (o.account, o.instrument, o.side) == (account, instrument, side))
+        return next(mine, None)
+
+    def _quote_code(self, q: Request, old: list[Order | None], wanted: list[tuple[int, int]]) -> int:
+        protection = self.protections.get((q.account, q.instrument))
+        if not any(qty for _, qty in wanted):
+            return r.ACCEPTED
+        if protection is not None and protection.pulled:
+            return r.PROTECTED
+        leaves = self._leaves()
+        new_leaves: set[tuple[int, ...]] = set()
+        new_orders = len(self.orders) + len(self.waiting)
+        for side, (price, qty) in enumerate(wanted):
+            if not qty:
+                continue
+            others = [o for o in self.by_priority(q.instrument, 1 - side) if o not in old]
+            if others and (others[0].price_ticks <= price if side == e.BUY else others[0].price_ticks >= price):
+                return r.POST_ONLY_WOULD_TAKE
+            new_leaves |= {(q.instrument, price >> 6)} - leaves
+            new_orders += old[side] is None
+        if len(leaves) + len(new_leaves) > self.leaves_max or new_orders > self.orders_max:
+            return r.BOOK_FULL
+        return r.ACCEPTED
+
+    def _pulled(self, maker: Order, lots: int) -> list[Event]:
+        """What market-maker protection takes away behind a fill of a quote."""
+        protection = self.protections.get((maker.account, maker.instrument))
+        if not maker.quote or protection is None:
+            return []
+        protection.fills.append((self.now, lots, lots if maker.side == e.BUY else -lots))
+        if not protection.reached(self.now):
+            return []
+        protection.pulled = True
+        sides = (self.quoted(maker.account, maker.instrument, side) for side in (maker.side, 1 - maker.side))
+        gone = [order for order in sides if order is not None]
+        for order in gone:
+            self.orders.remove(order)
+        return [self._canceled(order, r.BY_PROTECTION) for order in gone]
+
     def _amend(self, q: Request) -> list[Event]:
         order = self._named(q)
         if order is None:
             return [self._rejected(q, r.UNKNOWN_ORDER)]
+        if order.quote:
+            return [self._rejected(q, r.QUOTE_AMEND)]
         if order in self.waiting:
             return self._amend_stop(q, order)
         done = order.total - order.left
@@ -281,12 +387,13 @@ class NaiveShard:
         moves = q.price_ticks != order.price_ticks
         if not moves and q.qty_lots == order.total:
             return [self._rejected(q, r.NO_CHANGE)]
-        moved = Order(**{**order.__dict__, "price_ticks": q.price_ticks})
+        in_place = not moves and q.qty_lots < order.total
+        to_auction = self.gathers(q.instrument)
+        moved = Order(**{**order.__dict__, "price_ticks": q.price_ticks, "gathers": to_auction})
         if moves and (order.tif == e.POST_ONLY or q.no_take) and self._opposite(moved):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
-        if moves and self._no_leaf(moved):
+        if (moves or (order.gathers != to_auction and not in_place)) and self._no_leaf(moved):
             return [self._rejected(q, r.BOOK_FULL)]
-        in_place = not moves and q.qty_lots < order.total
         old_left = order.left
         order.total = q.qty_lots
         order.left = q.qty_lots - done
@@ -309,6 +416,7 @@ class NaiveShard:
             order.hidden = max(0, order.hidden - (old_left - left))
             return [amended]
         self.orders.remove(order)
+        order.gathers = to_auction
         return [amended, *self._take(order, by_amount=False, dropped=0)]
 
     def _cancel_all(self, q: Request) -> list[Event]:
@@ -316,10 +424,13 @@ class NaiveShard:
             o
             for o in self.orders + self.waiting
             if (q.account in {0, o.account}) and (q.instrument in {0, o.instrument})
+            and q.of_session in {0, (o.order_id >> 40) << 16 | o.session}
+            and q.sides in {0, 1 if o.side == e.BUY else 2}
         ]  # fmt: skip
         found.sort(key=lambda o: (o.instrument, o.order_id))
         nothing = Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)
-        told = [self._canceled(order, r.BY_CANCEL_ALL) for order in found]
+        reason = {0: r.BY_CANCEL_ALL, 1: r.BY_DISCONNECT, 2: r.BY_DEAD_MAN}[q.cause]
+        told = [self._canceled(order, reason) for order in found]
         for order in found:
             self._remove(order)
         return told or [nothing]
@@ -359,6 +470,8 @@ class NaiveShard:
             events.append(
                 Event(kind, 0, False, taker.instrument, maker.order_id, price, n, maker.left, taker.left, maker.hold)
             )
+            if not own:
+                events += self._pulled(maker, n)
         if taker.left == 0:
             return events
         if dropped:
@@ -385,7 +498,9 @@ class NaiveShard:
         order.hidden = max(0, order.left - order.display) if order.display else 0
 
     def _opposite(self, order: Order) -> list[Order]:
-        """Orders that ``order`` meets, in priority."""
+        """Orders that ``order`` meets, in priority; while its market gathers, none."""
+        if order.gathers:
+            return []
         makers = self.by_priority(order.instrument, 1 - order.side)
         if order.side == e.BUY:
             return [m for m in makers if m.price_ticks <= order.price_ticks]
@@ -405,15 +520,15 @@ class NaiveShard:
 
     def _no_leaf(self, order: Order) -> bool:
         leaves = self._leaves()
-        return len(leaves) >= self.leaves_max and (order.instrument, order.price_ticks >> 6) not in leaves
+        return len(leaves) >= self.leaves_max and _leaf(order) not in leaves
 
     def _no_stop_leaf(self, order: Order, trigger: int) -> bool:
         leaves = self._leaves()
-        return len(leaves) >= self.leaves_max and (order.instrument, order.ref, trigger >> 6) not in leaves
+        return len(leaves) >= self.leaves_max and (order.instrument, 1 + order.ref, trigger >> 6) not in leaves
 
     def _leaves(self) -> set[tuple[int, ...]]:
-        resting = {(o.instrument, o.price_ticks >> 6) for o in self.orders}
-        return resting | {(o.instrument, o.ref, o.trigger >> 6) for o in self.waiting}
+        resting = {_leaf(o) for o in self.orders}
+        return resting | {(o.instrument, 1 + o.ref, o.trigger >> 6) for o in self.waiting}
 
     def _visit_marks(self, instrument: int) -> None:
         for ref in (e.TRIGGER_MARK, e.TRIGGER_INDEX):
@@ -470,3 +585,12 @@ class NaiveShard:
             0,
             o.hold,
         )
+
+
+def _event(kind: int, reason: int, *rest: int) -> Event:
+    return Event(kind, reason, False, *rest)
+
+
+def _leaf(order: Order) -> tuple[int, int, int]:
+    """Range of prices that an order needs a place in: of its book, and of a side where its market gathers."""
+    return order.instrument, (4 + order.side) * order.gathers, order.price_ticks >> 6

@@ -23,10 +23,10 @@ def test_every_event_is_that_of_the_naive_book(profile: str) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_ring_of_two_gives_the_same_as_a_large_one(profile: str) -> None:
+def test_ring_of_four_gives_the_same_as_a_large_one(profile: str) -> None:
     large = run(21, profile, 1_000, ring_slots=1024)
     assert large.pauses == 0
-    tiny = run(21, profile, 1_000, ring_slots=2)
+    tiny = run(21, profile, 1_000, ring_slots=4)
     assert tiny.pauses >= 5
     assert large.hashes() == tiny.hashes()
 
@@ -35,7 +35,7 @@ def test_ring_of_two_gives_the_same_as_a_large_one(profile: str) -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_full_pools_refuse_and_lose_nothing(profile: str, limits: MatcherLimits) -> None:
     for seed in range(1, 4):
-        run(seed, profile, 600, limits=limits, ring_slots=2, check_every=20, target=limits.orders_max)
+        run(seed, profile, 600, limits=limits, ring_slots=4, check_every=20, target=limits.orders_max)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -55,4 +55,4 @@ def test_plain_python_gives_the_hashes_of_compiled_kernels(profile: str) -> None
 def test_many_seeds_agree() -> None:
     for seed in range(100, 200):
         for profile in PROFILES:
-            run(seed, profile, 2_000, ring_slots=(2, 4, 64)[seed % 3], target=(10, 60, 250)[seed % 3])
+            run(seed, profile, 2_000, ring_slots=(4, 8, 64)[seed % 3], target=(10, 60, 250)[seed % 3])

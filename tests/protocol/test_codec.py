@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as npst
 
 from protocol import codec
 from protocol.codec import as_words, decode, encode, encode_span
-from protocol.enums import FLAG_MORE
+from protocol.enums import FLAG_BATCH, FLAG_MORE
 from protocol.records import COMMAND_DTYPE, COMMAND_VIEWS, command_slots
 
 OUT_WORDS = 4096
@@ -21,7 +21,7 @@ def ordered(words, first_seq, prev_ts_ns, gaps_ns, more):
         ts_ns += gaps_ns[i]
         words[i, 0] = first_seq + i
         words[i, 1] = ts_ns
-        flags = (int(words[i, 2]) >> 32) & ~FLAG_MORE
+        flags = (int(words[i, 2]) >> 32) & ~(FLAG_MORE | FLAG_BATCH)
         flags |= FLAG_MORE if more[i] and i + 1 < len(words) else 0
         low = int(words[i, 2]) & 0xFFFFFFFF
         words.view(np.uint64)[i, 2] = (flags & 0xFFFFFFFF) << 32 | low
@@ -136,7 +136,7 @@ def test_output_too_small_takes_whole_groups_only_and_writes_nothing_behind(span
     assert (slots == len(words)) == (complete <= 8 * out_words)
     assert (encode(words, len(words), out[:out_words], prev_ts_ns) == codec.ERROR_TRUNCATED) == (slots < len(words))
     if slots:
-        assert (words[slots - 1, 2] >> 32) & FLAG_MORE == 0
+        assert (words[slots - 1, 2] >> 32) & (FLAG_MORE | FLAG_BATCH) == 0
         assert last_ts_ns == words[slots - 1, 1]
         assert np.array_equal(whole[: size_bytes // 8], out[: size_bytes // 8])
     else:

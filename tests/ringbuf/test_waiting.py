@@ -61,12 +61,17 @@ def test_strategies_are_named() -> None:
     assert {"spin": SPIN, "yield": YIELD, "adaptive": ADAPTIVE} == STRATEGIES
 
 
+@njit(cache=True)
+def idle_rounds(board, line, rounds, strategy):
+    idle = 0
+    for _ in range(rounds):
+        idle = idle_wait(board, line, idle, strategy)
+
+
 @pytest.mark.parametrize("strategy", [SPIN, YIELD])
 def test_spin_and_yield_never_sleep_and_beat(board: np.ndarray, strategy: int) -> None:
     board[BASE + HEARTBEAT_NS] = 0
-    idle = 0
-    for _ in range(70_000):
-        idle = idle_wait(board, LINE, idle, strategy)
+    idle_rounds(board, LINE, 70_000, strategy)
     assert 0 == board[BASE + SLEEPS] == board[BASE + SLEEPING]
     assert board[BASE + HEARTBEAT_NS] > 0
 

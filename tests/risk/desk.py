@@ -43,7 +43,7 @@ class Desk:
 
     def send(self, group: np.ndarray, source: int = e.SOURCE_FIRST_GATEWAY) -> int:
         """Reason of the refusal, 0 where it was accepted; ``outcomes`` are the command's."""
-        stamped = build.stamp(group.copy(), source, self.number)
+        stamped = build.stamp(group.copy(), source, self.number, int(group["session"][0]))
         if group["type"][0] in build.NAMING_TYPES and group["order_id"][0]:
             stamped["order_id"][0] = group["order_id"][0]
         self.number += len(group)

@@ -105,7 +105,7 @@ CASES: list[Case] = [
     ("WITHDRAW_HOLD without money", lambda: money(e.WITHDRAW_HOLD), r.INSUFFICIENT_FUNDS),
     ("ADJUST below zero", lambda: money(e.ADJUST, qty_lots=-1), r.INSUFFICIENT_FUNDS),
     *[(f"type {kind}", lambda kind=kind: head(kind, account=1, instrument=1), r.UNSUPPORTED)
-      for kind in (0, 7, 15, 21, 31, 43, 47, 54, 63, 64, 67, 96, 112, 127, 255)],
+      for kind in (0, 8, 15, 21, 31, 43, 47, 54, 63, 64, 67, 96, 112, 127, 255)],
     *[(f"type {kind} as a group", lambda kind=kind: np.concatenate([head(kind, flags=e.FLAG_MORE), build.admin_slot(*WHO)]), r.UNSUPPORTED)
       for kind in (0, 54, 96, 255)],
     *[(f"{e.COMMAND_NAMES[kind]} {field} {value}", lambda kind=kind, f=field, v=value: order(kind, **{f: v}), r.BAD_FIELD)
@@ -355,9 +355,12 @@ def test_tables_name_every_reason_that_risk_gives() -> None:
         Path(__file__).with_name(name).read_text()
         for name in (
             "test_reasons.py",
+            "test_auctions.py",
             "test_client_ids.py",
             "test_fees.py",
             "test_limits.py",
+            "test_mass.py",
+            "test_quotes.py",
             "test_states.py",
             "test_terms.py",
         )

@@ -15,7 +15,7 @@ from cambist.tour import guide, lookup
 from cambist.tour.client import MAKER, TAKER, Told, TourClient
 from cambist.tour.screen import screen
 from protocol import enums as e
-from tests.live.support import cambist, settings_file, up
+from tests.live.support import cambist, cambist_here, settings_file, up
 
 TABLES = {
     "accounts": 64,
@@ -161,7 +161,7 @@ def test_the_program_tours_the_demo_that_runs_and_leaves_no_order(toured: Toured
     assert ([], None, True) == (done.json["lost"], done.json["started_s"], done.json["kept"])
     assert toured.found["recovered"]["epoch"] + 1 == done.json["recovered"]["epoch"]
     for name in (MAKER, TAKER):
-        orders = cambist("orders", "--account", name, "--home", toured.home.path, "--json").json
+        orders = cambist_here("orders", "--account", name, "--home", toured.home.path, "--json").json
         assert [] == orders["result"]["orders"]
 
 
