@@ -12,6 +12,7 @@ from cambist.config import BenchSection, Config
 from matcher.state import ORDERS_LIVE
 from protocol import enums as e
 from protocol.instance import Limits
+from ringbuf.ring import published
 
 TINY = rows.Sizes(
     flow_messages=2_000,
@@ -148,7 +149,9 @@ def test_a_crowd_foretells_every_fill(small: tuple[Crowd, shards.Shard]) -> None
     crowd, shard = small
     for path in (None, *crowds.PATHS.values()):
         series = crowd.by_kind(8, 4) if path is None else crowd.along(path(400), 16)
+        before = published(shard.events)
         events = shards.events_of(shard, shards.put(shard, series.slots))
+        assert len(events) == published(shard.events) - before, "each event is read once"
         crowds.check(series, events, "the crowd")
         assert len(series.makers) > 5
         assert len(series.slots) == series.sizes.sum()
