@@ -10,7 +10,10 @@ from cambist.commands import Call, option
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments and options of ``bench``."""
     parser.add_argument(
-        "names", nargs="+", metavar="NAME", help="ring, matcher, operations, books, engine, pipeline, latency, overload, …"
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="ring, matcher, operations, books, engine, pipeline, latency, overload, …",
     )
     option(parser, "bench.flow", "--flow", metavar="FILE", help="recorded flow to use")
     option(
