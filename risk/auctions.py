@@ -13,6 +13,9 @@ from risk.bands import AUCTION_MAX_NS
 @inner
 def gathering_code(c):
     """0, or why an order may not wait for an auction, though its type may."""
+    if c["type"] == e.QUOTE:
+        # A quote stands beside what it replaces, in the book that trades.
+        return r.IMMEDIATE_IN_AUCTION
     if c["type"] != e.AMEND and (c["flags"] & e.FLAG_TERMS) != 0 and c["min_qty_lots"] > 0:
         return r.MIN_QTY_IN_AUCTION
     return 0

@@ -30,18 +30,12 @@ QUOTE_ASK = 1 << 39  # bit of the ask's order id; the bid's is that of the quote
 AUCTIONS = ("SET_STATE", "RESUME")
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
 EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED")
+OF_OTHERS = ("CANCELED", "PREVENTED", "DONE", "REJECTED")
 SOURCES = {"sequencer": 0, "risk": 1, "control": 2, "replay": 3, "bots": 4}
-RENAMED = {
-    "amount_units": "qty_lots",
-    "hold_id": "order_id",
-    "maker_rate_e8": "price_ticks",
-    "taker_rate_e8": "qty_lots",
-}
-RENAMED.update({"period_ns": "price_ticks", "phase_ns": "qty_lots"})
+RENAMED = {"amount_units": "qty_lots", "hold_id": "order_id", "taker_rate_e8": "qty_lots", "end_ts_ns": "qty_lots"}
+RENAMED.update({"maker_rate_e8": "price_ticks", "period_ns": "price_ticks", "phase_ns": "qty_lots"})
 RENAMED.update(
-    dict.fromkeys(("effective_ts_ns", "scope", "state", "volume_rate_e8", "master"), "price_ticks"),
-    schedule="qty_lots",
-    end_ts_ns="qty_lots",
+    dict.fromkeys(("effective_ts_ns", "scope", "state", "volume_rate_e8", "master"), "price_ticks"), schedule="qty_lots"
 )
 
 
@@ -198,6 +192,7 @@ class Ledger:
         self.rules = {(row["rule"], row["tier"]): row for row in table(folder, "rules.csv")}
         self.balance, self.closing = {}, {}
         self.clearing, self.removed = {}, 0
+        self.fired = (0, 0)  # command, and the order that it set off last
         self.counts = {"orders": 0, "fills": 0, "postings": 0, "refusals": 0, "balances": 0}
         self.last_ts = self.least_seq = 0
         self.numbers = {}
@@ -446,7 +441,9 @@ class Ledger:
         """One outcome: what it does to its order, and which postings there must be; returns what becomes free right behind it."""
         where = row["@"]
         legs, left = [], 0
-        own = command is not None and row.get("order_id", row.get("hold_id")) == command["order_id"]
+        self.fired = (row["seq"], row["order_id"]) if row.get("event") == "TRIGGERED" else self.fired
+        taker = self.fired[1] if self.fired[0] == row["seq"] else command and command["order_id"]
+        own = command is not None and row.get("order_id", row.get("hold_id")) == taker
         if command:
             same(row["type"], command["type"], where, "type (of the command)")
         quoted = command is not None and command["type"] == "QUOTE"
@@ -456,11 +453,7 @@ class Ledger:
             self.counts["fills"] += 1
         elif "event" in row:
             need(row["event"] in EVENTS, where, "an unknown event")
-            need(
-                own or quoted or row["event"] in ("CANCELED", "PREVENTED", "DONE", "REJECTED"),
-                where,
-                "it is about another order than its command",
-            )
+            need(own or quoted or row["event"] in OF_OTHERS, where, "it is about another order than its command")
             legs, left = self.order(row, pair, command)
             self.counts["refusals" if row["event"] == "REJECTED" else "orders"] += 1
         elif row["reason"]:

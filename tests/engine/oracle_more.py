@@ -632,7 +632,9 @@ class Oracle(AuctionRules, StopsOracle):
         for until, key in sorted((until, key) for key, until in self.dead_men.items() if until <= now):
             assert self.dead_men.pop(key) == until
             account, instrument, session = key
-            self.outbox.append(Halt(instrument, seq, len(self.outcomes), account, session, e.CANCEL_ALL))
+            self.outbox.append(
+                Halt(instrument, seq, len(self.outcomes), account=account, session=session, kind=e.CANCEL_ALL)
+            )
 
     def _on_amend(self, _group: np.ndarray) -> None:
         h = self.head
@@ -1035,9 +1037,9 @@ class Oracle(AuctionRules, StopsOracle):
         due = [order for order in self.orders.values() if 0 < order.expiry <= int(self.head["ts_ns"])]
         for order in sorted(due, key=lambda order: (order.expiry, order.age)):
             self._cancel(order)
-        self._fire_dead_men()
         self._verdict(r.ACCEPTED)
         self.publish()
+        self._fire_dead_men()
         for instrument, state, begun_by in self.due_auctions():
             self.bands[instrument].breaker_pending = True
             self.outbox.append(Halt(instrument, int(self.head["seq"]), len(self.outcomes), state, 0, begun_by))
@@ -1066,9 +1068,11 @@ class Oracle(AuctionRules, StopsOracle):
         causes = int(cause["cause_seq"]), int(cause["cause_index"])
         instrument, account, kind = (int(h[name]) for name in ("instrument", "account", "type"))
         price, qty, third = (int(h[name]) for name in ("price_ticks", "qty_lots", "trigger_price_ticks"))
-        own = Halt(instrument, *causes, account=account, session=third, kind=kind)
+        own = Halt(instrument, *causes)
         if kind == e.SET_STATE:
             own = Halt(instrument, *causes, price, qty, third)
+        elif kind == e.CANCEL_ALL:
+            own = Halt(instrument, *causes, account=account, session=third, kind=kind)
         assert self.outbox.pop(0) == own
         return own
 
@@ -1486,13 +1490,13 @@ def halt_slot(halt: Halt, number: int) -> np.ndarray:
     """A command of risk's own as command ``number`` of its source; seq and time are missing."""
     slot = command_slots(1)
     slot["type"] = halt.kind
-    slot["account"], slot["trigger_price_ticks"] = halt.account, halt.session
-    slot["qty_lots"] = e.CAUSE_DEAD_MAN if halt.kind == e.CANCEL_ALL else 0
-    if halt.state != e.INSTRUMENT_HALTED:
-        slot["type"] = e.SET_STATE
     slot["flags"] = e.FLAG_SYSTEM
     slot["instrument"] = halt.instrument
-    if halt.state != e.INSTRUMENT_HALTED:
+    if halt.kind == e.CANCEL_ALL:
+        slot["account"], slot["trigger_price_ticks"] = halt.account, halt.session
+        slot["qty_lots"] = e.CAUSE_DEAD_MAN
+    elif halt.state != e.INSTRUMENT_HALTED:
+        slot["type"] = e.SET_STATE
         slot["price_ticks"], slot["qty_lots"] = halt.state, halt.end_ts_ns
         slot["trigger_price_ticks"] = halt.names
     slot["source"] = e.SOURCE_RISK
