@@ -31,6 +31,9 @@ LIMITS = Limits(accounts=1000, assets=4, instruments=4, orders=1 << 12, leaves=1
 RINGS = Rings(ingress=1 << 10, command=1 << 10, event=1 << 8, outcome=1 << 10, window=1 << 9)
 SECOND_NS = 1_000_000_000
 
+PATIENCE_S = 120
+"""On a busy machine a service may get no core for long."""
+
 
 class EngineService(Service):
     """The server with the kernels of risk and matcher behind it. Time stands still unless a test moves it."""
@@ -84,7 +87,7 @@ class EngineService(Service):
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(20)
+        connection.settimeout(PATIENCE_S)
         connection.connect(str(self.home / "run" / "control.sock"))
         return connection
 
@@ -182,7 +185,7 @@ def test_clients_that_send_one_order_at_once_have_one_order(service: EngineServi
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE_S)
     assert 8 == len(said)
     assert {order_id for order_id, _ in said} == set(service.orders_of("race"))
     assert 1 == len(service.orders_of("race"))

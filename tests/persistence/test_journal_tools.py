@@ -55,7 +55,10 @@ def test_list_names_each_segment_with_its_range_times_and_versions(
     assert "00000001" not in capsys.readouterr().err
 
 
-def test_list_names_damage_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_damage_and_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "240")  # otherwise what a narrow terminal shows may be cut
     home = make_home(tmp_path / "home", n=300)
     segment = sorted(home.journal.glob("*.seg"))[1]
     data = bytearray(segment.read_bytes())
