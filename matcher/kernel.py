@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from matcher.commands import (
@@ -67,6 +69,10 @@ FORESIGHT: int = 6
 EVENTS_AT_ONCE: int = 2
 """Events of a command that does not trade; an event ring holds at least so many."""
 
+_RING_FULL: Final = 0
+_DONE: Final = 1
+_GOES_ON: Final = 2
+
 
 @njit_inlined
 def _is_ours(meta, instrument):
@@ -114,25 +120,33 @@ def match_command(state, command, verdict, events):
 
     Source: flow format 2, sections 2 (reasons 10, 12, 13, 15, 16) and 4.
     """
+    if state.meta[STAGE] == STAGE_IDLE:
+        begun = _begin(state, command, verdict, events)
+        if begun != _GOES_ON:
+            return begun == _DONE
+    return proceed(state, events)
+
+
+@njit_inlined
+def _begin(state, command, verdict, events):
+    """Do what a command needs no trade for: _DONE, _RING_FULL with nothing done, or _GOES_ON."""
     meta = state.meta
-    if meta[STAGE] != STAGE_IDLE:
-        return proceed(state, events)
     if verdict["code"] != VERDICT_OK:
-        return True
+        return _DONE
     kind = np.int64(command["type"])
     instrument = np.int64(command["instrument"])
     if kind == CHECKPOINT:
         _keep_checkpoint(state, events, command["seq"])
-        return True
+        return _DONE
     if kind == SET_GROUPS:
         _set_groups(state, command)
-        return True
+        return _DONE
     if not _is_ours(meta, instrument) and not (
         (kind == CANCEL_ALL or kind == KILL or kind == EXPIRE) and instrument == 0
     ):
-        return True
+        return _DONE
     if not has_room(state, events, np.int64(EVENTS_AT_ONCE)):
-        return False
+        return _RING_FULL
     meta[TAKER_TS] = command["ts_ns"]
     reason = ACCEPTED
     if kind == AMEND:
@@ -153,7 +167,7 @@ def match_command(state, command, verdict, events):
     elif (kind == SET_STATE or kind == HALT or kind == RESUME) and instrument != 0:
         change_state(state, command, verdict, events)
     elif kind == EXT_QUOTES:
-        return enter_quote(state, command, verdict, events)
+        return _DONE if enter_quote(state, command, verdict, events) else _RING_FULL
     elif kind == SET_PROTECTION:
         set_protection(state, command)
     elif kind == SET_PRICES:
@@ -162,8 +176,8 @@ def match_command(state, command, verdict, events):
         _list_instrument(state, instrument, verdict)
     if reason != ACCEPTED:
         reject(state, events, command, verdict, np.int64(reason))
-        return True
-    return meta[STAGE] == STAGE_IDLE or proceed(state, events)
+        return _DONE
+    return _DONE if meta[STAGE] == STAGE_IDLE else _GOES_ON
 
 
 @njit_called

@@ -150,6 +150,7 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "status",
             "breaker_pending",
             "follows_venue",
+            "auction_then",
             "base",
             "quote",
             "tick_e8",
@@ -168,11 +169,10 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "sample_count",
             "seq",
             "schedule",
-            "lowest_maker_e8",
-            "lowest_taker_e8",
-            "auction_then",
             "extensions",
             "extended",
+            "lowest_maker_e8",
+            "lowest_taker_e8",
             "dynamic_e8",
             "auction_ns",
             "random_ns",
@@ -182,14 +182,11 @@ INSTRUMENT_DTYPE: Final = np.dtype(
             "moved_seq",
             "moved_from_ticks",
         ],
-        "formats": ["S16", "u1", "u1", "u1", "<i4", "<i4"]
+        "formats": ["S16", "u1", "u1", "u1", "u1", "<i4", "<i4"]
         + ["<i8"] * 12
-        + ["<i4", "<i4", "<i8", "<i4", "<i8", "<i8", "u1", "u1", "u1"]
-        + ["<i8"] * 8,
-        "offsets": [
-            *(0, 16, 17, 18, 20, 24, *range(32, 128, 8), 128, 132, 136, 144, 152, 160),
-            *(19, 148, 149, *range(168, 232, 8)),
-        ],
+        + ["<i4", "<i4", "<i8", "<i4", "u1", "u1"]
+        + ["<i8"] * 10,
+        "offsets": [0, 16, 17, 18, 19, 20, 24, *range(32, 128, 8), 128, 132, 136, 144, 148, 149, *range(152, 232, 8)],
         "itemsize": 256,
     }
 )
