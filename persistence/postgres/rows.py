@@ -257,7 +257,10 @@ def _assets(engine: FusedEngine, postings: np.ndarray, slots: np.ndarray, admin:
     """Assets listed or given a volume rate, and those whose system accounts moved."""
     system = postings[postings["account"] == 0]
     listed = admin["seq"][np.isin(admin["type"], (e.LIST_ASSET, e.SET_VOLUME_RATE))]
-    touched = _last_seqs(slots["asset"][listed - slots["seq"][0]], listed) | _last_seqs(system["asset"], system["seq"])
+    numbers = np.concatenate([slots["asset"][listed - slots["seq"][0]], system["asset"]])
+    seqs = np.concatenate([listed, system["seq"]])
+    in_order = np.argsort(seqs, kind="stable")
+    touched = _last_seqs(numbers[in_order], seqs[in_order])
     rows = engine.risk.assets
     return [
         (

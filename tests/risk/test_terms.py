@@ -146,11 +146,12 @@ def test_orders_of_all_shards_expire_by_time_and_then_age(shards: int) -> None:
 
 
 def test_another_number_of_shards_has_the_same_terms() -> None:
-    market = Market(7, 900, access=True)
+    market = Market(23, 900, access=True)
     done = MarketRun(market, Variant("", 1, 64), parts=1)
     engine = done.run.engine
     source = cast("MatcherState", engine.matchers[0])
     assert int(source.meta[DUE_COUNT]) > 0, "some order expires"
+    assert int(source.books["stops"].sum()) > 0, "some order waits for a price"
     total = 0
     for shard in range(3):
         arrays = private_arena(state_spec(limits_of(source)))
