@@ -4,7 +4,7 @@ import numpy as np
 
 from persistence.journal import SEGMENT_BYTES_MIN, JournalReader, JournalWriter, scan, start_new_segment_after_recovery
 from protocol.codec import as_words
-from protocol.enums import FLAG_MORE
+from protocol.enums import FLAG_BATCH, FLAG_MORE
 from protocol.records import COMMAND_DTYPE, command_slots
 
 RING_SLOTS = 4096
@@ -21,7 +21,7 @@ def random_slots(rng, first_seq, sizes, ts_ns):
     gaps[rng.random(count) < 0.05] = 1 << 50
     words[:, 1] = ts_ns + np.cumsum(gaps)
     slots = words.view(COMMAND_DTYPE).reshape(count)
-    slots["flags"] &= np.uint32(~FLAG_MORE & 0xFFFFFFFF)
+    slots["flags"] &= np.uint32(~(FLAG_MORE | FLAG_BATCH) & 0xFFFFFFFF)
     at = 0
     for size in sizes:
         slots["flags"][at : at + size - 1] |= FLAG_MORE
