@@ -195,7 +195,11 @@ def home_holds(home: PastHome) -> set[int]:
 
 
 def test_life_of_an_order_ends_where_it_is_looked_at(home: PastHome, outcomes: np.ndarray) -> None:
-    trades = outcomes[(outcomes["kind"] == e.OUT_TRADE) & (outcomes["leaves_qty_lots"] > 0)]
+    # Of resting orders: what a taker has left may be dropped by the same command.
+    resting = (outcomes["flags"] & e.OUTCOME_TAKER) == 0
+    trades = outcomes[(outcomes["kind"] == e.OUT_TRADE) & (outcomes["leaves_qty_lots"] > 0) & resting]
+    ended = outcomes[np.isin(outcomes["kind"], (e.OUT_EXPIRED, e.OUT_CANCELED))][["seq", "order_id"]].tolist()
+    trades = trades[[row not in ended for row in trades[["seq", "order_id"]].tolist()]]
     row = trades[len(trades) // 2]
     past = Past(home.path)
     place = past.place(parse_moment(str(row["seq"])))
