@@ -75,6 +75,8 @@ def test_any_sequence_of_calls_is_answered_as_by_counting_in_dictionaries(calls:
             verdict = limiter.count_order(*given_)
             said = naive.take([f"account {given_[0]}"], "order", {"account_orders": given_[1]})
         elif name == "give_back":
+            if all(subject != f"account {given_[0]}" for subject, *_ in naive.counts):
+                continue  # nobody gives back what was never counted
             limiter.give_back(*given_)
             naive.add(f"account {given_[0]}", "account_orders", -given_[1])
         else:
