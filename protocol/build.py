@@ -21,6 +21,7 @@ from protocol.records import (
     EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
     EXT_IDS_SLOT,
+    EXT_LEG_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     EXT_QUOTES_SLOT,
@@ -495,6 +496,32 @@ def with_client_order_id(group: np.ndarray, client_order_id: str, link_id: int =
     return _group(group[:1], slot.view(COMMAND_DTYPE), group[1:])
 
 
+def oco(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Two orders of which what happens first to one ends the other: a limit order or take-profit, and a stop, with terms and ids."""
+    return _listed(first, _leg(second, e.LEG_LINKED))
+
+
+def bracket(entry: np.ndarray, *exits: np.ndarray) -> np.ndarray:
+    """An order and one or two exits, each with its ids, that enter when it has traded and ended; two are linked with one another."""
+    return _listed(entry, *(_leg(order, e.LEG_EXIT) for order in exits))
+
+
+def _listed(first: np.ndarray, *legs: np.ndarray) -> np.ndarray:
+    group = _group(first, *legs)
+    group["flags"][0] |= np.uint32(e.FLAG_LEGS)
+    group["account"][group["type"] == e.EXT_LEG] = first["account"][0]
+    return group
+
+
+def _leg(order: np.ndarray, role: int) -> np.ndarray:
+    leg = order.copy()
+    named = leg[:1].view(EXT_LEG_SLOT.slot_dtype)
+    named["order_type"], named["role"] = leg["type"][0], role
+    leg["type"][0] = e.EXT_LEG
+    leg["entry_ts_ns"][0] = 0
+    return leg
+
+
 def admin_slot(operator: str, reason: str) -> np.ndarray:
     """Last slot of an operator's command: who (1 to 32 bytes) and why (1 to 72 bytes)."""
     slot = np.zeros(1, dtype=EXT_ADMIN_SLOT.slot_dtype)
@@ -519,7 +546,7 @@ def order_id_of(source: int, source_seq: int) -> int:
 def stamp(slots: np.ndarray, source: int, first_source_seq: int, session: int = 0) -> np.ndarray:
     """Number finished groups in place and return them: each slot takes one number, its ring position in word 0.
 
-    Heads also get source, session and source_seq, and new orders and holds their id, ``source << 40 | source_seq``.
+    Heads also get source, session and source_seq, and new orders and holds their id, ``source << 40 | number of their slot``.
     """
     if len(slots) and slots["flags"][-1] & (e.FLAG_MORE | e.FLAG_BATCH):
         msg = "the last slot says that its group or batch goes on: number whole groups only"
@@ -530,7 +557,7 @@ def stamp(slots: np.ndarray, source: int, first_source_seq: int, session: int = 
     slots["source"][at] = source
     slots["session"][at] = session
     slots["source_seq"][at] = numbers[at]
-    new = at[np.isin(slots["type"][at], NAMING_TYPES)]
+    new = np.append(at[np.isin(slots["type"][at], NAMING_TYPES)], np.flatnonzero(slots["type"] == e.EXT_LEG))
     slots["order_id"][new] = numbers[new] + order_id_of(source, 0)
     return slots
 

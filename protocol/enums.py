@@ -52,6 +52,7 @@ EXT_LISTING: Final = 66
 EXT_ASSET: Final = 67
 EXT_FEES: Final = 68
 EXT_LIMITS: Final = 69
+EXT_LEG: Final = 70  # another order of a list: linked with the head, or an exit of it
 EXT_QUOTES: Final = 71  # a two-sided quote
 EXT_AUCTION: Final = 72  # dynamic band, and the auction that an interruption leads to
 
@@ -107,11 +108,22 @@ TRIGGER_LAST: Final = 0  # price that a stop waits for
 TRIGGER_MARK: Final = 1
 TRIGGER_INDEX: Final = 2
 
+PEG_BID: Final = 0  # price that a pegged order follows
+PEG_ASK: Final = 1
+PEG_MID: Final = 2
+
+LEG_LINKED: Final = 0  # what happens first to it or to the head ends the other (OCO)
+LEG_EXIT: Final = (
+    1  # it enters when the head has traded and ended; two of them are linked with one another (OTO, OTOCO)
+)
+
 OFFSET_NONE: Final = 0
 OFFSET_TICKS: Final = 1
 OFFSET_BASIS_POINTS: Final = 2
 BASIS_POINTS: Final = 10_000
 
+FLAG_PEG: Final = 1024  # the order's price follows the best price that trigger_ref names, PEG_*
+FLAG_LEGS: Final = 4096  # the order is the first of a list: EXT_LEG slots follow in its group
 FLAG_BATCH: Final = 2048  # of the last slot of a command: the producer's next command is of the same batch
 
 CANCEL_BOTH: Final = 0  # sides of a cancel-all
@@ -144,6 +156,8 @@ JUDGED_SESSION: Final = 64  # the order is of a session
 JUDGED_TRIGGER: Final = 4  # the order waits for a price
 JUDGED_TERMS: Final = 2  # the order has terms that the matcher must look at
 JUDGED_NO_TAKE: Final = 1  # flag of a verdict: the state of the market lets the order rest only
+JUDGED_LEGS: Final = 8  # the order is linked with that of a later slot
+JUDGED_PEG: Final = 32
 JUDGED_UNCROSS: Final = 16  # a change of state with which gathered orders trade
 
 # --- events (matcher to risk) ------------------------------------------------------------------------------------------------------------
@@ -265,7 +279,7 @@ COMMAND_NAMES: Final = {
         "WITHDRAW_RELEASE", "ADJUST", "SET_FEES", "FREEZE", "UNFREEZE", "HALT", "RESUME", "CREATE_ACCOUNT", "CLOSE_ACCOUNT",
         "LIST_ASSET", "LIST_INSTRUMENT", "SET_BANDS", "SET_TIMER", "TICK", "CHECKPOINT", "EXT_IDS", "EXT_ADMIN", "EXT_LISTING",
         "EXT_ASSET", "EXT_FEES", "EXT_LIMITS", "SET_SCHEDULE", "ASSIGN_FEES", "SET_VOLUME_RATE", "SET_GROUPS", "SET_LIMITS", "KILL",
-        "REVIVE", "SET_STATE", "EXPIRE", "SET_PRICES", "DEAD_MAN", "QUOTE", "SET_PROTECTION", "EXT_QUOTES", "EXT_AUCTION",
+        "REVIVE", "SET_STATE", "EXPIRE", "SET_PRICES", "DEAD_MAN", "QUOTE", "SET_PROTECTION", "EXT_LEG", "EXT_QUOTES", "EXT_AUCTION",
         "MARK_GROUP", "FUNDING", "LEVERAGE", "MARGIN_MODE", "POSITION_MODE", "ISO_MARGIN", "TRANSFER", "BORROW",
         "REPAY", "FIRE", "LIQ_CANCEL", "REDUCE", "NET_HEDGE", "TAKEOVER", "JOB", "ADL", "SOCIALISE",
     }

@@ -132,6 +132,14 @@ TRIGGER_PASSED: Final = 105
 TRAILING_FULL: Final = 106
 STOP_NOT_AMENDED: Final = 107
 OFFSET_TOO_LARGE: Final = 108
+# Of lists of orders and of pegs; LINKED_AMEND is decided by the matcher.
+LEGS_CROSSED: Final = 109
+LEG_FORM: Final = 110
+LINKED_AMEND: Final = 111
+LEG_EXPIRY: Final = 112
+EXIT_FORM: Final = 113
+EXITS_FULL: Final = 114
+BY_LINK: Final = 92
 BY_DISCONNECT: Final = 97
 BY_DEAD_MAN: Final = 98
 BY_PROTECTION: Final = 99
@@ -253,6 +261,14 @@ TEXT: Final[dict[int, str]] = {
     TRIGGER_PASSED: "the price has passed the trigger already",
     TRAILING_FULL: "as many trailing stops of this instrument follow this price as may",
     STOP_NOT_AMENDED: "of the orders that wait only limit orders that may rest can be amended; cancel it and enter another",
+    LEGS_CROSSED: "of two linked orders one waits above the market and one below: a sale has its limit or take-profit above its stop, "
+    "a purchase below",
+    LEG_FORM: "linked orders are two of one instrument, side and quantity: a post-only limit order or a take-profit, and a stop",
+    LINKED_AMEND: "an order that is linked with another is not amended; cancel both and enter them anew",
+    LEG_EXPIRY: "linked orders expire together: both say the same",
+    EXIT_FORM: "the exits of an order are one or two orders of the other side and its instrument that may rest or wait, without terms",
+    EXITS_FULL: "as many orders with exits are open as may",
+    BY_LINK: "the order that it was linked with traded, was set off, or ended",
     BY_DISCONNECT: "cancelled because its session has ended",
     BY_PROTECTION: "pulled by market-maker protection",
     BY_DEAD_MAN: "cancelled because a dead-man timer was not renewed",

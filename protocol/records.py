@@ -56,7 +56,7 @@ _HEAD = (
     ),
     Field("source", "<u2", 64, "producer slot", wire=False),
     Field("version", "u1", 66, "schema version of this record", wire=False),
-    Field("trigger_ref", "u1", 67, "TRIGGER_*: price that a stop waits for"),
+    Field("trigger_ref", "u1", 67, "TRIGGER_*: price that a stop waits for; of a peg PEG_*"),
     Field("margin_mode", "u1", 68, "margin mode"),
     Field("offset_kind", "u1", 69, "OFFSET_*: what the offset of a trailing stop counts"),
     Field("session", "<u2", 70, "session within the gateway", wire=False),
@@ -226,6 +226,21 @@ EXT_QUOTES_SLOT: Final = Record(
     ),
 )
 """One quote of a mass quote, in its first cache line, where the fields of an order are."""
+EXT_LEG_SLOT: Final = Record(
+    "ext_leg",
+    SLOT_BYTES,
+    (
+        *(field for field in _HEAD if field.name != "margin_mode"),
+        Field("order_type", "u1", 68, "LIMIT or MARKET"),
+        Field("offset", "<i4", 88, "of a trailing stop, in offset_kind"),
+        Field("role", "<i4", 96, "LEG_*"),
+        Field("display_qty_lots", "<i8", 104, "visible part of an iceberg; 0 = all"),
+        Field("min_qty_lots", "<i8", 112, "minimum quantity of the first execution"),
+        Field("expiry_ts_ns", "<i8", 120, "good-till date; 0 = none"),
+    ),
+)
+"""Another order of a list, its fields where those of a command are; its type alone stands elsewhere."""
+
 EXT_AUCTION_SLOT: Final = Record(
     "ext_auction",
     SLOT_BYTES,
@@ -405,6 +420,7 @@ COMMAND_VIEWS: Final = (
     EXT_ASSET_SLOT,
     EXT_FEES_SLOT,
     EXT_LIMITS_SLOT,
+    EXT_LEG_SLOT,
     EXT_QUOTES_SLOT,
     EXT_AUCTION_SLOT,
 )
