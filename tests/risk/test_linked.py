@@ -6,6 +6,7 @@ import pytest
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
+from protocol.records import EXT_LEG_SLOT
 from tests.risk.desk import LIMITS, Desk, head
 from tests.risk.test_stops import funded, stop
 
@@ -142,7 +143,7 @@ def test_outcomes_name_the_other_order_and_the_clients_own_ids(desk: Desk) -> No
 def test_one_that_makes_no_sense_refuses_both_by_name(desk: Desk, reason: int, change: dict[str, int]) -> None:
     before = desk.money(3)
     group = purchase(desk)
-    leg = group[1:2].view(build.EXT_LEG_SLOT.slot_dtype)
+    leg = group[1:2].view(EXT_LEG_SLOT.slot_dtype)
     for name, value in change.items():
         leg[name] = value
     assert r.NAME[reason] == r.NAME[desk.send(group)]
