@@ -34,7 +34,7 @@ from risk.reserve import (
     trading_code,
     within_limits,
 )
-from risk.settle import lock_amended, settle_canceled
+from risk.settle import lock_amended, settle_canceled, settle_pegged
 
 NEW_BID = 1  # of the flags of a quote's pending row: a hold row is taken for this side
 NEW_ASK = 2
@@ -365,6 +365,8 @@ def settle_quote_event(state, rings, c, q, p, event):
             p["hold"] = -1
         else:
             p["ask_hold"] = -1
+    elif kind == e.EV_PEGGED:
+        settle_pegged(state, rings, c, event)
     else:
         state.meta[s.FAULT] = s.FAULT_UNKNOWN_EVENT
 
