@@ -253,7 +253,10 @@ def settle_pegs(state, command, events):
 
 @njit_called
 def _take_off_moving(state, instrument):
-    """Take the pegs of an instrument that stand where they should not off their levels, into ``scratch``, the oldest first, each with its price (0 = none)."""
+    """Take the pegs of an instrument that stand where they should not off their levels, into ``scratch``, the oldest first.
+
+    Each has the price at which it is to stand, 0 = there is none.
+    """
     meta = state.meta
     meta[SCRATCH_NEXT] = 0
     meta[SCRATCH_COUNT] = 0
@@ -303,7 +306,10 @@ def _take_off_moving(state, instrument):
 
 @njit_called
 def _put_on_moving(state, events, instrument, seq):
-    """Put what was taken off behind the others of its new price, or end it where there is no place for it. Returns False when the ring is full."""
+    """Put what was taken off behind the others of its new price, or end it where there is no place for it.
+
+    Returns False when the ring is full.
+    """
     meta = state.meta
     for i in range(meta[SCRATCH_NEXT], meta[SCRATCH_COUNT]):
         if not has_room(state, events, np.int64(1)):

@@ -65,12 +65,18 @@ TERMS_DTYPE: Final = np.dtype(
         ("age", "<i8"),  # seq of the command that entered the order
         ("display_lots", "<i8"),  # what it shows at most; 0 = all
         ("hidden_lots", "<i8"),  # left and not shown
-        ("limit_ticks", "<i8"),  # from here on of stops: price limit of the order that enters; of a peg the price that it never passes
+        (
+            "limit_ticks",
+            "<i8",
+        ),  # from here on of stops: price limit of the order that enters; of a peg the price that it never passes
         ("min_lots", "<i8"),  # its minimum quantity, 0 = none
         ("due_at", "<u4"),  # its entry of ``due``; 0 = none
         ("trail_next", "<u4"),  # trailing stops of a book and direction, or pegs of a book and side, oldest first
         ("trail_prev", "<u4"),
-        ("offset", "<i4"),  # how far it trails, in what offset_kind says, or how far above its price a peg stands, in ticks
+        (
+            "offset",
+            "<i4",
+        ),  # how far it trails, in what offset_kind says, or how far above its price a peg stands, in ticks
         ("offset_kind", "u1"),  # OFFSET_*; not OFFSET_NONE of an order that does not wait: a peg
         ("side", "u1"),  # of the order that enters
         ("type", "u1"),  # of it, LIMIT or MARKET; of a peg PEG_*
@@ -149,7 +155,7 @@ BOOK_DTYPE: Final = np.dtype(
         (
             "last_ticks",
             "<i8",
-        ),  # price of the last trade; of a book of stops: the price that they wait for, as last seen; 0 = none yet; of an auction's: see ``pegs``
+        ),  # price of the last trade; of a book of stops: the price that they wait for, as last seen; 0 = none yet; of an auction's: pegs
         ("orders", "<u4"),  # orders that stand here
         ("stops", "<u4"),  # orders of the instrument that wait for a price, or have been set off and not entered
         ("market_state", "u1"),  # INSTRUMENT_*

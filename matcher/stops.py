@@ -420,6 +420,7 @@ def _seen(state, instrument, book):
 
 @njit_called
 def has_place(state, book, price_ticks):
+    """Whether an order can stand at a price of a book."""
     return leaf_available(state) or find_leaf(state, book, price_ticks >> 6) != 0
 
 

@@ -251,7 +251,7 @@ class Market:
             group = self.terms(group)
         if self.access and rng.random() < 0.25:
             group = self.stop(group)
-        elif self.access and rng.random() < 0.12:
+        elif self.access and rng.random() < (0.25 if group["type"][0] == e.LIMIT else 0.02):
             group = self.peg(group)
         if rng.random() < 0.5:
             letter = rng.choice("abcd")

@@ -33,7 +33,10 @@ class PegsOracle(NaiveExchange):
         flags = int(h["flags"])
         has_terms = flags & e.FLAG_TERMS and (h["display_qty_lots"] != 0 or h["min_qty_lots"] != 0)
         ways = (
-            (r.PEG_MISPLACED, h["type"] != e.LIMIT or h["tif"] in (e.IOC, e.FOK) or flags & (e.FLAG_TRIGGER | e.FLAG_LEGS)),
+            (
+                r.PEG_MISPLACED,
+                h["type"] != e.LIMIT or h["tif"] in (e.IOC, e.FOK) or flags & (e.FLAG_TRIGGER | e.FLAG_LEGS),
+            ),
             (r.BAD_FIELD, h["trigger_ref"] not in (0, 1, 2) or h["offset_kind"] not in (0, 1)),
             (r.PEG_TERMS, has_terms),
         )

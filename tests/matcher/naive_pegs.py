@@ -52,7 +52,9 @@ class NaivePegs:
         """Behind a command: all that stand where they should not are taken off, then put on again, the oldest first."""
         told: list[Any] = []
         while not self.gathers(instrument):  # type: ignore[attr-defined]
-            pegs = sorted((o for o in self.orders if o.peg is not None and o.instrument == instrument), key=lambda o: o.age)
+            pegs = sorted(
+                (o for o in self.orders if o.peg is not None and o.instrument == instrument), key=lambda o: o.age
+            )
             placed = [o for o in self.orders if o.peg is None]
             moving = []
             for order in pegs:
