@@ -344,9 +344,10 @@ def settle_quotes(state, rings, c, pending, budget):
 @inner
 def settle_quote_event(state, rings, c, q, p, event):
     """One event of a quote: an order of it that ends, is replaced or rests, or the end of the quote."""
-    release_quote(state, q, p)
     kind = event["kind"]
     if kind == e.EV_QUOTED:
+        # Not before: reserve may look between two events, when one side is not in the ledger yet.
+        release_quote(state, q, p)
         drop_unused(state, q, p["hold"])
         drop_unused(state, q, p["ask_hold"])
         emit_quote(state, rings, c, q, p, event["reason"])
