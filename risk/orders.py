@@ -5,6 +5,7 @@ from __future__ import annotations
 from protocol.enums import BUY, MARKET_AMOUNT
 from protocol.fixed_point import AMOUNT_LIMIT, E8, muldiv_ceil, muldiv_floor, product_below_limit
 from protocol.jit import inner
+from risk.state import HOLD_TERMS
 
 
 @inner
@@ -13,6 +14,12 @@ def limit_hold(side, price_ticks, lots, multiplier, lot_atoms):
     if side == BUY:
         return price_ticks * lots * multiplier
     return lots * lot_atoms
+
+
+@inner
+def is_pegged(h):
+    """Whether the order of a hold follows a best price."""
+    return (h["flags"] & HOLD_TERMS) != 0 and h["display_lots"] < 0
 
 
 @inner

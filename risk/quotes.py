@@ -34,7 +34,7 @@ from risk.reserve import (
     trading_code,
     within_limits,
 )
-from risk.settle import lock_amended, settle_canceled
+from risk.settle import lock_amended, settle_canceled, settle_pegged
 
 NEW_BID = 1  # of the flags of a quote's pending row: a hold row is taken for this side
 NEW_ASK = 2
@@ -344,9 +344,10 @@ def settle_quotes(state, rings, c, pending, budget):
 @inner
 def settle_quote_event(state, rings, c, q, p, event):
     """One event of a quote: an order of it that ends, is replaced or rests, or the end of the quote."""
-    release_quote(state, q, p)
     kind = event["kind"]
     if kind == e.EV_QUOTED:
+        # Not before: reserve may look between two events, when one side is not in the ledger yet.
+        release_quote(state, q, p)
         drop_unused(state, q, p["hold"])
         drop_unused(state, q, p["ask_hold"])
         emit_quote(state, rings, c, q, p, event["reason"])
@@ -365,6 +366,8 @@ def settle_quote_event(state, rings, c, q, p, event):
             p["hold"] = -1
         else:
             p["ask_hold"] = -1
+    elif kind == e.EV_PEGGED:
+        settle_pegged(state, rings, c, event)
     else:
         state.meta[s.FAULT] = s.FAULT_UNKNOWN_EVENT
 

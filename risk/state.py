@@ -236,7 +236,8 @@ HOLD_DTYPE: Final = np.dtype(
 """An open order as risk sees it. ``left_lots`` counts units for a market order by amount. ``locked_units`` is what the ledger holds for it.
 ``value_units``: quote units traded so far. ``client_tag``: hash of account and client order id, where there is one.
 
-With HOLD_TERMS: what an iceberg shows at most (0 = all) and shows now, and when the order expires (0 = never); else these mean nothing."""
+With HOLD_TERMS: what an iceberg shows at most (0 = all) and shows now, and when the order expires (0 = never); else these mean nothing.
+Below zero ``display_lots`` is that of a pegged order, of which nothing is hidden: minus the price at which it stands."""
 
 HOLD_HAS_IDS: Final = 1
 HOLD_HAS_CLIENT_ID: Final = 2

@@ -167,6 +167,10 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
         "--trigger-by", choices=("last", "mark", "index"), default="last", help="price that the order waits for"
     )
     parser.add_argument(
+        "--peg", choices=("bid", "ask", "mid"), help="follow the best bid, the best ask or the middle up to --price"
+    )
+    parser.add_argument("--peg-offset", metavar="PRICE", help="stand so far above that price, or below it (-0.5)")
+    parser.add_argument(
         "--stp",
         choices=("none", "expire-taker", "expire-maker", "expire-both", "decrement"),
         default="none",
@@ -493,6 +497,8 @@ def _order(a: _Arguments) -> _Request:
         "trigger_by": a.trigger_by,
         "trail": a.trail,
         "trail_bp": a.trail_bp,
+        "peg": a.peg,
+        "peg_offset": a.peg_offset,
         "stp": a.stp.replace("-", "_"),
         "client_order_id": a.client_order_id,
     }
