@@ -75,6 +75,7 @@ from protocol.reasons import (
     BOOK_FULL,
     BY_TRIGGER,
     FOK_UNFILLED,
+    IMMEDIATE_IN_AUCTION,
     MIN_QTY_UNFILLED,
     NO_CHANGE,
     NO_TRIGGER_PRICE,
@@ -96,6 +97,10 @@ def enter_stop(state, command, verdict, events):
     seen_ticks = _seen(state, instrument, book)
     if seen_ticks == 0:
         return NO_TRIGGER_PRICE
+    row = state.books[book]
+    if row["best_ticks"][SELL] <= seen_ticks or row["best_ticks"][BUY] >= seen_ticks:
+        # It has come while nothing could be set off: until it does, the price does not lie between the two sides.
+        return IMMEDIATE_IN_AUCTION
     takes_profit = (command["flags"] & FLAG_TAKE_PROFIT) != 0
     direction = np.int64(SELL) if (side == BUY) != takes_profit else np.int64(BUY)
     trigger_ticks = command["trigger_price_ticks"]

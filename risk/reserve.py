@@ -123,8 +123,8 @@ def trading_code(state, c, row):
         elif c["type"] == e.LIMIT and c["tif"] == e.POST_ONLY:
             wanted = states.POST_ONLY
         if (c["flags"] & e.FLAG_TRIGGER) != 0:
-            # It could be set off at once.
-            wanted = states.TAKE
+            # It waits beside what gathers; elsewhere it could be set off at once.
+            wanted = states.TAKE | states.GATHER
     if (states.ALLOWED[row["status"]] & wanted) == 0:
         return states.REFUSALS[row["status"]]
     if (states.ALLOWED[row["status"]] & states.GATHER) != 0 and gathering_code(c) != 0:

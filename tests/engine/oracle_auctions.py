@@ -208,7 +208,9 @@ class AuctionRules:
         """Why an order may not wait for an auction."""
         kind, tif = int(self.head["type"]), int(self.head["tif"])
         waits = self._waits()  # type: ignore[attr-defined]
-        if kind != e.AMEND and (kind != e.LIMIT or tif in (e.IOC, e.FOK) or waits):
+        if waits:
+            return r.ACCEPTED
+        if kind != e.AMEND and (kind != e.LIMIT or tif in (e.IOC, e.FOK)):
             return r.IMMEDIATE_IN_AUCTION
         has_minimum = int(self.head["flags"]) & e.FLAG_TERMS and self.head["min_qty_lots"] > 0
         return r.MIN_QTY_IN_AUCTION if kind != e.AMEND and has_minimum else r.ACCEPTED

@@ -59,6 +59,8 @@ class StopsOracle(NaiveExchange):
         if not refusal:
             if seen == 0:
                 refusal = r.NO_TRIGGER_PRICE
+            elif any(o.stop is not None and o.stop.is_hit(seen) for o in self._on(order.instrument, stop.ref)):
+                refusal = r.IMMEDIATE_IN_AUCTION
             elif stop.trails and not 1 <= stop.trigger < 1 << 62:
                 refusal = r.OFFSET_TOO_LARGE
             elif not stop.trails and stop.is_hit(seen):
@@ -89,8 +91,7 @@ class StopsOracle(NaiveExchange):
 
     def _visit(self, instrument: int, ref: int, price: int) -> list[Order]:
         """The price was here: what it sets off, in order. The rest follows."""
-        here = [o for o in self.waiting if o.instrument == instrument and o.stop is not None and o.stop.ref == ref]
-        here = [o for o in here if o.id in self.orders]
+        here = self._on(instrument, ref)
         hit = [o for o in here if o.stop is not None and o.stop.is_hit(price)]
         hit.sort(key=_way)
         self.waiting = [o for o in self.waiting if o not in hit]
@@ -104,6 +105,11 @@ class StopsOracle(NaiveExchange):
                 self.waiting.remove(order)
                 self.waiting.append(order)
         return hit
+
+    def _on(self, instrument: int, ref: int) -> list[Order]:
+        """What waits for a price of an instrument."""
+        here = [o for o in self.waiting if o.instrument == instrument and o.stop is not None and o.stop.ref == ref]
+        return [o for o in here if o.id in self.orders]
 
     def _visit_marks(self, instrument: int) -> list[Order]:
         return [

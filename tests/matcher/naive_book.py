@@ -216,6 +216,9 @@ class NaiveShard(NaiveAuctions):
         order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
         if seen == 0:
             return [self._rejected(q, r.NO_TRIGGER_PRICE)]
+        same = [o for o in self.waiting if (o.instrument, o.ref) == (q.instrument, q.ref)]
+        if any(seen >= o.trigger if o.rises else seen <= o.trigger for o in same):
+            return [self._rejected(q, r.IMMEDIATE_IN_AUCTION)]
         if q.offset_kind:
             order.trigger = behind(seen, order)
             if not 1 <= order.trigger < 1 << 62:
