@@ -106,6 +106,7 @@ class AuctionRules:
             lots = min(buyer.left, seller.left)
             left -= lots
             self._cross(buyer, seller, found.price, lots)
+        self._pull_behind(instrument)  # type: ignore[attr-defined]
         self.say_auction(e.OUT_UNCROSSED, instrument, found)
         if found.lots:
             bands = self.bands[instrument]
@@ -130,6 +131,7 @@ class AuctionRules:
             self.locked[paid] -= held  # type: ignore[attr-defined]
             self.free[paid] += held - (value if order is buyer else base)  # type: ignore[attr-defined]
             self.free[received] += base if order is buyer else value  # type: ignore[attr-defined]
+            self._counts(order, lots)  # type: ignore[attr-defined]
             order.traded += lots
         for order, rule in zip((buyer, seller), rules, strict=True):
             received = self._received_in(order)  # type: ignore[attr-defined]
