@@ -1,17 +1,27 @@
-"""Compiles the kernels of all processes, or loads them from the cache, in one process before any other starts."""
+"""Compiles the kernels of all processes, or loads them from the cache, in one process before any other starts.
+
+numba reads its index of a kernel's versions, adds one and writes it back: of two processes that fill one cache at the same moment
+(two exchanges whose first starts meet), one may take the other's entry away, or name the other's machine code. So whoever has to
+compile holds a lock in the cache from the first kernel to the last. Who finds everything there never asks for it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 PACKAGES: Final = ("protocol", "ringbuf", "sequencer", "matcher", "risk", "persistence", "gateway", "cambist")
+LOCK_NAME: Final = ".filling"
+"""File of a kernel cache that is locked while somebody fills it."""
 
 Progress = Callable[[int, int, str], None]
-"""Called with how many kernels are compiled, how many there are, and the name of the latest."""
+"""Called with how many kernels are compiled, how many there are, and the name of the latest, or why nothing happens."""
 
 
 class Compiled(NamedTuple):
@@ -28,7 +38,8 @@ def compile_all(modules: Sequence[str], progress: Progress) -> Compiled:
     """Import ``modules`` and call the function ``warm()`` of each that has one.
 
     ``warm`` runs the module's kernels once on tiny private state, with the very types that the process will pass; it
-    takes and gives nothing. ``progress`` hears of each kernel that had to be compiled, of none when all are cached.
+    takes and gives nothing. ``progress`` hears of each kernel that had to be compiled, of none when all are cached. While
+    another process fills the same cache this one waits before its first kernel, and finds the others there.
     """
     cpu_start_s, wall_start_s = time.process_time(), time.monotonic()
     loaded = [importlib.import_module(name) for name in modules]
@@ -49,6 +60,7 @@ class _Counter:
         self._progress = progress
         self._seen: set[str] = set()
         self._installed: Any = None
+        self._lock = -1
 
     def __enter__(self) -> None:
         if "numba" not in sys.modules:
@@ -70,13 +82,27 @@ class _Counter:
     def __exit__(self, *exception: object) -> None:
         if self._installed is not None:
             self._installed.__exit__(*exception)
+        if self._lock >= 0:
+            os.close(self._lock)
 
     def hear(self, function: Any) -> None:
         """Note that ``function`` is being compiled now, for one signature."""
+        if self._lock < 0:
+            self._lock = self._locked()
         self.compiled += 1
         name = f"{function.__module__}.{function.__qualname__}"
         self._seen.add(name)
         self._progress(len(self._seen), max(len(self._seen), sum(1 for _ in _kernels())), name)
+
+    def _locked(self) -> int:
+        """Descriptor of the lock of the cache, which is given back when it is closed or the process ends."""
+        lock = os.open(Path(os.environ["NUMBA_CACHE_DIR"]) / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._progress(0, 1, "(waiting: another process fills the cache)")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
 
 
 def _kernels() -> Iterator[Any]:

@@ -15,6 +15,7 @@ from matcher.jit import njit_called, njit_inlined
 from matcher.levels import next_level_down, next_level_up, price_of
 from matcher.links import end_partner, is_linked
 from matcher.parts import has_parts
+from matcher.protection import count_quote_fill, emit_pulled, quote_row
 from matcher.state import (
     AUCTION_BUYER,
     AUCTION_INSTRUMENT,
@@ -26,7 +27,9 @@ from matcher.state import (
     BOOK_AUCTION_BIDS,
     BOOK_STRIDE,
     HAS_TERMS,
+    IS_QUOTE,
     NO_ASK,
+    PROTECTIONS_HIGH,
     TAKER_SEQ,
 )
 from matcher.stops import visit_open
@@ -262,9 +265,13 @@ def uncross(state, events):
             meta[AUCTION_BUYER] = orders[buyer]["order_id"]
             _say(state, events, np.int64(EV_TAKER), buyer, price, _NONE, wanted, wanted)
         _say(state, events, np.int64(EV_CROSSED), seller, price, lots, offered - lots, wanted - lots)
+        _count(state, instrument, buyer, np.int64(BUY), lots)
+        _count(state, instrument, seller, np.int64(SELL), lots)
         _lower(state, buyer, wanted - lots)
         _lower(state, seller, offered - lots)
-    if not has_room(state, events, np.int64(1)):
+    while has_room(state, events, np.int64(2)) and _pull_next(state, events, instrument):
+        pass
+    if not has_room(state, events, np.int64(2)):
         return False
     _enter_gathered(state, instrument, np.int64(BUY))
     _enter_gathered(state, instrument, np.int64(SELL))
@@ -275,6 +282,39 @@ def uncross(state, events):
         visit_open(state, instrument)
     last = np.int64(0 if has_parts(state) else EVENT_LAST)
     _say_auction(state, events, instrument, price, meta[AUCTION_LOTS], meta[AUCTION_SURPLUS], last)
+    return True
+
+
+@njit_called
+def _count(state, instrument, slot, side, lots):
+    """A quote that trades in an auction counts for its protection, which pulls what is left of it behind the auction."""
+    order = state.orders[slot]
+    if (order["modes"] & IS_QUOTE) != 0:
+        count_quote_fill(state, np.int64(order["account"]), instrument, side, lots, np.int64(0))
+
+
+@njit_called
+def _pull_next(state, events, instrument):
+    """Take away what stands of a quote whose protection an auction has set off, of the lowest account; whether there was one.
+
+    At most two events, for which there must be room.
+    """
+    least = np.int64(0)
+    for at in range(1, state.meta[PROTECTIONS_HIGH] + 1):
+        row = state.protections[at]
+        account = np.int64(row["account"])
+        if row["pulled"] == 0 or row["instrument"] != instrument or (least != 0 and account > least):
+            continue
+        quote = state.quotes[quote_row(state, account, instrument)]
+        if quote["slot"][BUY] != 0 or quote["slot"][SELL] != 0:
+            least = account
+    if least == 0:
+        return False
+    for side in range(2):
+        slot = np.int64(state.quotes[quote_row(state, least, instrument)]["slot"][side])
+        if slot != 0:
+            emit_pulled(state, events, slot, instrument, np.int64(0))
+            remove(state, slot)
     return True
 
 

@@ -76,6 +76,7 @@ from protocol.reasons import (
     BOOK_FULL,
     BY_TRIGGER,
     FOK_UNFILLED,
+    IMMEDIATE_IN_AUCTION,
     MIN_QTY_UNFILLED,
     NO_CHANGE,
     NO_TRIGGER_PRICE,
@@ -97,6 +98,7 @@ def judge_stop(state, command):
     side = np.int64(command["side"])
     book = instrument + (BOOK_LAST + np.int64(command["trigger_ref"])) * state.meta[BOOK_STRIDE]
     seen_ticks = _seen(state, instrument, book)
+    row = state.books[book]
     takes_profit = (command["flags"] & FLAG_TAKE_PROFIT) != 0
     direction = np.int64(SELL) if (side == BUY) != takes_profit else np.int64(BUY)
     trigger_ticks = command["trigger_price_ticks"]
@@ -104,11 +106,14 @@ def judge_stop(state, command):
     offset_kind = np.int64(command["offset_kind"])
     if seen_ticks == 0:
         reason = np.int64(NO_TRIGGER_PRICE)
+    elif row["best_ticks"][SELL] <= seen_ticks or row["best_ticks"][BUY] >= seen_ticks:
+        # It has come while nothing could be set off: until it does, the price does not lie between the two sides.
+        reason = np.int64(IMMEDIATE_IN_AUCTION)
     elif offset_kind != OFFSET_NONE:
         trigger_ticks = _behind(seen_ticks, direction, offset_kind, np.int64(command["sub_account"]))
         if trigger_ticks < 1 or trigger_ticks >= PRICE_LIMIT:
             reason = np.int64(OFFSET_TOO_LARGE)
-        elif state.books[book]["stops"] >= TRAILING_MAX:
+        elif row["stops"] >= TRAILING_MAX:
             reason = np.int64(TRAILING_FULL)
     elif (1 - 2 * direction) * (trigger_ticks - seen_ticks) >= 0:
         reason = np.int64(TRIGGER_PASSED)

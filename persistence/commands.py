@@ -22,6 +22,7 @@ from protocol.records import (
     EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
+    EXT_QUOTES_SLOT,
 )
 
 SIDES: Final = {e.BUY: "buy", e.SELL: "sell"}
@@ -82,7 +83,7 @@ def _answer(group: np.ndarray, listings: Listings) -> dict[str, Any]:
         "source_seq": int(head["source_seq"]),
     }
     for name in ("account", "order_id"):
-        if head[name]:
+        if head[name] and (name, kind) != ("order_id", e.SET_PROTECTION):
             answer[name] = int(head[name])
     if head["instrument"]:
         answer["symbol"] = listings.symbol(int(head["instrument"]))
@@ -93,6 +94,8 @@ def _answer(group: np.ndarray, listings: Listings) -> dict[str, Any]:
     names = flag_names(int(head["flags"]))
     if names:
         answer["flags"] = names
+    if kind == e.QUOTE:
+        answer["quotes"] = _quotes(group, listings)
     for slot in group[1:]:
         answer |= _extension(slot, kind, listings)
     return answer
@@ -133,6 +136,26 @@ def _peg(head: np.void) -> dict[str, Any]:
         return {}
     ref = {e.PEG_BID: "bid", e.PEG_ASK: "ask", e.PEG_MID: "mid"}.get(int(head["trigger_ref"]), "?")
     return {"peg": ref, "peg_offset_ticks": int(head["sub_account"]) if head["offset_kind"] else 0}
+
+
+def _quotes(group: np.ndarray, listings: Listings) -> list[dict[str, Any]]:
+    """Each quote of a mass quote; a side without an order is left out."""
+    told = []
+    for row in group[group["type"] == e.EXT_QUOTES].view(EXT_QUOTES_SLOT.slot_dtype):
+        instrument = listings.instruments.get(int(row["instrument"]))
+        quote: dict[str, Any] = {"symbol": listings.symbol(int(row["instrument"])), "quote_id": int(row["quote_id"])}
+        for side in ("bid", "ask"):
+            qty = int(row[f"{side}_qty_lots"])
+            if qty:
+                lots = {"qty": instrument.qty(qty) if instrument and qty > 0 else str(qty), "qty_lots": qty}
+                quote[side] = lots | _price(int(row[f"{side}_price_ticks"]), instrument)
+        told.append(quote)
+    return told
+
+
+def _protection(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
+    lots = {"qty_lots": int(head["qty_lots"]), "net_lots": int(head["trigger_price_ticks"])}
+    return {"window_ns": int(head["price_ticks"]), **lots, "trades": int(head["order_id"])}
 
 
 def _amend(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:
@@ -236,6 +259,7 @@ _DETAILS: Final[dict[int, Callable[[np.void, Instrument | None, Asset | None], d
     e.TICK: _timer,
     e.EXPIRE: _timer,
     e.SET_PRICES: _prices,
+    e.SET_PROTECTION: _protection,
 }
 
 

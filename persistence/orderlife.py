@@ -10,6 +10,7 @@ import numpy as np
 from persistence.commands import SIDES, command_answers
 from persistence.listings import Listings
 from persistence.moments import iso_time
+from persistence.quoted import quote_command, quoted_order
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.build import heads
@@ -48,6 +49,11 @@ class OrderLife:
         self._reason = 0
 
     @property
+    def seen(self) -> bool:
+        """Whether anything became of the order; a quote need not bring one."""
+        return self._state != "unknown"
+
+    @property
     def ended(self) -> bool:
         """Whether nothing but refusals can concern it any more."""
         return self._state in _ENDED
@@ -63,10 +69,14 @@ class OrderLife:
                 self._head = head.copy()
                 self._price_ticks, self._qty = int(head["price_ticks"]), int(head["qty_lots"])
             self._command(int(head["seq"]))
+        if self._head is None and (quoted := quoted_order(slots, self._order_id)) is not None:
+            self._head = quoted[0]
+            self._price_ticks, self._qty = int(quoted["price_ticks"][0]), int(quoted["qty_lots"][0])
+            self._command(quote_command(slots, self._order_id))
 
     def keep(self, outcomes: np.ndarray) -> None:
         """Outcomes of the engine, in order."""
-        for row in outcomes[(outcomes["order_id"] == self._order_id)]:
+        for row in outcomes[(outcomes["order_id"] == self._order_id) & (outcomes["kind"] != e.OUT_QUOTE)]:
             if row["kind"] == e.OUT_IDS:
                 ids = np.array([row], dtype=OUTCOME_DTYPE).view(OUTCOME_IDS.slot_dtype)[0]
                 self._client_order_id = ids["client_order_id"].decode(errors="replace")

@@ -28,6 +28,7 @@ from persistence.listings import Listings
 from persistence.moments import Moment, iso_time
 from persistence.orderlife import OrderLife
 from persistence.postgres.places import Places
+from persistence.quoted import quote_command
 from persistence.recovery import load_limits
 from protocol import enums as e
 from protocol.build import heads
@@ -260,6 +261,11 @@ class Past:
             engine.feed(slots, life.keep)
             if life.ended and int(slots["seq"][-1]) >= last_named:
                 break
+        if not life.seen:
+            raise NotInHistory(
+                f"order {order_id}: no such order up to seq {place.seq}; the quote at seq {born} with this number brought none: "
+                "it was refused, had nothing on this side, or changed the order of an earlier quote, which keeps its id"
+            )
         return {"at": place.answer(), **life.answer()}
 
     def _known(self, order_id: int, place: Place, known: Places | None) -> tuple[list[int], int] | None:
@@ -267,7 +273,8 @@ class Past:
         if known is None or known.order_id != order_id or not known.named_seqs:
             return None
         for slots in self.slots(known.born_seq, known.born_seq):
-            if slots["order_id"][0] != order_id or not np.isin(slots["type"][0], _BEARING):
+            brings = slots["order_id"][0] == order_id and slots["type"][0] in _BEARING
+            if not brings and slots["type"][0] != e.QUOTE:
                 return None
         named = list(known.named_seqs)
         for slots in self.slots(known.known_seq + 1, place.seq):
@@ -284,14 +291,14 @@ class Past:
             ids = slots["order_id"]
             named += slots["seq"][at & (ids == order_id)].tolist()
             new = at & np.isin(slots["type"], _BEARING)
-            born = born or int(slots["seq"][new & (ids == order_id)][:1].sum())
+            born = born or int(slots["seq"][new & (ids == order_id)][:1].sum()) or quote_command(slots, order_id)
             below = max(below, int(ids[new & (ids < order_id)].max(initial=0)))
             above = min(above, int(ids[new & (ids > order_id)].min(initial=(1 << 63) - 1)))
         if not born:
             near = [str(number) for number in (below, above) if 0 < number < 1 << 62]
             nearest = f"the nearest are {' and '.join(near)}" if near else "there is no order yet"
             raise NotInHistory(f"order {order_id}: no such order up to seq {place.seq}; {nearest}")
-        return named, born
+        return named or [born], born
 
     def slots(self, from_seq: int, to_seq: int) -> Iterator[np.ndarray]:
         """Command slots of the journal in order, a batch at a time; nothing where the first comes after the last."""

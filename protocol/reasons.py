@@ -242,7 +242,8 @@ TEXT: Final[dict[int, str]] = {
     "nothing was executed and no number used, so that it is safe to send again",
     DIVERGED: "the exchange acknowledges nothing until an operator acts, because its own check found the live engine wrong; "
     "the command was not taken",
-    IMMEDIATE_IN_AUCTION: "orders gather for an auction: no market, ioc, fok, stop or pegged orders and no quotes; cancels and amends work",
+    IMMEDIATE_IN_AUCTION: "orders gather: no market, ioc, fok or pegged orders, no quotes, no stops on a price that came since; "
+    "cancels and amends work",
     MIN_QTY_IN_AUCTION: "orders gather for an auction, and a minimum quantity could not trade at once",
     AUCTION_END: "only the state auction has an end: a time after the command, up to a day, and open, post-only or closed behind it",
     BAD_AUCTION: "a dynamic band is at most 100 %, an interruption's auction at most a day, its random part no longer than itself, "

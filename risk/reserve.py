@@ -123,8 +123,8 @@ def trading_code(state, c, row):
         elif c["type"] == e.LIMIT and c["tif"] == e.POST_ONLY:
             wanted = states.POST_ONLY
         if (c["flags"] & e.FLAG_TRIGGER) != 0:
-            # It could be set off at once.
-            wanted = states.TAKE
+            # It waits beside what gathers; elsewhere it could be set off at once.
+            wanted = states.TAKE | states.GATHER
         elif (c["flags"] & e.FLAG_PEG) != 0:
             # It never takes.
             wanted = states.POST_ONLY

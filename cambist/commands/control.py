@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from cambist.commands import Call, FailedError, UsageError, connection, operator
+from cambist.commands import Call, FailedError, UsageError, connection, operator, quoting
 from cambist.commands import action as add_action
 from cambist.commands.tables import table
 from gateway.control.client import ControlError, RefusedError
@@ -42,6 +42,21 @@ COMMANDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "amend": (
         "change price or total quantity of an order",
         ("cambist amend 2199023255553 --price 99.50 --account alice",),
+    ),
+    "quote": (
+        "quote two-sided, one or several instruments in one command, in place of what the account quotes there",
+        (
+            "cambist quote BTCUSDT 0.5@59990 0.4@60010 --account alice",
+            "cambist quote BTCUSDT 0.5@59990 0.4@60010 ETHUSDT 3@2990 3@3010 --account alice",
+            "cambist quote BTCUSDT - - --account alice",
+        ),
+    ),
+    "protection": (
+        "pull an account's quotes in an instrument when much has traded with them in a short time",
+        (
+            "cambist protection BTCUSDT --window 1 --qty 5 --net 2 --trades 20 --account alice",
+            "cambist protection BTCUSDT --off --account alice",
+        ),
     ),
     "book": ("show the book of an instrument", ("cambist book BTCUSDT", "cambist book BTCUSDT --levels 20 --json")),
     "balance": ("show the balances of an account", ("cambist balance alice",)),
@@ -137,6 +152,8 @@ def run(name: str, call: Call) -> int:
         raise FailedError(_refused_text(RefusedError(reply)))
     if not arguments.json:
         _show(request.op, reply.result or {})
+    if request.op == "quote":
+        quoting.check_quotes(reply.result or {})
     return 0
 
 
@@ -213,6 +230,18 @@ def _configure_dead_man(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", metavar="GATEWAY:NUMBER", help="only orders that came in this session")
     parser.add_argument("--instrument", metavar="SYMBOL", help="only orders on this instrument")
     _account(parser, required=True)
+    _common(parser)
+
+
+def _configure_quote(parser: argparse.ArgumentParser) -> None:
+    quoting.configure_quote(parser)
+    _account(parser)
+    _common(parser)
+
+
+def _configure_protection(parser: argparse.ArgumentParser) -> None:
+    quoting.configure_protection(parser)
+    _account(parser)
     _common(parser)
 
 
@@ -457,6 +486,8 @@ _CONFIGURE: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "cancel-all": _configure_cancel_all,
     "dead-man": _configure_dead_man,
     "amend": _configure_amend,
+    "quote": _configure_quote,
+    "protection": _configure_protection,
     "book": _configure_book,
     "balance": _configure_balance,
     "orders": _configure_selection,
@@ -600,6 +631,8 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
     "cancel-all": _cancel_all,
     "dead-man": _plain("dead_man", "account", "seconds", "instrument", "session"),
     "amend": _amend,
+    "quote": lambda a: _Request("quote", quoting.quote_args(a)),
+    "protection": lambda a: _Request("protect", quoting.protection_args(a)),
     "book": _plain("book", "instrument", "levels"),
     "balance": _plain("balance", "account"),
     "orders": _plain("orders", "account", "instrument"),
@@ -880,6 +913,8 @@ _SHOW: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     "cancel": _show_order,
     "amend": _show_order,
     "cancel_all": _show_cancel_all,
+    "quote": lambda result: quoting.show_quotes(result, _durable(result)),
+    "protect": lambda result: quoting.show_protection(result, _durable(result)),
     "deposit": _show_money,
     "withdraw_hold": _show_money,
     "withdraw_settle": _show_money,

@@ -89,7 +89,8 @@ ROLES: Final[dict[str, Role]] = {
         | {"set_limits", "kill", "revive", "unban"},
     ),
     "dealing": Role(
-        "trades for a client who telephones", _READ | {"order", "amend", "cancel", "cancel_all", "dead_man"}
+        "trades for a client who telephones",
+        _READ | {"order", "amend", "cancel", "cancel_all", "dead_man", "quote", "protect"},
     ),
     "security": Role(
         "registers operators and gives them roles",
@@ -107,6 +108,8 @@ FOUR_EYES: Final[dict[str, str]] = {
     "transfer": "moves money between accounts",
     "order": "spends a client's money",
     "amend": "spends a client's money",
+    "quote": "spends a client's money",
+    "protect": "changes what bounds a client's losses",
     "set_fees": "changes what clients pay",
     "set_schedule": "changes what clients pay",
     "assign_fees": "changes what a client pays",

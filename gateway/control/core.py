@@ -31,7 +31,7 @@ from ringbuf import Ring, load_acquire, publish
 
 PENDING_MAX: Final = 1 << 14
 """Commands and queries without an answer yet; the reserved share of them is for urgent commands too."""
-_ORDER_OPS: Final = frozenset({"order", "amend"})
+_ORDER_OPS: Final = frozenset({"order", "amend", "quote"})
 _DEFAULT: Final = Overload()
 _CANCEL_TYPES: Final = frozenset({e.CANCEL, e.CANCEL_ALL, e.KILL})
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from gateway.control import fees
+from gateway.control import fees, quotes
 from gateway.control import messages as m
 from gateway.control.catalog import (
     Catalog,
@@ -81,6 +81,8 @@ class Drafter:
             "cancel_all": self._cancel_all,
             "amend": self._amend,
             "dead_man": self._dead_man,
+            "quote": self._quote,
+            "protect": self._protect,
             "create_account": self._create_account,
             "freeze": self._of_account(build.freeze),
             "unfreeze": self._of_account(build.unfreeze),
@@ -261,6 +263,15 @@ class Drafter:
             session=_session(args.session),
         )
         return Draft(_signed(group, operator, reason), account, instrument)
+
+    def _quote(self, args: m.Quote, operator: str, reason: str) -> Draft:
+        group = quotes.quote_group(self.catalog, args)
+        return Draft(_signed(group, operator, reason), int(group[0]["account"]))
+
+    def _protect(self, args: m.Protect, operator: str, reason: str) -> Draft:
+        group, instrument = quotes.protection_group(self.catalog, args)
+        limits = {"window_ms": args.window_ms, "qty": args.qty, "net_qty": args.net_qty, "trades": args.trades}
+        return Draft(_signed(group, operator, reason), int(group[0]["account"]), instrument, extra=limits)
 
     def _amend(self, args: m.Amend, operator: str, reason: str) -> Draft:
         account = self.catalog.account(args.account)

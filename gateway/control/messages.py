@@ -100,6 +100,35 @@ class DeadMan(Args):
     session: Text | None = None
 
 
+class QuoteEntry(Args):
+    """Bid and ask of one instrument; a side without price and quantity is taken away. ``quote_id`` comes back."""
+
+    instrument: Text
+    bid_price: Text | None = None
+    bid_qty: Text | None = None
+    ask_price: Text | None = None
+    ask_qty: Text | None = None
+    quote_id: Number = 0
+
+
+class Quote(Args):
+    """Up to 100 two-sided quotes, one an instrument, in place of those that the account has there."""
+
+    account: int | Text
+    quotes: list[QuoteEntry]
+
+
+class Protect(Args):
+    """Limits on what trades with the account's quotes within a window; what is 0 or not given does not limit, nothing at all ends it."""
+
+    account: int | Text
+    instrument: Text
+    window_ms: Number = 0
+    qty: Text | None = None
+    net_qty: Text | None = None
+    trades: Number = 0
+
+
 class Amend(Args):
     """New price, new total quantity, or both, of a resting order; what is not given stays."""
 
@@ -340,6 +369,8 @@ ARGS: Final[dict[str, type[Args]]] = {
     "cancel_all": CancelAll,
     "amend": Amend,
     "dead_man": DeadMan,
+    "quote": Quote,
+    "protect": Protect,
     "create_account": CreateAccount,
     "name_account": NameAccount,
     "freeze": OfAccount,
@@ -379,7 +410,7 @@ ARGS: Final[dict[str, type[Args]]] = {
     "book": Book,
     "status": NoArgs,
 }
-ORDER_OPS: Final = frozenset({"order", "cancel", "cancel_all", "amend", "dead_man"})
+ORDER_OPS: Final = frozenset({"order", "cancel", "cancel_all", "amend", "dead_man", "quote", "protect"})
 QUERY_OPS: Final = frozenset(
     {"balance", "account", "accounts", "assets", "instruments", "orders", "book", "status", "fees", "limits"}
 )

@@ -10,6 +10,7 @@ import numpy as np
 from gateway.control.catalog import Catalog
 from gateway.control.drafts import Draft
 from gateway.control.messages import Error, reason_error
+from gateway.control.quotes import QuoteProgress
 from protocol import enums as e
 from protocol import reasons
 from protocol.instruments import Instrument, plain
@@ -57,6 +58,7 @@ class Progress:
         self._cum_lots = 0
         self._price_ticks = 0
         self._money: np.void | None = None
+        self._quotes = QuoteProgress()
         self.first: np.void | None = None
         """Of a client order id used twice: OUTCOME_DUPLICATE."""
 
@@ -69,6 +71,8 @@ class Progress:
         self.done = flags & e.OUTCOME_LAST != 0
         if kind == e.OUT_IDS:
             return
+        if self.draft.type == e.QUOTE:
+            self._quotes.add(outcome)
         own = self.order_id != 0 and int(outcome["order_id"]) == self.order_id
         if kind == e.OUT_REJECTED:
             self.code = int(outcome["reason"])
@@ -118,6 +122,8 @@ class Progress:
             self._order_result(result, draft.instrument, catalog)
         elif draft.type in _MANY:
             result |= {"canceled": self._canceled, "count": self._canceled_count}
+        elif draft.type == e.QUOTE:
+            result |= self._quotes.result(catalog)
         elif draft.type in _MONEY_TYPES:
             self._money_result(result, catalog)
         return result

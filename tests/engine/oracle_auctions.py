@@ -108,6 +108,7 @@ class AuctionRules:
             for order in (buyer, seller):
                 self._end_partner(order)  # type: ignore[attr-defined]
             self._cross(buyer, seller, found.price, lots)
+        self._pull_behind(instrument)  # type: ignore[attr-defined]
         self.say_auction(e.OUT_UNCROSSED, instrument, found)
         if found.lots:
             bands = self.bands[instrument]
@@ -134,6 +135,7 @@ class AuctionRules:
             self.locked[paid] -= held  # type: ignore[attr-defined]
             self.free[paid] += held - (value if order is buyer else base)  # type: ignore[attr-defined]
             self.free[received] += base if order is buyer else value  # type: ignore[attr-defined]
+            self._counts(order, lots)  # type: ignore[attr-defined]
             order.traded += lots
         for order, rule in zip((buyer, seller), rules, strict=True):
             received = self._received_in(order)  # type: ignore[attr-defined]
@@ -212,8 +214,10 @@ class AuctionRules:
         """Why an order may not wait for an auction."""
         kind, tif = int(self.head["type"]), int(self.head["tif"])
         waits = self._waits()  # type: ignore[attr-defined]
+        if waits:
+            return r.ACCEPTED
         pegged = int(self.head["flags"]) & e.FLAG_PEG
-        if kind != e.AMEND and (kind != e.LIMIT or tif in (e.IOC, e.FOK) or waits or pegged):
+        if kind != e.AMEND and (kind != e.LIMIT or tif in (e.IOC, e.FOK) or pegged):
             return r.IMMEDIATE_IN_AUCTION
         has_minimum = int(self.head["flags"]) & e.FLAG_TERMS and self.head["min_qty_lots"] > 0
         return r.MIN_QTY_IN_AUCTION if kind != e.AMEND and has_minimum else r.ACCEPTED

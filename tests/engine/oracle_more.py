@@ -684,14 +684,32 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
                 self.protections[account, instrument] = Protection(window, lots, net, trades, [])
             self._admin(self._verdict(r.ACCEPTED))
 
+    def _counts(self, order: Order, lots: int) -> bool:
+        """Count a fill for the protection of a quote; whether it pulls the quote."""
+        key = order.account, order.instrument
+        protection = self.protections.get(key)
+        if protection is None or order.id not in self.quotes.get(key, {}).values():
+            return False
+        protection.fills.append((int(self.head["ts_ns"]), lots, lots if order.side == Side.BUY else -lots))
+        protection.pulled = protection.pulled or protection.reached(int(self.head["ts_ns"]))
+        return protection.pulled
+
+    def _pull_behind(self, instrument: int) -> None:
+        """What protection has to take away behind an auction goes by account, the bid first."""
+        for account in sorted(a for (a, i), one in self.protections.items() if i == instrument and one.pulled):
+            self._pull(account, instrument, Side.BUY)
+
     def _leave_or_show(self, maker: Order) -> None:
         """Behind a fill that reached a limit of its maker's protection, what is left of the quote goes."""
         super()._leave_or_show(maker)
         if self.pulled_by is not maker:
             return
         self.pulled_by = None
-        quote = self.quotes[maker.account, maker.instrument]
-        for side in (maker.side, 1 - maker.side):
+        self._pull(maker.account, maker.instrument, maker.side)
+
+    def _pull(self, account: int, instrument: int, first: int) -> None:
+        quote = self.quotes.get((account, instrument), {})
+        for side in (first, 1 - first):
             order = self.orders.get(quote.get(side, 0))
             if order is not None:
                 left = order.left
@@ -1452,12 +1470,8 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
         self._end_partner(maker)
-        protection = self.protections.get((maker.account, maker.instrument))
-        if protection is not None and maker.id in self.quotes.get((maker.account, maker.instrument), {}).values():
-            protection.fills.append((int(self.head["ts_ns"]), lots, lots if maker.side == Side.BUY else -lots))
-            if protection.reached(int(self.head["ts_ns"])):
-                protection.pulled = True
-                self.pulled_by = maker
+        if self._counts(maker, lots):
+            self.pulled_by = maker
         self.charges = []
         super()._fill(taker, maker, lots)
         quote = self.markets[taker.instrument].spec.quote

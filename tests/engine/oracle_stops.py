@@ -61,6 +61,8 @@ class StopsOracle(NaiveExchange):
         seen = self.seen.get((instrument, stop.ref), 0)
         if seen == 0:
             return r.NO_TRIGGER_PRICE
+        if any(o.stop is not None and o.stop.is_hit(seen) for o in self._on(instrument, stop.ref)):
+            return r.IMMEDIATE_IN_AUCTION
         if stop.trails and not 1 <= stop.trigger < 1 << 62:
             return r.OFFSET_TOO_LARGE
         return r.TRIGGER_PASSED if not stop.trails and stop.is_hit(seen) else r.ACCEPTED
@@ -96,8 +98,7 @@ class StopsOracle(NaiveExchange):
 
     def _visit(self, instrument: int, ref: int, price: int) -> list[Order]:
         """The price was here: what it sets off, in order. The rest follows."""
-        here = [o for o in self.waiting if o.instrument == instrument and o.stop is not None and o.stop.ref == ref]
-        here = [o for o in here if o.id in self.orders]
+        here = self._on(instrument, ref)
         hit = [o for o in here if o.stop is not None and o.stop.is_hit(price)]
         hit.sort(key=_way)
         self.waiting = [o for o in self.waiting if o not in hit]
@@ -111,6 +112,11 @@ class StopsOracle(NaiveExchange):
                 self.waiting.remove(order)
                 self.waiting.append(order)
         return hit
+
+    def _on(self, instrument: int, ref: int) -> list[Order]:
+        """What waits for a price of an instrument."""
+        here = [o for o in self.waiting if o.instrument == instrument and o.stop is not None and o.stop.ref == ref]
+        return [o for o in here if o.id in self.orders]
 
     def _visit_marks(self, instrument: int) -> list[Order]:
         return [

@@ -185,7 +185,7 @@ class Requests:
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
         plain = plain._replace(session=rng.choice((0, 1, 2)))
-        if kind != e.MARKET_AMOUNT and not gathers and rng.random() < 0.2:
+        if kind != e.MARKET_AMOUNT and rng.random() < 0.2:
             return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
         if kind == e.LIMIT and tif in (e.GTC, e.POST_ONLY) and not gathers and rng.random() < 0.25:
             return self._peg(self._with_terms(plain) if rng.random() < 0.2 else plain)

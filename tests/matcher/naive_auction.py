@@ -88,6 +88,7 @@ class NaiveAuctions:
                 )
             lots_left -= lots
             for order in (buyer, seller):
+                self.counted(order, lots)  # type: ignore[attr-defined]
                 order.left -= lots
                 self._hide(order)  # type: ignore[attr-defined]
                 if order.left == 0:
@@ -98,6 +99,7 @@ class NaiveAuctions:
                     *(seller.left, buyer.left, seller.hold),
                 )
             )
+        events += self.pulled_behind(instrument)  # type: ignore[attr-defined]
         for order in self.orders:
             if order.instrument == instrument:
                 order.gathers = False

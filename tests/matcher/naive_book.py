@@ -224,6 +224,9 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
         if seen == 0:
             return [self._rejected(q, r.NO_TRIGGER_PRICE)]
+        same = [o for o in self.waiting if (o.instrument, o.ref) == (q.instrument, q.ref)]
+        if any(seen >= o.trigger if o.rises else seen <= o.trigger for o in same):
+            return [self._rejected(q, r.IMMEDIATE_IN_AUCTION)]
         if q.offset_kind:
             order.trigger = behind(seen, order)
             if not 1 <= order.trigger < 1 << 62:
@@ -387,14 +390,24 @@ class NaiveShard(NaiveAuctions, NaivePegs):
 
     def _pulled(self, maker: Order, lots: int) -> list[Event]:
         """What market-maker protection takes away behind a fill of a quote."""
+        return self._gone(maker.account, maker.instrument, maker.side) if self.counted(maker, lots) else []
+
+    def counted(self, maker: Order, lots: int) -> bool:
+        """Count a fill of a quote; whether its protection takes the quote away."""
         protection = self.protections.get((maker.account, maker.instrument))
         if not maker.quote or protection is None:
-            return []
+            return False
         protection.fills.append((self.now, lots, lots if maker.side == e.BUY else -lots))
-        if not protection.reached(self.now):
-            return []
-        protection.pulled = True
-        sides = (self.quoted(maker.account, maker.instrument, side) for side in (maker.side, 1 - maker.side))
+        protection.pulled = protection.pulled or protection.reached(self.now)
+        return protection.reached(self.now)
+
+    def pulled_behind(self, instrument: int) -> list[Event]:
+        """What protection takes away behind an auction, by account."""
+        accounts = sorted(a for (a, i), protection in self.protections.items() if i == instrument and protection.pulled)
+        return [event for account in accounts for event in self._gone(account, instrument, e.BUY)]
+
+    def _gone(self, account: int, instrument: int, first: int) -> list[Event]:
+        sides = (self.quoted(account, instrument, side) for side in (first, 1 - first))
         gone = [order for order in sides if order is not None]
         for order in gone:
             self.orders.remove(order)

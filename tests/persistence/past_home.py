@@ -46,9 +46,11 @@ class PastHome(NamedTuple):
         return np.concatenate(kept)
 
 
-def make_home(home: Path, seed: int = 7, n: int = 900, *, segment_bytes: int = SEGMENT_BYTES_MIN) -> PastHome:
-    """Write the journal of ``Market(seed, n)``; ends with a checkpoint."""
-    market = Market(seed, n)
+def make_home(
+    home: Path, seed: int = 7, n: int = 900, *, segment_bytes: int = SEGMENT_BYTES_MIN, access: bool = False
+) -> PastHome:
+    """Write the journal of ``Market(seed, n, access=access)``; ends with a checkpoint."""
+    market = Market(seed, n, access=access)
     market.checkpoint()
     slots = np.concatenate(market.groups)
     engine = Engine(limits=sized(market), rings=ROOMY)

@@ -31,6 +31,12 @@ def outcomes(home: PastHome) -> np.ndarray:
     return home.outcomes()
 
 
+@pytest.fixture(scope="module")
+def makers(tmp_path_factory: pytest.TempPathFactory) -> PastHome:
+    """A home whose market has quotes."""
+    return make_home(tmp_path_factory.mktemp("makers") / "home", n=500, access=True)
+
+
 # --- moments ----------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +193,36 @@ def test_order_has_every_outcome_that_concerned_it(home: PastHome, outcomes: np.
         live = home_holds(home)
         assert (order_id in live) == (not shown["final"]), shown["state"]
     assert {"filled", "rejected", "released"} <= states, states
+
+
+def test_orders_of_quotes_are_found_by_their_ids(makers: PastHome) -> None:
+    outcomes = makers.outcomes()
+    own_kinds = ~np.isin(outcomes["kind"], (e.OUT_QUOTE, e.OUT_IDS))
+    new = outcomes[(outcomes["type"] == e.QUOTE) & (outcomes["kind"] == e.OUT_NEW)]
+    past = Past(makers.path)
+    place = past.place(None)
+    sides = set()
+    for row in new[:: max(1, len(new) // 8)]:
+        shown = past.order(int(row["order_id"]), place)
+        own = outcomes[(outcomes["order_id"] == row["order_id"]) & own_kinds]
+        told = [(c["seq"], o["index"]) for c in shown["history"] for o in c["outcomes"]]
+        assert list(zip(own["seq"].tolist(), own["index"].tolist(), strict=True)) == told
+        assert (int(row["seq"]), "QUOTE") == (shown["entered"]["seq"], shown["history"][0]["type"])
+        assert (int(row["account"]), int(row["side"]) == e.BUY) == (shown["account"], shown["side"] == "buy")
+        quotes = shown["history"][0]["quotes"]
+        name = "bid" if shown["side"] == "buy" else "ask"
+        assert int(row["qty_lots"]) in [q[name]["qty_lots"] for q in quotes if q["symbol"] == shown["symbol"]]
+        sides.add(shown["side"])
+    assert {"buy", "sell"} == sides
+
+
+def test_quote_that_brought_no_order_says_so(makers: PastHome) -> None:
+    outcomes = makers.outcomes()
+    quotes = outcomes[outcomes["kind"] == e.OUT_QUOTE]
+    refused = quotes[quotes["reason"] != 0][0]
+    past = Past(makers.path)
+    with pytest.raises(NotInHistory, match=rf"the quote at seq {refused['seq']} with this number brought none"):
+        past.order(int(refused["order_id"]), past.place(None))
 
 
 def home_holds(home: PastHome) -> set[int]:

@@ -16,6 +16,9 @@ LONG_SEEDS = 1_000
 """From so many seeds on, a situation that was never met is a failure."""
 
 _ALWAYS = (
+    "auction: ended by itself",
+    "auction: orders met",
+    "auction: where it stands was published",
     "breaker: halted an instrument through the outbox",
     "command accepted",
     "command ring full",
@@ -47,6 +50,7 @@ _ALWAYS = (
     "refused: ACCOUNT_FROZEN",
     "refused: DUPLICATE_CLIENT_ID",
     "refused: FOK_UNFILLED",
+    "refused: IMMEDIATE_IN_AUCTION",
     "refused: INSTRUMENT_HALTED",
     "refused: INSTRUMENT_POST_ONLY",
     "refused: MAINTENANCE",

@@ -164,9 +164,21 @@ class Judge:
             raise Wrong("\n".join(wrong))
         for code, count in naive.codes.items():
             world.walk(f"refused: {r.NAME.get(code, code)}" if code else "command accepted", count)
+        self._note_auctions(rebuilt.outcomes)
         if parts.risk.meta[s.EXACT_WAITS]:
             world.walk("reserve: waits for exact state")
         return hashes
+
+    def _note_auctions(self, outcomes: np.ndarray) -> None:
+        uncrossed = outcomes[(outcomes["kind"] == e.OUT_UNCROSSED) & (outcomes["qty_lots"] != 0)]
+        told = {
+            "auction: where it stands was published": outcomes["kind"] == e.OUT_AUCTION,
+            "auction: orders met": uncrossed["kind"] != 0,
+            "auction: ended by itself": uncrossed["source"] == e.SOURCE_RISK,
+        }
+        for situation, met in told.items():
+            if met.any():
+                self.world.walk(situation, int(met.sum()))
 
     def _content(self, rebuilt: Rebuilt) -> list[str]:
         """Each producer's numbers hold what it sent, all of it."""

@@ -204,6 +204,14 @@ MUTANTS = {
         "quick",
         plain=False,
     ),
+    "uncross-leaves-the-rest-outside": Mutant(
+        "what is left of gathered offers does not enter the book behind an uncross",
+        "matcher.auction",
+        "    _enter_gathered(state, instrument, np.int64(BUY))\n    _enter_gathered(state, instrument, np.int64(SELL))\n    book =",
+        "    _enter_gathered(state, instrument, np.int64(BUY))\n    book =",
+        "quick",
+        plain=True,
+    ),
     "client-id-refused-early": Mutant(
         "a client order id is refused for one that a command in flight may set free",
         "risk.reserve",

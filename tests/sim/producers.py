@@ -230,7 +230,7 @@ class ControlGateway(Producer):
         world, core = self.world, self.core
         sent = 0
         while sent < min(budget, 4) and self.quota > 0 and self.follower is not None and world.office.opened:
-            request = self._requests.next()
+            request = self._requests.next(world.clocks.realtime_now_ns)
             before = int(published(self.ring))
             reply = core.submit(1, request, world.clocks.monotonic_now_ns, world.clocks.realtime_now_ns)
             number = int(published(self.ring))

@@ -17,6 +17,13 @@ SCALES = {1: 6, 2: 8, 3: 8}
 MID_TICKS = 400
 FUNDS = {1: 100_000, 2: 1_500_000, 3: 1_500_000}
 """About what ten orders hold."""
+_INTERRUPTED = (
+    e.INSTRUMENT_POST_ONLY, e.INSTRUMENT_CANCEL_ONLY, e.INSTRUMENT_CLOSED, e.INSTRUMENT_PRE_OPEN, e.INSTRUMENT_AUCTION,
+    e.INSTRUMENT_AUCTION,
+)  # fmt: skip
+_REOPENED = (e.INSTRUMENT_OPEN, e.INSTRUMENT_OPEN, e.INSTRUMENT_OPEN, e.INSTRUMENT_POST_ONLY, e.INSTRUMENT_CLOSED)
+_AUCTION_NS = 3_000_000_000
+_AUCTION_RULES = {"dynamic_e8": 1_000_000, "auction_ns": 2_000_000_000, "random_ns": 1_000_000_000, "extensions": 1}
 _MAKER_TAKER = ((0, 0), (-10_000, 40_000), (100_000, 100_000))
 
 
@@ -83,7 +90,7 @@ class Office:
                 "cancel",
                 "state",
             ),
-            (5, 2, 9, 3, 1, 2, 3, 1, 1, 1, 1, 1),
+            (5, 2, 9, 3, 1, 2, 3, 1, 1, 1, 1, 3),
         )[0]
         if kind == "deposit":
             return build.deposit(account, asset, some, *WHO)
@@ -102,9 +109,7 @@ class Office:
             self._follow.append(build.resume(instrument, *WHO))
             return build.halt(instrument, *WHO)
         if kind == "state":
-            number = rng.choice((0, instrument, instrument))
-            self._follow.append(build.set_state(number, e.INSTRUMENT_OPEN if number else e.VENUE_OPEN, *WHO))
-            return build.set_state(number, rng.choice((3, 4, 5)) if number else e.VENUE_MAINTENANCE, *WHO)
+            return self._state(rng.choice((0, instrument, instrument)))
         if kind == "resume":
             return build.resume(1, *WHO)
         if kind == "fees":
@@ -114,6 +119,15 @@ class Office:
         if kind == "account":
             return rng.choice((build.create_account, build.close_account))(ACCOUNTS, *WHO)
         return build.cancel_all(account=rng.choice((0, account)), instrument=instrument)
+
+    def _state(self, instrument: int) -> np.ndarray:
+        """Another state of the instrument or (0) the venue, which is undone later."""
+        rng = self.random
+        if instrument == 0:
+            self._follow.append(build.set_state(0, e.VENUE_OPEN, *WHO))
+            return build.set_state(0, e.VENUE_MAINTENANCE, *WHO)
+        self._follow.append(build.set_state(instrument, rng.choice(_REOPENED), *WHO))
+        return build.set_state(instrument, rng.choice(_INTERRUPTED), *WHO)
 
     def _bands(self, instrument: int) -> np.ndarray:
         rng = self.random
@@ -125,6 +139,7 @@ class Office:
             reference_ticks=rng.choice((0, MID_TICKS)),
             operator=WHO[0],
             reason=WHO[1],
+            **(_AUCTION_RULES if rng.random() < 0.6 else {}),
         )
 
 
@@ -214,13 +229,14 @@ class Requests:
         self._source = source
         self._ids: list[tuple[int, int]] = []
 
-    def next(self) -> Request:
-        """One request."""
+    def next(self, utc_ns: int) -> Request:
+        """One request, made at this time."""
         rng = self.random
         account, symbol = rng.randrange(1, ACCOUNTS), rng.choice(("I1", "I1", "I2"))
-        op = rng.choices(("order", "cancel", "amend", "deposit", "resume", "balance", "orders"), (9, 4, 2, 2, 2, 2, 1))[
-            0
-        ]
+        op = rng.choices(
+            ("order", "cancel", "amend", "deposit", "resume", "balance", "orders", "set_state"),
+            (9, 4, 2, 2, 2, 2, 1, 3),
+        )[0]
         price = MID_TICKS + rng.randrange(-9, 10)
         args: m.Args = m.Order(
             account=account,
@@ -241,6 +257,9 @@ class Requests:
                     args = m.Amend(account=account, order_id=order_id, instrument=symbol, qty="0.0017", price="4.00")
         elif op == "deposit":
             args = m.Money(account=account, asset="A1", amount=f"0.{rng.randrange(1, 9_999):06d}")
+        elif op == "set_state":
+            args = m.SetState(instrument=symbol, state="auction", end_ts_ns=utc_ns + rng.randrange(_AUCTION_NS))
+            args.then = rng.choice(("open", "open", "post-only", "closed"))
         elif op == "resume":
             args = m.OfInstrument(instrument=symbol)
         elif op == "balance":

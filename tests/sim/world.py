@@ -528,7 +528,8 @@ class World:
             self._engine_dies()
         names = self._names()
         for _ in range(_CALM_ROUNDS_MAX):
-            self.clocks.pass_ns(10_000_000)
+            # An auction that has an end is to come to it.
+            self.clocks.pass_ns(500_000_000 if self._auction_runs() else 10_000_000)
             for name in names:
                 self._guarded(name, 1000)
             if self._finished():
@@ -547,7 +548,13 @@ class World:
         replicated = int(load_acquire(self.board, b.REPLICATED_SEQ))
         settled = parts.settled_seq == parts.reserved_seq == last
         followed = self._replica is not None and self._replica._engine.last_seq == last
+        if self._auction_runs():
+            return False
         return drained and told and settled and durable == last == replicated and followed and not parts.outbox_waits
+
+    def _auction_runs(self) -> bool:
+        """Whether an instrument is in an auction that will end by itself."""
+        return self.parts is not None and self.parts.risk.meta[s.AUCTIONS] != 0
 
     def _where(self) -> str:
         parts = self.parts
