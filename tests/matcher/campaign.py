@@ -185,11 +185,15 @@ class Requests:
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
         plain = plain._replace(session=rng.choice((0, 1, 2)))
-        if kind != e.MARKET_AMOUNT and not gathers and rng.random() < 0.2:
+        if kind != e.MARKET_AMOUNT and self._is_open(instrument) and rng.random() < 0.2:
             return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
         if kind == e.LIMIT and tif in (e.GTC, e.POST_ONLY) and not gathers and rng.random() < 0.25:
             return self._peg(self._with_terms(plain) if rng.random() < 0.2 else plain)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
+
+    def _is_open(self, instrument: int) -> bool:
+        """Whether risk would take stops, and let prices set them off."""
+        return self.twin.states.get(instrument, e.INSTRUMENT_OPEN) == e.INSTRUMENT_OPEN
 
     def _stop(self, q: Request) -> Request:
         """The order waiting for a price, mostly one not far away."""
@@ -236,7 +240,7 @@ class Requests:
             instrument=instrument,
             price_ticks=mark,
             qty_lots=index,
-            no_take=gathers or rng.random() < 0.1,
+            no_take=not self._is_open(instrument),
         )
 
     def _with_terms(self, q: Request) -> Request:
