@@ -45,6 +45,7 @@ from protocol.enums import (
     EV_RESTED,
     EVENT_LAST,
     EXPIRE,
+    EXT_LEG,
     EXT_QUOTES,
     HALT,
     INSTRUMENT_PRE_OPEN,
@@ -213,6 +214,7 @@ def settle_pegs(state, command, events):
     elif not (
         LIMIT <= kind <= AMEND
         or kind == EXT_QUOTES
+        or kind == EXT_LEG
         or kind == SET_STATE
         or kind == HALT
         or kind == RESUME
@@ -220,6 +222,8 @@ def settle_pegs(state, command, events):
         or kind == KILL
     ):
         return True
+    # Events of linked orders are those of the head of their group.
+    seq = state.stash[0]["seq"] if kind == EXT_LEG else command["seq"]
     slots = events.slots
     mask = np.int64(slots.shape[0] - 1)
     at = meta[PEG_INSTRUMENT]
@@ -232,7 +236,7 @@ def settle_pegs(state, command, events):
             if not moves:
                 slots[(meta[EVENT_POSITION] - 1) & mask]["flags"] = 0
                 moves = True
-            if not _put_on_moving(state, events, at, command["seq"]):
+            if not _put_on_moving(state, events, at, seq):
                 meta[PEG_INSTRUMENT] = at
                 meta[STAGE] = STAGE_PEGGING
                 return False

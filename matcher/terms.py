@@ -41,6 +41,7 @@ def set_terms(state, slot, seq, expiry_ns, display_lots):
     row["hidden_lots"] = 0
     row["due_at"] = 0
     row["offset_kind"] = OFFSET_NONE
+    row["link"] = 0
     state.orders[slot]["modes"] |= HAS_TERMS
     if expiry_ns != 0:
         at = state.meta[DUE_COUNT] + 1
@@ -54,6 +55,9 @@ def drop_terms(state, slot):
     untrail(state, slot)
     if (state.orders[slot]["modes"] & WAITS) != 0:
         state.books[instrument_of(state, state.orders[slot])]["stops"] -= 1
+    other = np.int64(state.terms[slot]["link"])
+    if other != 0:
+        state.terms[other]["link"] = 0
     _drop_due(state, slot)
 
 

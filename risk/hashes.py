@@ -122,6 +122,8 @@ def holds_hash(state):
             x = mix(mix(mix(mix(x, 2), h["display_lots"]), h["shown_lots"]), h["expiry_ts_ns"])
         if (h["flags"] & s.HOLD_STOP) != 0:
             x = mix(mix(x, 3), h["flags"] & s.HOLD_WAITS)
+        if (h["flags"] & s.HOLD_LINKED) != 0:
+            x = mix(mix(x, 4), state.holds[state.hold_links[hold]]["order_id"])
         total = wrapping_add(total, x)
     return total
 

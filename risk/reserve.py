@@ -228,10 +228,34 @@ def keep_ids(state, rings, hold, slot, tag):
 
 @inner
 def reserve_order(state, rings, c, seq, slots, pending):
-    """Verdict of LIMIT, MARKET, MARKET_AMOUNT: a refusal, OK with a hold row, or WAIT.
+    """Verdict of LIMIT, MARKET, MARKET_AMOUNT: a refusal, OK with a hold row, or WAIT."""
+    ids = ids_slot(rings, seq, slots) if slots > 1 else -1
+    code, tag, need = plan_order(state, rings, c, seq, ids, pending)
+    if code != 0:
+        return code
+    if need > available(state, pending["balance"]):
+        return short_of_funds(state, c, seq)
+    if not hold_row_free(state):
+        return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
+    take_order(state, rings, c, seq, ids, tag, need, pending)
+    return 0
 
-    The client order id comes before all that may have changed since the first order: whoever lost the reply asks with the
-    same order, and is told of that one even when funds, halts or bands would refuse another.
+
+@inner
+def short_of_funds(state, c, seq):
+    """INSUFFICIENT_FUNDS, or WAIT where what is settled by then may suffice."""
+    if not exact_or_wait(state, seq, NO_BARRIER) and state.accounts[c["account"]]["activity"] > 0:
+        return WAIT
+    return r.INSUFFICIENT_FUNDS
+
+
+@inner
+def plan_order(state, rings, c, seq, ids, pending):
+    """(0, a refusal or WAIT; tag of the client order id in slot ``ids``; units that the order holds), all but the funds looked at.
+
+    Effective price, quantity and balance stand in the pending row. The client order id comes before all that may have changed
+    since the first order: whoever lost the reply asks with the same order, and is told of that one even when funds, halts or
+    bands would refuse another.
     """
     kind = c["type"]
     side = c["side"]
@@ -239,12 +263,9 @@ def reserve_order(state, rings, c, seq, slots, pending):
     instrument = c["instrument"]
     qty = c["qty_lots"]
     code = account_code(state, account)
-    ids = -1
     tag = -1
-    if slots > 1 and code == 0:
-        ids = ids_slot(rings, seq, slots)
-        if ids >= 0:
-            tag = client_tag(account, rings.command_words, ids)
+    if ids >= 0 and code == 0:
+        tag = client_tag(account, rings.command_words, ids)
         if tag >= 0:
             code = client_id_code(state, rings, c, seq, ids, pending, tag)
     if code == 0:
@@ -252,38 +273,38 @@ def reserve_order(state, rings, c, seq, slots, pending):
     if code == 0:
         code = order_fields_code(kind, side, c["tif"], c["stp"])
     if code != 0:
-        return code
+        return code, tag, 0
     row = state.instruments_reserve[instrument]
     collar = tightest_collar(state, account, instrument)
     banded = has_band(row) or collar != 0
     if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
-        return WAIT
+        return WAIT, tag, 0
     price = c["price_ticks"]
     reference = state.instruments[instrument]["reference_e8"]
     if (c["flags"] & e.FLAG_PEG) != 0:
         code = peg_code(c)
         if code != 0:
-            return code
+            return code, tag, 0
     if (c["flags"] & e.FLAG_TRIGGER) != 0:
         code = trigger_code(c)
         if code == 0 and not product_below_limit(c["trigger_price_ticks"], row["tick_e8"]):
             code = r.RANGE
         if code != 0:
-            return code
+            return code, tag, 0
         # When it enters, the price is there; a trailing stop's nobody knows yet.
         reference = c["trigger_price_ticks"] * row["tick_e8"]
     if kind != e.LIMIT and banded and price >= 0:
         price = protected_price(reference, row, side, price, collar)
         if price == 0:
-            return r.NO_REFERENCE_PRICE
+            return r.NO_REFERENCE_PRICE, tag, 0
     if price < 1:
-        return r.BAD_PRICE
+        return r.BAD_PRICE, tag, 0
     if qty < 1:
-        return r.BAD_QUANTITY
+        return r.BAD_QUANTITY, tag, 0
     if (c["flags"] & e.FLAG_TERMS) != 0:
         code = terms_code(c, qty)
         if code != 0:
-            return code
+            return code, tag, 0
     code = order_range_code(kind, side, price, qty, row)
     if code == 0:
         code = trading_code(state, c, row)
@@ -295,34 +316,31 @@ def reserve_order(state, rings, c, seq, slots, pending):
     if code == 0 and kind == e.LIMIT:
         code = band_code(reference, row, side, price, collar)
     if code != 0:
-        return code
-    need = order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
-    balance = balance_row(state, account, row["quote"] if side == e.BUY else row["base"])
-    if need > available(state, balance):
-        if not exact_or_wait(state, seq, NO_BARRIER) and state.accounts[account]["activity"] > 0:
-            return WAIT
-        return r.INSUFFICIENT_FUNDS
-    if not hold_row_free(state):
-        return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
-    open_hold(state, c, price, qty, seq, pending)
+        return code, tag, 0
+    pending["price_ticks"] = price
+    pending["qty_lots"] = qty
+    pending["balance"] = balance_row(state, account, row["quote"] if side == e.BUY else row["base"])
+    return 0, tag, order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
+
+
+@inner
+def take_order(state, rings, c, seq, ids, tag, need, pending):
+    """Take the hold row of an order that was planned, and promise its funds."""
+    open_hold(state, c, pending["price_ticks"], pending["qty_lots"], seq, pending)
     if ids >= 0:
         keep_ids(state, rings, pending["hold"], ids, tag)
     if (c["flags"] & e.FLAG_TERMS) != 0:
         keep_terms(state, c, pending)
     if (c["flags"] & e.FLAG_PEG) != 0:
-        keep_peg(state, c, price, pending)
+        keep_peg(state, c, pending)
     if c["session"] != 0:
         pending["flags"] |= e.JUDGED_SESSION
     if (c["flags"] & e.FLAG_TRIGGER) != 0:
         state.holds[pending["hold"]]["flags"] |= s.HOLD_STOP | s.HOLD_WAITS
         pending["flags"] |= e.JUDGED_TRIGGER
-    pending["price_ticks"] = price
-    pending["qty_lots"] = qty
     pending["inflight_units"] = need
-    pending["balance"] = balance
-    promise(state, balance, need)
-    state.accounts[account]["activity"] += 1
-    return 0
+    promise(state, pending["balance"], need)
+    state.accounts[c["account"]]["activity"] += 1
 
 
 @inner
@@ -363,13 +381,13 @@ def keep_terms(state, c, pending):
 
 
 @inner
-def keep_peg(state, c, price, pending):
+def keep_peg(state, c, pending):
     """Note that an accepted order follows a best price: until the matcher says where it stands, its limit."""
     row = state.holds[pending["hold"]]
     if (c["flags"] & e.FLAG_TERMS) == 0:
         row["expiry_ts_ns"] = 0
     row["flags"] |= s.HOLD_TERMS
-    row["display_lots"] = -price
+    row["display_lots"] = -pending["price_ticks"]
     row["shown_lots"] = 0
     pending["flags"] |= e.JUDGED_PEG
 
@@ -417,8 +435,10 @@ def reserve_amend(state, c, seq, pending):
     ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)
-    if (h["flags"] & s.HOLD_STOP) != 0 and not exact:
+    if (h["flags"] & (s.HOLD_STOP | s.HOLD_LINKED)) != 0 and not exact:
         return WAIT
+    if (h["flags"] & s.HOLD_LINKED) != 0:
+        return 0
     waits = (h["flags"] & s.HOLD_WAITS) != 0
     collar = tightest_collar(state, account, instrument)
     if not waits and (has_band(row) or collar != 0):

@@ -5,6 +5,7 @@ A line is a command, and behind ``->`` what came of it, outcomes divided by ``;`
     alice sells 5 at 100 as A          -> A rests 5 at 100
     bob buys 7 at 100 ioc as B         -> B takes 5 at 100 from A; B expired 2 BY_IOC
 
+``sells 2 at 110 post-only as A or at 88 stop 90 as B`` are two linked orders.
 ``session 1 ends`` is what the gateway sends when a session has ended, and what risk sends by itself is told behind what made it.
 ``alice quotes 5@99 4@101 as Q`` has the orders Qbid and Qask, ``-`` is a side without one.
 ``clock 60`` is the sequenced clock 60 seconds after the story's midnight.
@@ -51,6 +52,7 @@ class Story:
             self.desk.fund(account, quote=PLENTY, base=100 * PLENTY)
         self.now_ns = START_TS_NS
         self.sent = 0
+        self.second = ""
         self.taken = False
         self.orders: dict[str, int] = {}
         self.labels: dict[int, str] = {}
@@ -70,6 +72,10 @@ class Story:
         elif label:
             self.orders[label] = self.desk.order_id
             self.labels[self.desk.order_id] = label
+            if self.second:
+                self.orders[self.second] = self.desk.order_id + 1
+                self.labels[self.desk.order_id + 1] = self.second
+                self.second = ""
         told = self._told_all()
         while (own := self._of_risk()) is not None:
             self.desk.sequence(own)
@@ -117,6 +123,13 @@ class Story:
             return build.dead_man(account=account, duration_ns=SECOND_NS * int(words[0]), session=session), ""
         if verb == "cancels":
             return build.cancel(account=account, instrument=1, order_id=self.orders[words[0]]), ""
+        if "or" in words:
+            # Two linked orders of one quantity.
+            at = words.index("or")
+            first, label = self._of_client(account, verb, words[:at])
+            second, other = self._of_client(account, verb, [words[0], *words[at + 1 :]])
+            self.second = other
+            return build.oco(first, second), label
         options = _options(words[1:])
         if verb == "amends":
             price, lots = int(options["at"]), int(options["to"])
