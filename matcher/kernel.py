@@ -165,7 +165,7 @@ def _begin(state, command, verdict, events):
     elif kind == CANCEL:
         reason = cancel_order(state, command, events)
     elif LIMIT <= kind <= MARKET_AMOUNT:
-        if (verdict["flags"] & (JUDGED_LEGS | JUDGED_TRIGGER | JUDGED_PEG)) != 0:
+        if (verdict["flags"] & (JUDGED_TRIGGER | JUDGED_PEG | JUDGED_LEGS)) != 0:
             if (verdict["flags"] & JUDGED_LEGS) != 0:
                 keep_first(state, command, verdict)
             elif (verdict["flags"] & JUDGED_PEG) != 0:

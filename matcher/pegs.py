@@ -205,6 +205,8 @@ def settle_pegs(state, command, events):
     """
     meta = state.meta
     kind = np.int64(command["type"])
+    # Events of linked orders are those of their group's head.
+    seq = state.stash[0]["seq"] if kind == EXT_LEG else command["seq"]
     instrument = np.int64(command["instrument"])
     last = instrument
     if instrument == 0:
@@ -222,8 +224,6 @@ def settle_pegs(state, command, events):
         or kind == KILL
     ):
         return True
-    # Events of linked orders are those of the head of their group.
-    seq = state.stash[0]["seq"] if kind == EXT_LEG else command["seq"]
     slots = events.slots
     mask = np.int64(slots.shape[0] - 1)
     at = meta[PEG_INSTRUMENT]

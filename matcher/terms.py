@@ -40,8 +40,8 @@ def set_terms(state, slot, seq, expiry_ns, display_lots):
     row["display_lots"] = display_lots
     row["hidden_lots"] = 0
     row["due_at"] = 0
-    row["offset_kind"] = OFFSET_NONE
     row["link"] = 0
+    row["offset_kind"] = OFFSET_NONE
     state.orders[slot]["modes"] |= HAS_TERMS
     if expiry_ns != 0:
         at = state.meta[DUE_COUNT] + 1

@@ -395,11 +395,11 @@ def tell_new(state, rings, c, pending, event):
 
 @inner
 def begin_second(state, rings, c, pending, event):
-    """The second of two linked orders entered: it is told like the first. True when the event says no more."""
+    """The second of two linked orders entered: it is told like the first."""
     other = state.pending[(c["seq"] + pending["first"]) & (state.pending.shape[0] - 1)]
     release_promise(state, other)
     state.meta[s.TAKER_HOLD] = other["hold"]
-    return tell_new(state, rings, c, other, event)
+    tell_new(state, rings, c, other, event)
 
 
 @inner
@@ -456,12 +456,8 @@ def settle_order_event(state, rings, c, pending, event):
         meta[s.TAKER_HOLD] = pending["hold"]
         if done:
             return
-    elif (
-        (pending["flags"] & e.JUDGED_LEGS) != 0
-        and event["kind"] == e.EV_RESTED
-        and begin_second(state, rings, c, pending, event)
-    ):
-        return
+    elif (pending["flags"] & e.JUDGED_LEGS) != 0 and event["kind"] == e.EV_RESTED:
+        begin_second(state, rings, c, pending, event)
     settle_event(state, rings, c, event)
 
 

@@ -157,7 +157,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(AuctionRules, PegsOracle, LinkedRules):
+class Oracle(AuctionRules, LinkedRules, PegsOracle):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -320,28 +320,6 @@ class Oracle(AuctionRules, PegsOracle, LinkedRules):
         self._dress(order)
         self._enter_stop(order)
 
-    def _peg(self, price: int) -> None:
-        order_id, account, instrument, side, _, qty, stp = self._order_arguments()
-        refusal = self._entry_refusal(account, instrument, price, qty, self._order_out_of_range)
-        order = Order(order_id, account, instrument, side, price, qty, int(self.head["tif"]), stp)
-        if not refusal:
-            self._dress(order)
-            refusal = self._enter_peg(order)
-        if refusal:
-            self._verdict(refusal)
-            return
-        if int(self.head["flags"]) & e.FLAG_API:
-            self.api.add(order.id)
-        self._own(e.OUT_NEW, order, 0, qty, qty)
-        if self.ids is not None:
-            self._emit_ids()
-        key = self._client_key()
-        if key is not None:
-            self.client_ids.take(key, order.id)
-        self._own(e.OUT_RESTED, order, 0, qty, qty)
-        self._own(e.OUT_PEGGED, order, 0, qty, qty, price_ticks=order.price)
-        self._verdict(r.ACCEPTED)
-
     def _planned(self) -> tuple[int, Order]:
         """Why the order of the command makes no sense, as far as neither funds nor prices decide; and the order."""
         order_id, account, instrument, side, price, qty, stp = self._order_arguments()
@@ -394,6 +372,28 @@ class Oracle(AuctionRules, PegsOracle, LinkedRules):
             self.client_ids.free(order.id)
         else:
             self._ended(order, e.ORDER_STATE_CANCELED, reason)
+
+    def _peg(self, price: int) -> None:
+        order_id, account, instrument, side, _, qty, stp = self._order_arguments()
+        refusal = self._entry_refusal(account, instrument, price, qty, self._order_out_of_range)
+        order = Order(order_id, account, instrument, side, price, qty, int(self.head["tif"]), stp)
+        if not refusal:
+            self._dress(order)
+            refusal = self._enter_peg(order)
+        if refusal:
+            self._verdict(refusal)
+            return
+        if int(self.head["flags"]) & e.FLAG_API:
+            self.api.add(order.id)
+        self._own(e.OUT_NEW, order, 0, qty, qty)
+        if self.ids is not None:
+            self._emit_ids()
+        key = self._client_key()
+        if key is not None:
+            self.client_ids.take(key, order.id)
+        self._own(e.OUT_RESTED, order, 0, qty, qty)
+        self._own(e.OUT_PEGGED, order, 0, qty, qty, price_ticks=order.price)
+        self._verdict(r.ACCEPTED)
 
     def _told_waiting(self, order: Order) -> None:
         if int(self.head["flags"]) & e.FLAG_API:
@@ -739,10 +739,10 @@ class Oracle(AuctionRules, PegsOracle, LinkedRules):
         order = self._find_order(order_id, account, instrument)
         if not refusal and order is not None and order.id in self.quotes.get((account, instrument), {}).values():
             return self._verdict(r.QUOTE_AMEND)
-        if not refusal and order is not None and order.peg is not None:
-            return self._verdict(r.PEG_AMEND)
         if not refusal and order is not None and order.id in self.partners:
             return self._verdict(r.LINKED_AMEND)
+        if not refusal and order is not None and order.peg is not None:
+            return self._verdict(r.PEG_AMEND)
         if not refusal and order is not None:
             may_rest = order.tif in (Tif.GTC, Tif.POST_ONLY)
             if order.stop is None:
