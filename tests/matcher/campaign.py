@@ -191,6 +191,10 @@ class Requests:
             return self._peg(self._with_terms(plain) if rng.random() < 0.2 else plain)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
 
+    def _is_open(self, instrument: int) -> bool:
+        """Whether risk would take stops, and let prices set them off."""
+        return self.twin.states.get(instrument, e.INSTRUMENT_OPEN) == e.INSTRUMENT_OPEN
+
     def _stop(self, q: Request) -> Request:
         """The order waiting for a price, mostly one not far away."""
         rng = self.random
@@ -236,7 +240,7 @@ class Requests:
             instrument=instrument,
             price_ticks=mark,
             qty_lots=index,
-            no_take=gathers or rng.random() < 0.1,
+            no_take=not self._is_open(instrument),
         )
 
     def _with_terms(self, q: Request) -> Request:

@@ -56,7 +56,6 @@ def told(desk: Desk) -> list[tuple[int, int]]:
         (r.PEG_MISPLACED, {"tif": e.IOC}),
         (r.PEG_MISPLACED, {"tif": e.FOK}),
         (r.PEG_MISPLACED, {"flags": e.FLAG_PEG | e.FLAG_TRIGGER, "trigger_price_ticks": 95}),
-        (r.PEG_MISPLACED, {"flags": e.FLAG_PEG | e.FLAG_LEGS}),
         (r.BAD_FIELD, {"trigger_ref": 3}),
         (r.BAD_FIELD, {"offset_kind": e.OFFSET_BASIS_POINTS}),
         (r.PEG_TERMS, {"flags": e.FLAG_PEG | e.FLAG_TERMS, "display_qty_lots": 1}),
@@ -113,6 +112,20 @@ def test_an_amend_is_refused_and_costs_nothing(desk: Desk) -> None:
     amended = build.amend(account=2, instrument=1, order_id=order_id, price_ticks=105, qty_lots=3)
     assert r.PEG_AMEND == desk.send(amended)
     assert before == desk.money(2)
+
+
+def test_linked_orders_move_pegs_and_are_none(desk: Desk) -> None:
+    desk.do(build.set_prices(1, mark_ticks=100))
+    desk.do(peg(desk))
+    first = desk.limit(1, e.BUY, 94, 1, tif=e.POST_ONLY)
+    stop = build.with_trigger(desk.limit(1, e.BUY, 106, 1), trigger_price_ticks=105, trigger_ref=e.TRIGGER_MARK)
+    assert r.PEG_MISPLACED == desk.send(build.oco(build.with_peg(first, e.PEG_BID), stop))
+    assert r.ACCEPTED == desk.send(build.oco(first, stop))
+    assert [e.OUT_NEW, e.OUT_RESTED, e.OUT_NEW, e.OUT_RESTED, e.OUT_PEGGED] == desk.outcomes["kind"].tolist()
+    assert (94, e.OUTCOME_LAST) == (desk.outcomes["price_ticks"][-1], desk.outcomes["flags"][-1])
+    desk.do(build.set_prices(1, mark_ticks=105))
+    kinds = [e.OUT_TRIGGERED, e.OUT_CANCELED, e.OUT_RESTED, e.OUT_PEGGED, e.OUT_ADMIN]
+    assert kinds == desk.outcomes["kind"].tolist()
 
 
 def test_pegs_are_taken_where_post_only_orders_are_but_not_for_an_auction(desk: Desk) -> None:
