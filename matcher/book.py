@@ -10,7 +10,19 @@ from typing import Final
 import numpy as np
 
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
+from matcher.levels import (
+    FEW,
+    close_level,
+    find_leaf,
+    head_of,
+    join_level,
+    make_leaf,
+    next_level_down,
+    next_level_up,
+    price_of,
+    set_ends,
+    thin_leaf,
+)
 from matcher.protection import forget_quote
 from matcher.state import (
     HAS_TERMS,
@@ -20,6 +32,7 @@ from matcher.state import (
     ORDERS_FREE,
     ORDERS_LIVE,
     ORDERS_USED,
+    WIDE,
 )
 from matcher.terms import drop_terms, hidden_lots
 from protocol.enums import (
@@ -28,10 +41,8 @@ from protocol.enums import (
     STP_EXPIRE_MAKER,
     STP_NONE,
 )
-from ringbuf.bits import bit
+from ringbuf.bits import bit, ones
 from ringbuf.idtable import add_id, remove_id
-
-_U0: Final = np.uint64(0)
 
 assert (BUY, SELL) == (0, 1), "sides are indexes, and 1 - 2 * side their sign"
 
@@ -44,22 +55,25 @@ def crosses(state, instrument, side, price_ticks):
 
 @njit_inlined
 def append(state, slot, book, side, price_ticks):
-    """Put an order that is on no level to the back of the level of its price; its leaf must exist or be available."""
+    """Put an order that is on no level, and names that book and price, to the back of the level of its price; its leaf must exist or
+    be available."""
     orders = state.orders
-    levels = state.levels
     leaves = state.leaves
     leaf = find_leaf(state, book, price_ticks >> 6)
-    if leaf == 0:
-        leaf = make_leaf(state, book, price_ticks >> 6)
     offset = price_ticks & 63
+    tail = np.int64(0)
+    if np.int64(leaves[leaf]["tail"]) >= WIDE:
+        leaves[leaf]["bitmap"] |= bit(offset)
+        queue = state.levels[np.int64(leaves[leaf]["head"]) + 1 + offset]
+        head = np.int64(queue["head"])
+        tail = np.int64(queue["tail"])
+        queue["head"] = slot if head == 0 else head
+        queue["tail"] = slot
+    elif leaf != 0:
+        tail = join_level(state, leaf, book, price_ticks >> 6, offset, slot)
+    else:
+        leaf = make_leaf(state, book, price_ticks >> 6, slot, offset)
     level = leaf << 6 | offset
-    leaves[leaf]["bitmap"] |= bit(offset)
-
-    queue = levels[level]
-    head = np.int64(queue["head"])
-    tail = np.int64(queue["tail"])
-    queue["head"] = slot if head == 0 else head
-    queue["tail"] = slot
     orders[tail]["next"] = slot
     order = orders[slot]
     order["prev"] = tail
@@ -76,7 +90,6 @@ def append(state, slot, book, side, price_ticks):
 def unlink(state, slot):
     """Take an order off its level; it stays in the lists of ids and of its account."""
     orders = state.orders
-    levels = state.levels
     leaves = state.leaves
     order = orders[slot]
     younger = np.int64(order["next"])
@@ -86,19 +99,26 @@ def unlink(state, slot):
     book = np.int64(order["book"])
     orders[older]["next"] = younger
     orders[younger]["prev"] = older
-    queue = levels[level]
-    head = np.int64(queue["head"])
-    tail = np.int64(queue["tail"])
-    queue["head"] = younger if older == 0 else head
-    queue["tail"] = older if younger == 0 else tail
-    if older | younger != 0:
-        return
     leaf = level >> 6
-    leaves[leaf]["bitmap"] &= ~bit(level & 63)
+    if np.int64(leaves[leaf]["tail"]) >= WIDE:
+        queue = state.levels[np.int64(leaves[leaf]["head"]) + 1 + (level & 63)]
+        head = np.int64(queue["head"])
+        tail = np.int64(queue["tail"])
+        queue["head"] = younger if older == 0 else head
+        queue["tail"] = older if younger == 0 else tail
+        if older | younger != 0:
+            return
+        leaves[leaf]["bitmap"] &= ~bit(level & 63)
+    elif older | younger != 0:
+        if older == 0 or younger == 0:
+            set_ends(state, level, younger, older)
+        return
+    else:
+        close_level(state, leaf, level & 63)
     if state.books[book]["best_level"][side] == level:
         _next_best(state, book, side, level)
-    if leaves[leaf]["bitmap"] == _U0:
-        drop_leaf(state, leaf)
+    if ones(leaves[leaf]["bitmap"]) <= FEW:
+        thin_leaf(state, leaf, book, order["price_ticks"] >> 6)
 
 
 @njit_inlined
@@ -108,7 +128,7 @@ def _next_best(state, book, side, level):
     level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
     row["best_level"][side] = level
     none = NO_ASK if side == SELL else 0
-    row["best_ticks"][side] = none if level == 0 else price_of(leaves, level)
+    row["best_ticks"][side] = none if level == 0 else price_of(state, level)
 
 
 @njit_inlined
@@ -202,8 +222,8 @@ def fillable(state, instrument, side, price_ticks, qty_lots, account, stp):
     leaves = state.leaves
     sign = 1 - 2 * side
     level = np.int64(state.books[instrument]["best_level"][1 - side])
-    while level != 0 and sign * (price_ticks - price_of(leaves, level)) >= 0:
-        slot = np.int64(state.levels[level]["head"])
+    while level != 0 and sign * (price_ticks - price_of(state, level)) >= 0:
+        slot = head_of(state, level)
         while slot != 0:
             maker = orders[slot]
             if stp == STP_NONE or not is_own(state, np.int64(maker["account"]), account):
