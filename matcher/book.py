@@ -108,17 +108,18 @@ def unlink(state, slot):
         queue["tail"] = older if younger == 0 else tail
         if older | younger != 0:
             return
+        if state.books[book]["best_level"][side] == level:
+            _next_best(state, book, side, level)
         leaves[leaf]["bitmap"] &= ~bit(level & 63)
+        if ones(leaves[leaf]["bitmap"]) == FEW:
+            thin_leaf(state, leaf, order["price_ticks"] >> 6)
     elif older | younger != 0:
         if older == 0 or younger == 0:
             set_ends(state, level, younger, older)
-        return
     else:
-        close_level(state, leaf, level & 63)
-    if state.books[book]["best_level"][side] == level:
-        _next_best(state, book, side, level)
-    if ones(leaves[leaf]["bitmap"]) <= FEW:
-        thin_leaf(state, leaf, book, order["price_ticks"] >> 6)
+        if state.books[book]["best_level"][side] == level:
+            _next_best(state, book, side, level)
+        close_level(state, leaf, book, order["price_ticks"] >> 6, level & 63)
 
 
 @njit_inlined

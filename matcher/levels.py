@@ -40,6 +40,7 @@ from matcher.state import (
     SIZE_SHIFT,
     WIDE,
 )
+from protocol.enums import BUY, SELL
 from ringbuf.bits import PHI, above, add, below, bit, highest, lowest, multiply, ones
 
 _U0: Final = np.uint64(0)
@@ -50,7 +51,7 @@ _ONE_PRICE: Final = -1
 _HALF: Final = 32
 _HALF_MASK: Final = (1 << _HALF) - 1
 FEW: Final = BLOCK_FEWEST[BLOCK_SIZES - 1] - 1
-"""With so many prices in use, or fewer, a leaf may have to be thinned."""
+"""With so many prices in use a wide leaf is to be thinned."""
 
 
 # --- leaves ----------------------------------------------------------------------------------------------------------
@@ -137,7 +138,7 @@ def make_leaf(state, book, prefix, slot, offset):
 
 @njit_called
 def _drop_leaf(state, leaf, book, prefix):
-    """Give back a leaf that has become empty, and so has no block."""
+    """Give back a leaf whose last order leaves: it has no block."""
     meta = state.meta
     leaves = state.leaves
     _leave_tree(state, book, prefix)
@@ -163,6 +164,8 @@ def _drop_leaf(state, leaf, book, prefix):
     higher = np.int64(leaves[leaf]["higher"])
     leaves[lower]["higher"] = higher
     leaves[higher]["lower"] = lower
+    leaves[leaf]["bitmap"] = _U0
+    leaves[leaf]["tail"] = 0
     leaves[leaf]["higher"] = meta[LEAVES_FREE]
     meta[LEAVES_FREE] = leaf
     meta[LEAVES_LIVE] -= 1
@@ -260,9 +263,12 @@ def join_level(state, leaf, book, prefix, offset, slot):
         set_ends(state, level, 0, slot)
         return before
     size = _size_of(np.int64(row["tail"]))
+    if size == _ONE_PRICE:
+        _share_leaf(state, leaf, book, prefix, offset, slot)
+        return np.int64(0)
     count = ones(row["bitmap"])
-    if size == _ONE_PRICE or count == 4 << 2 * size:
-        _move_levels(state, leaf, book, prefix, size + 1)
+    if count == 4 << 2 * size:
+        _move_levels(state, leaf, prefix, size, size + 1)
     place = _place_of(state.leaves, leaf, offset)
     if np.int64(row["tail"]) < WIDE:
         last = np.int64(row["head"]) + 1 + count
@@ -275,30 +281,59 @@ def join_level(state, leaf, book, prefix, offset, slot):
     return np.int64(0)
 
 
-@njit_called
-def close_level(state, leaf, offset):
-    """Forget the level of a price of a leaf that is not wide: its last order left."""
+@njit_inlined
+def _share_leaf(state, leaf, book, prefix, offset, slot):
+    """Give a leaf with one price a block for two, of which the new one has one order."""
+    levels = state.levels
     row = state.leaves[leaf]
-    if np.int64(row["tail"]) >= MANY:
-        place = _place_of(state.leaves, leaf, offset)
-        last = np.int64(row["head"]) + ones(row["bitmap"])
-        while place < last:
-            _copy_level(state.levels, place + 1, place)
-            place += 1
-        state.levels[last]["head"] = 0
-        state.levels[last]["tail"] = 0
-    row["bitmap"] &= ~bit(offset)
+    block = _new_block(state, 0)
+    _set_prefix(levels, block, prefix)
+    place = block + 1
+    if lowest(row["bitmap"]) > offset:
+        place = block + 2
+    levels[place]["head"] = row["head"]
+    levels[place]["tail"] = row["tail"]
+    place = 2 * block + 3 - place
+    levels[place]["head"] = slot
+    levels[place]["tail"] = slot
+    row["head"] = block
+    row["tail"] = MANY | book
+    row["bitmap"] |= bit(offset)
 
 
 @njit_called
-def thin_leaf(state, leaf, book, prefix):
-    """Drop a leaf that is empty, or give back a block that is too large for it."""
+def close_level(state, leaf, book, prefix, offset):
+    """Forget the level of a price of a leaf that is not wide, as its last order leaves; and the leaf with its last price."""
+    levels = state.levels
     row = state.leaves[leaf]
-    size = _size_of(np.int64(row["tail"]))
-    if row["bitmap"] == _U0:
+    tail = np.int64(row["tail"])
+    if tail < MANY:
         _drop_leaf(state, leaf, book, prefix)
-    elif size != _ONE_PRICE and ones(row["bitmap"]) < BLOCK_FEWEST[size]:
-        _move_levels(state, leaf, book, prefix, size - 1)
+        return
+    place = _place_of(state.leaves, leaf, offset)
+    row["bitmap"] &= ~bit(offset)
+    block = np.int64(row["head"])
+    count = ones(row["bitmap"])
+    last = block + 1 + count
+    while place < last:
+        _copy_level(levels, place + 1, place)
+        place += 1
+    levels[last]["head"] = 0
+    levels[last]["tail"] = 0
+    if count == 1:
+        row["head"] = levels[block + 1]["head"]
+        row["tail"] = levels[block + 1]["tail"]
+        levels[block + 1]["head"] = 0
+        levels[block + 1]["tail"] = 0
+        _free_block(state, block, 0)
+    elif tail >= MANY | 1 << SIZE_SHIFT and count < BLOCK_FEWEST[1]:
+        _move_levels(state, leaf, prefix, 1, 0)
+
+
+@njit_called
+def thin_leaf(state, leaf, prefix):
+    """Give back the block of a wide leaf with few prices, for a smaller one."""
+    _move_levels(state, leaf, prefix, BLOCK_SIZES - 1, BLOCK_SIZES - 2)
 
 
 @njit_inlined
@@ -313,43 +348,34 @@ def _copy_level(levels, source, target):
     levels[target]["tail"] = levels[source]["tail"]
 
 
+@njit_inlined
+def _set_prefix(levels, block, prefix):
+    levels[block]["head"] = prefix & _HALF_MASK
+    levels[block]["tail"] = prefix >> _HALF
+
+
 @njit_called
-def _move_levels(state, leaf, book, prefix, size):
-    """Give a leaf with orders another block of a size, or none: its levels go there."""
+def _move_levels(state, leaf, prefix, old_size, size):
+    """Give a leaf with a block one of another size: its levels go there."""
     levels = state.levels
     row = state.leaves[leaf]
     old = np.int64(row["head"])
-    old_tail = np.int64(row["tail"])
-    new = np.int64(0)
-    if size != _ONE_PRICE:
-        new = _new_block(state, size)
-        levels[new]["head"] = prefix & _HALF_MASK
-        levels[new]["tail"] = prefix >> _HALF
-        row["head"] = new
-        row["tail"] = MANY | size << SIZE_SHIFT | book
+    new = _new_block(state, size)
+    _set_prefix(levels, new, prefix)
+    row["head"] = new
+    row["tail"] = MANY | size << SIZE_SHIFT | (np.int64(row["tail"]) & BOOK_MASK)
     word = row["bitmap"]
-    rank = np.int64(0)
+    rank = np.int64(1)
     while word != _U0:
         offset = lowest(word)
         word &= above(offset)
-        head = old
-        tail = old_tail
-        if old_tail >= MANY:
-            queue = levels[old + 1 + (offset if old_tail >= WIDE else rank)]
-            head = np.int64(queue["head"])
-            tail = np.int64(queue["tail"])
-            queue["head"] = 0
-            queue["tail"] = 0
-        if size == _ONE_PRICE:
-            row["head"] = head
-            row["tail"] = tail
-        else:
-            place = _place_of(state.leaves, leaf, offset)
-            levels[place]["head"] = head
-            levels[place]["tail"] = tail
+        source = old + (1 + offset if old_size == BLOCK_SIZES - 1 else rank)
+        target = new + (1 + offset if size == BLOCK_SIZES - 1 else rank)
+        _copy_level(levels, source, target)
+        levels[source]["head"] = 0
+        levels[source]["tail"] = 0
         rank += 1
-    if old_tail >= MANY:
-        _free_block(state, old, _size_of(old_tail))
+    _free_block(state, old, old_size)
 
 
 @njit_called
@@ -404,10 +430,21 @@ def _enter_tree(state, book, prefix, leaf):
         leaves[leaf]["lower"] = 0
         leaves[leaf]["higher"] = 0
         return
-    word = root
-    while word < AT_LEAF:
-        word = np.int64(nodes[word & CHILD_MASK]["child"][_way(prefix, word)])
-    differs = prefix ^ prefix_of(state, word & CHILD_MASK)
+    lower = np.int64(row["best_level"][BUY]) >> 6
+    higher = np.int64(row["best_level"][SELL]) >> 6
+    bid_prefix = row["best_ticks"][BUY] >> 6
+    ask_prefix = row["best_ticks"][SELL] >> 6
+    # Most leaves come and go in the gap between the best prices, where the neighbours are known.
+    in_gap = bid_prefix < prefix and prefix < ask_prefix
+    if in_gap:
+        differs = prefix ^ ask_prefix
+        if lower != 0:
+            differs = min(differs, prefix ^ bid_prefix)
+    else:
+        word = root
+        while word < AT_LEAF:
+            word = np.int64(nodes[word & CHILD_MASK]["child"][_way(prefix, word)])
+        differs = prefix ^ prefix_of(state, word & CHILD_MASK)
     assert differs != 0, "a leaf is made once"
     fork = highest(np.uint64(differs))
 
@@ -432,12 +469,13 @@ def _enter_tree(state, book, prefix, leaf):
     else:
         nodes[over]["child"][over_way] = fork << CHILD_SHIFT | node
 
-    # The new leaf lies above all that is in the other child, or below it.
-    while word < AT_LEAF:
-        word = np.int64(nodes[word & CHILD_MASK]["child"][way])
-    near = word & CHILD_MASK
-    lower = near if way == 1 else np.int64(leaves[near]["lower"])
-    higher = near if way == 0 else np.int64(leaves[near]["higher"])
+    if not in_gap:
+        # The new leaf lies above all that is in the other child, or below it.
+        while word < AT_LEAF:
+            word = np.int64(nodes[word & CHILD_MASK]["child"][way])
+        near = word & CHILD_MASK
+        lower = near if way == 1 else np.int64(leaves[near]["lower"])
+        higher = near if way == 0 else np.int64(leaves[near]["higher"])
     leaves[leaf]["lower"] = lower
     leaves[leaf]["higher"] = higher
     leaves[lower]["higher"] = leaf
