@@ -5,18 +5,17 @@ A resting order is in three structures: the FIFO of its price level, the list of
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import (
     FEW,
     close_level,
-    find_leaf,
+    first_leaf,
     head_of,
-    join_level,
-    make_leaf,
+    is_wide_of,
+    join,
+    join_wide,
     next_level_down,
     next_level_up,
     price_of,
@@ -55,31 +54,16 @@ def crosses(state, instrument, side, price_ticks):
 
 @njit_inlined
 def append(state, slot, book, side, price_ticks):
-    """Put an order that is on no level, and names that book and price, to the back of the level of its price; its leaf must exist or
-    be available."""
-    orders = state.orders
-    leaves = state.leaves
-    leaf = find_leaf(state, book, price_ticks >> 6)
-    offset = price_ticks & 63
-    tail = np.int64(0)
-    if np.int64(leaves[leaf]["tail"]) >= WIDE:
-        leaves[leaf]["bitmap"] |= bit(offset)
-        queue = state.levels[np.int64(leaves[leaf]["head"]) + 1 + offset]
-        head = np.int64(queue["head"])
-        tail = np.int64(queue["tail"])
-        queue["head"] = slot if head == 0 else head
-        queue["tail"] = slot
-    elif leaf != 0:
-        tail = join_level(state, leaf, book, price_ticks >> 6, offset, slot)
-    else:
-        leaf = make_leaf(state, book, price_ticks >> 6, slot, offset)
-    level = leaf << 6 | offset
-    orders[tail]["next"] = slot
-    order = orders[slot]
-    order["prev"] = tail
-    order["next"] = 0
-    order["level"] = level
+    """Put an order that is on no level to the back of the level of its price, which it names, as it does the book.
 
+    Its leaf must exist or be available.
+    """
+    prefix = price_ticks >> 6
+    leaf = first_leaf(state, book, prefix)
+    if is_wide_of(state, leaf, book, prefix):
+        level = join_wide(state, leaf, price_ticks & 63, slot)
+    else:
+        level = join(state, book, price_ticks, slot)
     row = state.books[book]
     if (1 - 2 * side) * (price_ticks - row["best_ticks"][side]) > 0:
         row["best_ticks"][side] = price_ticks

@@ -103,13 +103,26 @@ def find_leaf(state, book, prefix):
 
 
 @njit_inlined
+def first_leaf(state, book, prefix):
+    """What ``find_leaf`` looks at first: mostly the leaf, or 0."""
+    return np.int64(state.leaf_table[_leaf_home(state.meta, book, prefix)])
+
+
+@njit_inlined
+def is_wide_of(state, leaf, book, prefix):
+    """Whether a leaf is that of (book, price >> 6), and wide; not of row 0, whose tail is 0."""
+    row = state.leaves[leaf]
+    return np.int64(row["tail"]) == WIDE | book and _prefix_at(state.levels, np.int64(row["head"])) == prefix
+
+
+@njit_inlined
 def leaf_available(state):
     """Whether another leaf can be made."""
     return state.meta[LEAVES_LIVE] < state.leaves.shape[0] - 1
 
 
 @njit_called
-def make_leaf(state, book, prefix, slot, offset):
+def _make_leaf(state, book, prefix, slot, offset):
     """A new leaf in its place, with one order, at ``offset`` of its prices. One must be available."""
     meta = state.meta
     leaves = state.leaves
@@ -253,8 +266,50 @@ def set_ends(state, level, head, tail):
     row["tail"] = tail if tail != 0 else np.int64(row["tail"])
 
 
+@njit_inlined
+def join_wide(state, leaf, offset, slot):
+    """Put an order to the back of a level of a wide leaf; returns the level."""
+    orders = state.orders
+    row = state.leaves[leaf]
+    row["bitmap"] |= bit(offset)
+    queue = state.levels[np.int64(row["head"]) + 1 + offset]
+    head = np.int64(queue["head"])
+    tail = np.int64(queue["tail"])
+    queue["head"] = slot if head == 0 else head
+    queue["tail"] = slot
+    orders[tail]["next"] = slot
+    order = orders[slot]
+    order["prev"] = tail
+    order["next"] = 0
+    level = leaf << 6 | offset
+    order["level"] = level
+    return level
+
+
 @njit_called
-def join_level(state, leaf, book, prefix, offset, slot):
+def join(state, book, price_ticks, slot):
+    """Put an order to the back of the level of its price, whatever leaf that has, if any; returns the level."""
+    prefix = price_ticks >> 6
+    offset = price_ticks & 63
+    leaf = find_leaf(state, book, prefix)
+    if leaf != 0 and np.int64(state.leaves[leaf]["tail"]) >= WIDE:
+        return join_wide(state, leaf, offset, slot)
+    before = np.int64(0)
+    if leaf != 0:
+        before = _join_level(state, leaf, book, prefix, offset, slot)
+    else:
+        leaf = _make_leaf(state, book, prefix, slot, offset)
+    order = state.orders[slot]
+    level = leaf << 6 | offset
+    state.orders[before]["next"] = slot
+    order["prev"] = before
+    order["next"] = 0
+    order["level"] = level
+    return level
+
+
+@njit_called
+def _join_level(state, leaf, book, prefix, offset, slot):
     """Enter an order at a price of a leaf that is not wide; returns the one before it at that price, or 0."""
     row = state.leaves[leaf]
     if row["bitmap"] & bit(offset) != _U0:
@@ -435,7 +490,7 @@ def _enter_tree(state, book, prefix, leaf):
     bid_prefix = row["best_ticks"][BUY] >> 6
     ask_prefix = row["best_ticks"][SELL] >> 6
     # Most leaves come and go in the gap between the best prices, where the neighbours are known.
-    in_gap = bid_prefix < prefix and prefix < ask_prefix
+    in_gap = bid_prefix < prefix < ask_prefix
     if in_gap:
         differs = prefix ^ ask_prefix
         if lower != 0:

@@ -18,7 +18,9 @@ WANTED_BYTES: Final = 128
 _ID_BYTES: Final = 8
 _LEAF_ENTRY_BYTES: Final = 4
 _MID_TICKS: Final = 1_000_000_000
-_BOUND: Final = "by the layout: an order, its share of the tables of ids and leaves, of leaves, blocks of levels and nodes"
+_BOUND: Final = (
+    "by the layout: an order, its share of the tables of ids and leaves, of leaves, blocks of levels and nodes"
+)
 _PRICES_PER_ORDER: Final = {
     "dense": 0.1,
     "one_a_price": 1.0,
