@@ -8,8 +8,7 @@
 * Leaves of a book form a doubly linked list in price order, so that the next best price is a bit scan, or a
   link and a bit scan.
 * *Nodes* are the forks of a tree over the prefixes of a book's leaves (a crit-bit tree: one node less than leaves, whatever the
-  prices). They find the place of a new leaf in the list where that is not the gap between the best prices, and hold all leaves but
-  the last few that were made, as most of these are soon dropped.
+  prices). They are touched only when a leaf is made or dropped: they find the place of a new leaf in the list.
 
 The cost of any step depends neither on the distance between prices nor on the number of levels, but for the depth of
 that tree, which is at most the 56 bits of a prefix.
@@ -40,8 +39,6 @@ from matcher.state import (
     NODES_USED,
     SIZE_SHIFT,
     WIDE,
-    YOUNG_LEAVES,
-    YOUNG_NEXT,
 )
 from protocol.enums import BUY, SELL
 from ringbuf.bits import PHI, above, add, below, bit, highest, lowest, multiply, ones
@@ -141,13 +138,7 @@ def _make_leaf(state, book, prefix, slot, offset):
     row["bitmap"] = bit(offset)
     row["head"] = slot
     row["tail"] = slot
-    young = meta[YOUNG_NEXT]
-    meta[YOUNG_NEXT] = (young + 1) % YOUNG_LEAVES
-    grown = np.int64(state.young[young])
-    if grown != 0:
-        _enter_tree(state, _book_of(state, grown), prefix_of(state, grown), grown)
-    state.young[young] = leaf
-    _link(state, book, prefix, leaf)
+    _enter_tree(state, book, prefix, leaf)
 
     table = state.leaf_table
     mask = np.int64(table.shape[0] - 1)
@@ -163,8 +154,7 @@ def _drop_leaf(state, leaf, book, prefix):
     """Give back a leaf whose last order leaves: it has no block."""
     meta = state.meta
     leaves = state.leaves
-    if not _is_young(state, leaf):
-        _leave_tree(state, book, prefix)
+    _leave_tree(state, book, prefix)
 
     table = state.leaf_table
     mask = np.int64(table.shape[0] - 1)
@@ -475,101 +465,44 @@ def _way(prefix, word):
 
 @njit_called
 def lowest_leaf(state, book):
-    """Leaf of the lowest prices of a book, or 0: a walk from the touch."""
-    leaf = _best_leaf(state, book)
-    while leaf != 0 and state.leaves[leaf]["lower"] != 0:
-        leaf = np.int64(state.leaves[leaf]["lower"])
-    return leaf
-
-
-@njit_inlined
-def _best_leaf(state, book):
-    """Leaf of a best price, or 0 where no order stands."""
-    row = state.books[book]
-    level = np.int64(row["best_level"][BUY])
-    if level == 0:
-        level = np.int64(row["best_level"][SELL])
-    return level >> 6
-
-
-@njit_called
-def _link(state, book, prefix, leaf):
-    """Enter a leaf in the list of its book."""
-    leaves = state.leaves
-    row = state.books[book]
-    lower = np.int64(row["best_level"][BUY]) >> 6
-    higher = np.int64(row["best_level"][SELL]) >> 6
-    # Most leaves come and go in the gap between the best prices, where the neighbours are known.
-    if (lower | higher) != 0 and not row["best_ticks"][BUY] >> 6 < prefix < row["best_ticks"][SELL] >> 6:
-        near = _near_leaf(state, book, prefix)
-        # Between what the tree has there may be young ones.
-        if prefix_of(state, near) < prefix:
-            lower = near
-            higher = np.int64(leaves[lower]["higher"])
-            while higher != 0 and prefix_of(state, higher) < prefix:
-                lower = higher
-                higher = np.int64(leaves[lower]["higher"])
-        else:
-            higher = near
-            lower = np.int64(leaves[higher]["lower"])
-            while lower != 0 and prefix_of(state, lower) > prefix:
-                higher = lower
-                lower = np.int64(leaves[higher]["lower"])
-    leaves[leaf]["lower"] = lower
-    leaves[leaf]["higher"] = higher
-    leaves[lower]["higher"] = leaf
-    leaves[higher]["lower"] = leaf
-
-
-@njit_inlined
-def _fork_of(state, root, prefix):
-    """Number of the highest bit in which a prefix differs from that leaf of a tree which it shares most with."""
-    word = root
-    while word < AT_LEAF:
-        word = np.int64(state.nodes[word & CHILD_MASK]["child"][_way(prefix, word)])
-    differs = prefix ^ prefix_of(state, word & CHILD_MASK)
-    assert differs != 0, "a leaf is made once"
-    return highest(np.uint64(differs))
-
-
-@njit_called
-def _near_leaf(state, book, prefix):
-    """Leaf that the tree has next below or above a prefix that it has not; any leaf where it has none."""
-    nodes = state.nodes
+    """Leaf of the lowest prices of a book, or 0."""
     word = np.int64(state.books[book]["root"])
-    if word == 0:
-        return _best_leaf(state, book)
-    fork = _fork_of(state, word, prefix)
-    while word < AT_LEAF and word >> CHILD_SHIFT > fork:
-        word = np.int64(nodes[word & CHILD_MASK]["child"][_way(prefix, word)])
-    # The prefix lies above all that is here, or below it.
-    way = (prefix >> fork) & 1
-    while word < AT_LEAF:
-        word = np.int64(nodes[word & CHILD_MASK]["child"][way])
+    while 0 < word < AT_LEAF:
+        word = np.int64(state.nodes[word & CHILD_MASK]["child"][0])
     return word & CHILD_MASK
 
 
 @njit_called
-def _is_young(state, leaf):
-    """Whether no tree has a leaf, which is forgotten."""
-    for k in range(YOUNG_LEAVES):
-        if state.young[k] == leaf:
-            state.young[k] = 0
-            return True
-    return False
-
-
-@njit_called
 def _enter_tree(state, book, prefix, leaf):
-    """Enter a leaf in the tree of its book: at the highest bit in which it differs from what is nearest to it."""
+    """Enter a leaf in the tree and the list of its book: at the highest bit in which it differs from what is nearest to it."""
     meta = state.meta
     nodes = state.nodes
+    leaves = state.leaves
     row = state.books[book]
-    word = np.int64(row["root"])
-    if word == 0:
+    root = np.int64(row["root"])
+    if root == 0:
         row["root"] = AT_LEAF | leaf
+        leaves[leaf]["lower"] = 0
+        leaves[leaf]["higher"] = 0
         return
-    fork = _fork_of(state, word, prefix)
+    lower = np.int64(row["best_level"][BUY]) >> 6
+    higher = np.int64(row["best_level"][SELL]) >> 6
+    bid_prefix = row["best_ticks"][BUY] >> 6
+    ask_prefix = row["best_ticks"][SELL] >> 6
+    # Most leaves come and go in the gap between the best prices, where the neighbours are known.
+    in_gap = bid_prefix < prefix < ask_prefix
+    if in_gap:
+        differs = prefix ^ ask_prefix
+        if lower != 0:
+            differs = min(differs, prefix ^ bid_prefix)
+    else:
+        word = root
+        while word < AT_LEAF:
+            word = np.int64(nodes[word & CHILD_MASK]["child"][_way(prefix, word)])
+        differs = prefix ^ prefix_of(state, word & CHILD_MASK)
+    assert differs != 0, "a leaf is made once"
+    fork = highest(np.uint64(differs))
+
     node = meta[NODES_FREE]
     if node != 0:
         meta[NODES_FREE] = nodes[node]["child"][0]
@@ -578,6 +511,7 @@ def _enter_tree(state, book, prefix, leaf):
         node = meta[NODES_USED]
     over = np.int64(0)
     over_way = np.int64(0)
+    word = root
     while word < AT_LEAF and word >> CHILD_SHIFT > fork:
         over = word & CHILD_MASK
         over_way = _way(prefix, word)
@@ -589,6 +523,18 @@ def _enter_tree(state, book, prefix, leaf):
         row["root"] = fork << CHILD_SHIFT | node
     else:
         nodes[over]["child"][over_way] = fork << CHILD_SHIFT | node
+
+    if not in_gap:
+        # The new leaf lies above all that is in the other child, or below it.
+        while word < AT_LEAF:
+            word = np.int64(nodes[word & CHILD_MASK]["child"][way])
+        near = word & CHILD_MASK
+        lower = near if way == 1 else np.int64(leaves[near]["lower"])
+        higher = near if way == 0 else np.int64(leaves[near]["higher"])
+    leaves[leaf]["lower"] = lower
+    leaves[leaf]["higher"] = higher
+    leaves[lower]["higher"] = leaf
+    leaves[higher]["lower"] = leaf
 
 
 @njit_called

@@ -116,9 +116,6 @@ NODE_DTYPE: Final = np.dtype([("child", "<u4", (2,))])
 number of a leaf or node, with AT_LEAF or the number of the bit at which the node forks above it. Of a free node the first word is the
 next free one."""
 
-YOUNG_LEAVES: Final = 8
-"""So many of the leaves made last are in the list of their book only: most leaves come and go before the tree needs them."""
-
 CHILD_SHIFT: Final = 26
 CHILD_MASK: Final = (1 << CHILD_SHIFT) - 1
 AT_LEAF: Final = 63 << CHILD_SHIFT
@@ -208,7 +205,6 @@ LEAF_TABLE_SHIFT: Final = 15
 NODES_FREE: Final = 16
 BOOK_STRIDE: Final = 17  # rows of ``books`` of one kind
 LEVELS_USED: Final = 18  # entries 1..n of ``levels`` were given to blocks at some time
-YOUNG_NEXT: Final = 22  # entry of ``young`` that the next leaf takes
 LEVELS_FREE: Final = 19  # first of the freed blocks, of each of BLOCK_SIZES sizes
 
 STAGE: Final = 24  # STAGE_*: where the command in progress stands
@@ -310,7 +306,6 @@ class MatcherState(NamedTuple):
     accounts: np.ndarray
     leaf_table: np.ndarray
     nodes: np.ndarray
-    young: np.ndarray
     scratch: np.ndarray
     groups: np.ndarray
     terms: np.ndarray
@@ -340,8 +335,6 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("leaf_table", np.dtype("<u4"), _table_size(2 * limits.leaves_max)),
         # A tree forks once less than it has leaves.
         ("nodes", NODE_DTYPE, limits.leaves_max + 1),
-        # leaves that no tree has yet, 0 = none
-        ("young", np.dtype("<u4"), YOUNG_LEAVES),
         ("scratch", np.dtype("<u4"), limits.orders_max + 1),
         ("groups", GROUPS_DTYPE, limits.accounts_max + 1),
         ("terms", TERMS_DTYPE, limits.orders_max + 1),

@@ -86,9 +86,7 @@ def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[in
     in_tree: list[int] = []
     if book["root"]:
         _check_tree(state, int(book["root"]), 63, 0, in_tree)
-    leaf = int(book["best_level"][0] or book["best_level"][1]) >> 6
-    while leaf and state.leaves[leaf]["lower"]:
-        leaf = int(state.leaves[leaf]["lower"])
+    leaf = in_tree[0] if in_tree else 0
     in_list = []
     while leaf:
         row = state.leaves[leaf]
@@ -106,7 +104,7 @@ def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[in
             prices[0 if price <= best_bid else 1][price] = level
         lower, lower_prefix = leaf, prefix
         leaf = int(row["higher"])
-    assert [leaf for leaf in in_list if leaf not in state.young] == in_tree, "what is not young is in the tree"
+    assert in_list == in_tree
     bids, asks = prices
     assert best_bid == max(bids, default=0)
     assert best_ask == min(asks, default=s.NO_ASK)
@@ -234,10 +232,7 @@ def _check_blocks(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> No
         at += s.block_entries(size)
     assert at == state.meta[s.LEVELS_USED] + 1
 
-    young = [int(leaf) for leaf in state.young if leaf]
-    assert set(young) <= set(leaves)
-    assert len(set(young)) == len(young)
-    forks = len(leaves) - len(young) - sum(bool(book["root"]) for book in state.books)
+    forks = len(leaves) - sum(bool(book["root"]) for book in state.books)
     node, free = int(state.meta[s.NODES_FREE]), 0
     while node:
         free += 1
