@@ -12,7 +12,7 @@ import numpy as np
 from matcher.book import put_on, remove, take_off
 from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import next_level_down, next_level_up, price_of
+from matcher.levels import head_of, next_level_down, next_level_up, price_of
 from matcher.links import end_partner, is_linked
 from matcher.parts import has_parts
 from matcher.protection import count_quote_fill, emit_pulled, quote_row
@@ -107,7 +107,7 @@ def gathered(state, instrument):
 def _price_at(state, level, side):
     """Price of a level, or that of an empty side."""
     if level != 0:
-        return price_of(state.leaves, level)
+        return price_of(state, level)
     return np.int64(0 if side == BUY else NO_ASK)
 
 
@@ -123,7 +123,7 @@ def _front(state, main, gathered_level, side):
 def _lots_of(state, level):
     """Lots of all orders of a level, what they hide included."""
     lots = np.int64(0)
-    slot = np.int64(state.levels[level]["head"])
+    slot = head_of(state, level)
     while slot != 0:
         lots += state.orders[slot]["left_lots"] + hidden_lots(state, slot)
         slot = np.int64(state.orders[slot]["next"])
@@ -140,10 +140,10 @@ def _step(state, main, gathered_level, side):
     """The best price of both books, its lots, and the levels behind it."""
     price = _front(state, main, gathered_level, side)
     lots = np.int64(0)
-    if main != 0 and price_of(state.leaves, main) == price:
+    if main != 0 and price_of(state, main) == price:
         lots += _lots_of(state, main)
         main = _behind(state, main, side)
-    if gathered_level != 0 and price_of(state.leaves, gathered_level) == price:
+    if gathered_level != 0 and price_of(state, gathered_level) == price:
         lots += _lots_of(state, gathered_level)
         gathered_level = _behind(state, gathered_level, side)
     return price, lots, main, gathered_level
@@ -210,7 +210,7 @@ def _first(state, instrument, side):
     row = state.books[gathering_book(state, instrument, side)]
     better = (1 - 2 * side) * (row["best_ticks"][side] - main["best_ticks"][side]) > 0
     level = np.int64(row["best_level"][side]) if better else np.int64(main["best_level"][side])
-    return np.int64(state.levels[level]["head"]) if level != 0 else np.int64(0)
+    return head_of(state, level) if level != 0 else np.int64(0)
 
 
 @njit_called
@@ -368,7 +368,7 @@ def _enter_gathered(state, instrument, side):
     row = state.books[number]
     count = 0
     while row["best_level"][side] != 0:
-        slot = np.int64(state.levels[np.int64(row["best_level"][side])]["head"])
+        slot = head_of(state, np.int64(row["best_level"][side]))
         take_off(state, slot)
         state.scratch[count] = slot
         count += 1

@@ -5,12 +5,23 @@ A resting order is in three structures: the FIFO of its price level, the list of
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import drop_leaf, find_leaf, make_leaf, next_level_down, next_level_up, price_of
+from matcher.levels import (
+    FEW,
+    close_level,
+    first_leaf,
+    head_of,
+    is_wide_of,
+    join,
+    join_wide,
+    next_level_down,
+    next_level_up,
+    price_of,
+    set_ends,
+    thin_leaf,
+)
 from matcher.protection import forget_quote
 from matcher.state import (
     HAS_TERMS,
@@ -20,6 +31,7 @@ from matcher.state import (
     ORDERS_FREE,
     ORDERS_LIVE,
     ORDERS_USED,
+    WIDE,
 )
 from matcher.terms import drop_terms, hidden_lots
 from protocol.enums import (
@@ -28,10 +40,8 @@ from protocol.enums import (
     STP_EXPIRE_MAKER,
     STP_NONE,
 )
-from ringbuf.bits import bit
+from ringbuf.bits import bit, ones
 from ringbuf.idtable import add_id, remove_id
-
-_U0: Final = np.uint64(0)
 
 assert (BUY, SELL) == (0, 1), "sides are indexes, and 1 - 2 * side their sign"
 
@@ -44,28 +54,16 @@ def crosses(state, instrument, side, price_ticks):
 
 @njit_inlined
 def append(state, slot, book, side, price_ticks):
-    """Put an order that is on no level to the back of the level of its price; its leaf must exist or be available."""
-    orders = state.orders
-    levels = state.levels
-    leaves = state.leaves
-    leaf = find_leaf(state, book, price_ticks >> 6)
-    if leaf == 0:
-        leaf = make_leaf(state, book, price_ticks >> 6)
-    offset = price_ticks & 63
-    level = leaf << 6 | offset
-    leaves[leaf]["bitmap"] |= bit(offset)
+    """Put an order that is on no level to the back of the level of its price, which it names, as it does the book.
 
-    queue = levels[level]
-    head = np.int64(queue["head"])
-    tail = np.int64(queue["tail"])
-    queue["head"] = slot if head == 0 else head
-    queue["tail"] = slot
-    orders[tail]["next"] = slot
-    order = orders[slot]
-    order["prev"] = tail
-    order["next"] = 0
-    order["level"] = level
-
+    Its leaf must exist or be available.
+    """
+    prefix = price_ticks >> 6
+    leaf = first_leaf(state, book, prefix)
+    if is_wide_of(state, leaf, book, prefix):
+        level = join_wide(state, leaf, price_ticks & 63, slot)
+    else:
+        level = join(state, book, price_ticks, slot)
     row = state.books[book]
     if (1 - 2 * side) * (price_ticks - row["best_ticks"][side]) > 0:
         row["best_ticks"][side] = price_ticks
@@ -76,7 +74,6 @@ def append(state, slot, book, side, price_ticks):
 def unlink(state, slot):
     """Take an order off its level; it stays in the lists of ids and of its account."""
     orders = state.orders
-    levels = state.levels
     leaves = state.leaves
     order = orders[slot]
     younger = np.int64(order["next"])
@@ -86,19 +83,27 @@ def unlink(state, slot):
     book = np.int64(order["book"])
     orders[older]["next"] = younger
     orders[younger]["prev"] = older
-    queue = levels[level]
-    head = np.int64(queue["head"])
-    tail = np.int64(queue["tail"])
-    queue["head"] = younger if older == 0 else head
-    queue["tail"] = older if younger == 0 else tail
-    if older | younger != 0:
-        return
     leaf = level >> 6
-    leaves[leaf]["bitmap"] &= ~bit(level & 63)
-    if state.books[book]["best_level"][side] == level:
-        _next_best(state, book, side, level)
-    if leaves[leaf]["bitmap"] == _U0:
-        drop_leaf(state, leaf)
+    if np.int64(leaves[leaf]["tail"]) >= WIDE:
+        queue = state.levels[np.int64(leaves[leaf]["head"]) + 1 + (level & 63)]
+        head = np.int64(queue["head"])
+        tail = np.int64(queue["tail"])
+        queue["head"] = younger if older == 0 else head
+        queue["tail"] = older if younger == 0 else tail
+        if older | younger != 0:
+            return
+        if state.books[book]["best_level"][side] == level:
+            _next_best(state, book, side, level)
+        leaves[leaf]["bitmap"] &= ~bit(level & 63)
+        if ones(leaves[leaf]["bitmap"]) == FEW:
+            thin_leaf(state, leaf, order["price_ticks"] >> 6)
+    elif older | younger != 0:
+        if older == 0 or younger == 0:
+            set_ends(state, level, younger, older)
+    else:
+        if state.books[book]["best_level"][side] == level:
+            _next_best(state, book, side, level)
+        close_level(state, leaf, book, order["price_ticks"] >> 6, level & 63)
 
 
 @njit_inlined
@@ -108,7 +113,7 @@ def _next_best(state, book, side, level):
     level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
     row["best_level"][side] = level
     none = NO_ASK if side == SELL else 0
-    row["best_ticks"][side] = none if level == 0 else price_of(leaves, level)
+    row["best_ticks"][side] = none if level == 0 else price_of(state, level)
 
 
 @njit_inlined
@@ -202,8 +207,8 @@ def fillable(state, instrument, side, price_ticks, qty_lots, account, stp):
     leaves = state.leaves
     sign = 1 - 2 * side
     level = np.int64(state.books[instrument]["best_level"][1 - side])
-    while level != 0 and sign * (price_ticks - price_of(leaves, level)) >= 0:
-        slot = np.int64(state.levels[level]["head"])
+    while level != 0 and sign * (price_ticks - price_of(state, level)) >= 0:
+        slot = head_of(state, level)
         while slot != 0:
             maker = orders[slot]
             if stp == STP_NONE or not is_own(state, np.int64(maker["account"]), account):

@@ -14,7 +14,7 @@ from matcher.auction import begin_uncross, indicate, move_to, resting_book, set_
 from matcher.book import append, crosses, fillable, forget, new_slot, register, remove, unlink
 from matcher.events import emit, has_room, say
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
+from matcher.levels import find_leaf, head_of, leaf_available, next_level_down, next_level_up
 from matcher.links import end_partner, is_linked
 from matcher.parts import has_parts
 from matcher.pegs import is_peg
@@ -635,7 +635,7 @@ def _collect_book(state, instrument, count):
         for side in (BUY, SELL):
             level = np.int64(row["best_level"][side])
             while level != 0:
-                slot = np.int64(state.levels[level]["head"])
+                slot = head_of(state, level)
                 while slot != 0:
                     scratch[count] = slot
                     count += 1

@@ -1,13 +1,17 @@
-"""Price levels of books of any width: leaves of 64 prices found by hash, linked by price, below a tree of bitmaps.
+"""Price levels of books of any width: leaves of 64 prices found by hash, linked by price, below a tree that forks bit by bit.
 
 * A *leaf* holds 64 neighbouring prices of a book: one bit and one FIFO each. It is found by (book, price
   >> 6) in a table whose lines hold 16 neighbouring leaves, and exists only while an order rests in it.
+* The FIFO of a leaf with one price lies in the leaf. One with more has a *block* of levels: of 4 or 16, which are those in use in
+  the order of their prices, or of 64, one for each price. Leaves move to a larger block when theirs is full, and to a smaller one
+  when it is nearly empty. A level is named by its leaf and price, so that no order has to know.
 * Leaves of a book form a doubly linked list in price order, so that the next best price is a bit scan, or a
   link and a bit scan.
-* *Nodes* are bitmaps of the depths above, kept by (book, depth, prefix) in a hash table. They are touched only
-  when a leaf is made or dropped: they find the place of a new leaf in the list.
+* *Nodes* are the forks of a tree over the prefixes of a book's leaves (a crit-bit tree: one node less than leaves, whatever the
+  prices). They are touched only when a leaf is made or dropped: they find the place of a new leaf in the list.
 
-The cost of any step depends neither on the distance between prices nor on the number of levels.
+The cost of any step depends neither on the distance between prices nor on the number of levels, but for the depth of
+that tree, which is at most the 56 bits of a prefix.
 """
 
 from __future__ import annotations
@@ -18,20 +22,65 @@ import numpy as np
 
 from matcher.jit import njit_called, njit_inlined
 from matcher.state import (
-    DEPTH_MAX,
+    AT_LEAF,
+    BLOCK_FEWEST,
+    BLOCK_SIZES,
+    BOOK_MASK,
+    CHILD_MASK,
+    CHILD_SHIFT,
     LEAF_TABLE_SHIFT,
     LEAVES_FREE,
     LEAVES_LIVE,
     LEAVES_USED,
-    NODE_SHIFT,
-    NODES_LIVE,
+    LEVELS_FREE,
+    LEVELS_USED,
+    MANY,
+    NODES_FREE,
+    NODES_USED,
+    SIZE_SHIFT,
+    WIDE,
 )
-from protocol.enums import BUY
-from ringbuf.bits import PHI, above, add, below, bit, highest, lowest, multiply
+from protocol.enums import BUY, SELL
+from ringbuf.bits import PHI, above, add, below, bit, highest, lowest, multiply, ones
 
 _U0: Final = np.uint64(0)
 _BOOK: Final = np.uint64(0xD6E8FEB86659FD93)  # odd, to spread instruments over the tables
-_DEPTH: Final = np.uint64(0xA0761D6478BD642F)
+_SIZE_MASK: Final = 3
+_ONE_PRICE: Final = -1
+"""In place of a block's size: the level lies in the leaf."""
+_HALF: Final = 32
+_HALF_MASK: Final = (1 << _HALF) - 1
+FEW: Final = BLOCK_FEWEST[BLOCK_SIZES - 1] - 1
+"""With so many prices in use a wide leaf is to be thinned."""
+
+
+# --- leaves ----------------------------------------------------------------------------------------------------------
+
+
+@njit_inlined
+def prefix_of(state, leaf):
+    """Price >> 6 of a leaf."""
+    row = state.leaves[leaf]
+    head = np.int64(row["head"])
+    if np.int64(row["tail"]) >= MANY:
+        return _prefix_at(state.levels, head)
+    return state.orders[head]["price_ticks"] >> 6
+
+
+@njit_inlined
+def _prefix_at(levels, block):
+    return np.int64(levels[block]["tail"]) << _HALF | np.int64(levels[block]["head"])
+
+
+@njit_inlined
+def _is_leaf_of(state, leaf, book, prefix):
+    row = state.leaves[leaf]
+    head = np.int64(row["head"])
+    tail = np.int64(row["tail"])
+    if tail >= MANY:
+        return (tail & BOOK_MASK) == book and _prefix_at(state.levels, head) == prefix
+    order = state.orders[head]
+    return order["price_ticks"] >> 6 == prefix and np.int64(order["book"]) == book
 
 
 @njit_inlined
@@ -44,14 +93,26 @@ def _leaf_home(meta, book, prefix):
 def find_leaf(state, book, prefix):
     """Leaf of (book, price >> 6), or 0."""
     table = state.leaf_table
-    leaves = state.leaves
     mask = np.int64(table.shape[0] - 1)
     i = _leaf_home(state.meta, book, prefix)
     while True:
         leaf = np.int64(table[i])
-        if leaf == 0 or (leaves[leaf]["prefix"] == prefix and leaves[leaf]["book"] == book):
+        if leaf == 0 or _is_leaf_of(state, leaf, book, prefix):
             return leaf
         i = (i + 1) & mask
+
+
+@njit_inlined
+def first_leaf(state, book, prefix):
+    """What ``find_leaf`` looks at first: mostly the leaf, or 0."""
+    return np.int64(state.leaf_table[_leaf_home(state.meta, book, prefix)])
+
+
+@njit_inlined
+def is_wide_of(state, leaf, book, prefix):
+    """Whether a leaf is that of (book, price >> 6), and wide; not of row 0, whose tail is 0."""
+    row = state.leaves[leaf]
+    return np.int64(row["tail"]) == WIDE | book and _prefix_at(state.levels, np.int64(row["head"])) == prefix
 
 
 @njit_inlined
@@ -61,8 +122,8 @@ def leaf_available(state):
 
 
 @njit_called
-def make_leaf(state, book, prefix):
-    """A new leaf, empty and in its place in the list; the caller puts an order in. One must be available."""
+def _make_leaf(state, book, prefix, slot, offset):
+    """A new leaf in its place, with one order, at ``offset`` of its prices. One must be available."""
     meta = state.meta
     leaves = state.leaves
     assert leaf_available(state), "a leaf is available"
@@ -73,21 +134,11 @@ def make_leaf(state, book, prefix):
         meta[LEAVES_USED] += 1
         leaf = meta[LEAVES_USED]
     meta[LEAVES_LIVE] += 1
-    leaves[leaf]["prefix"] = prefix
-    leaves[leaf]["book"] = book
-    leaves[leaf]["bitmap"] = _U0
-
-    lower = _leaf_below(state, book, prefix)
-    row = state.books[book]
-    higher = np.int64(leaves[lower]["higher"]) if lower != 0 else np.int64(row["lowest_leaf"])
-    leaves[leaf]["lower"] = lower
-    leaves[leaf]["higher"] = higher
-    leaves[lower]["higher"] = leaf
-    leaves[higher]["lower"] = leaf
-    if lower == 0:
-        row["lowest_leaf"] = leaf
-    if higher == 0:
-        row["highest_leaf"] = leaf
+    row = leaves[leaf]
+    row["bitmap"] = bit(offset)
+    row["head"] = slot
+    row["tail"] = slot
+    _enter_tree(state, book, prefix, leaf)
 
     table = state.leaf_table
     mask = np.int64(table.shape[0] - 1)
@@ -95,19 +146,15 @@ def make_leaf(state, book, prefix):
     while table[i] != 0:
         i = (i + 1) & mask
     table[i] = leaf
-    _mark(state, book, prefix)
     return leaf
 
 
 @njit_called
-def drop_leaf(state, leaf):
-    """Give back a leaf that has become empty."""
+def _drop_leaf(state, leaf, book, prefix):
+    """Give back a leaf whose last order leaves: it has no block."""
     meta = state.meta
     leaves = state.leaves
-    book = np.int64(leaves[leaf]["book"])
-    prefix = leaves[leaf]["prefix"]
-    assert leaves[leaf]["bitmap"] == _U0, "only an empty leaf is dropped"
-    _unmark(state, book, prefix)
+    _leave_tree(state, book, prefix)
 
     table = state.leaf_table
     mask = np.int64(table.shape[0] - 1)
@@ -120,7 +167,7 @@ def drop_leaf(state, leaf):
         other = np.int64(table[i])
         if other == 0:
             break
-        home = _leaf_home(meta, np.int64(leaves[other]["book"]), leaves[other]["prefix"])
+        home = _leaf_home(meta, _book_of(state, other), prefix_of(state, other))
         if (i - home) & mask >= (i - hole) & mask:
             table[hole] = other
             hole = i
@@ -130,14 +177,21 @@ def drop_leaf(state, leaf):
     higher = np.int64(leaves[leaf]["higher"])
     leaves[lower]["higher"] = higher
     leaves[higher]["lower"] = lower
-    row = state.books[book]
-    if lower == 0:
-        row["lowest_leaf"] = higher
-    if higher == 0:
-        row["highest_leaf"] = lower
+    leaves[leaf]["bitmap"] = _U0
+    leaves[leaf]["tail"] = 0
     leaves[leaf]["higher"] = meta[LEAVES_FREE]
     meta[LEAVES_FREE] = leaf
     meta[LEAVES_LIVE] -= 1
+
+
+@njit_inlined
+def _book_of(state, leaf):
+    row = state.leaves[leaf]
+    tail = np.int64(row["tail"])
+    return tail & BOOK_MASK if tail >= MANY else np.int64(state.orders[np.int64(row["head"])]["book"])
+
+
+# --- levels ----------------------------------------------------------------------------------------------------------
 
 
 @njit_inlined
@@ -167,112 +221,346 @@ def next_level_down(leaves, level):
 
 
 @njit_inlined
-def price_of(leaves, level):
-    """Price in ticks of a level."""
-    return leaves[level >> 6]["prefix"] << 6 | (level & 63)
+def price_of(state, level):
+    """Price in ticks of a level with orders."""
+    return prefix_of(state, level >> 6) << 6 | (level & 63)
 
 
 @njit_inlined
-def _node_home(meta, book, depth, prefix):
-    word = add(multiply(np.uint64(book), _BOOK), multiply(np.uint64(depth), _DEPTH))
-    return np.int64(multiply(add(word, prefix), PHI) >> np.uint64(meta[NODE_SHIFT]))
+def _place_of(leaves, leaf, offset):
+    """Entry of ``levels`` of a price of a leaf with a block."""
+    row = leaves[leaf]
+    if np.int64(row["tail"]) >= WIDE:
+        return np.int64(row["head"]) + 1 + offset
+    return np.int64(row["head"]) + 1 + ones(row["bitmap"] & below(offset))
 
 
 @njit_inlined
-def _seek_node(state, book, depth, prefix):
-    """Place of a node in the table, or the free place where it would stand."""
-    nodes = state.nodes
-    mask = np.int64(nodes.shape[0] - 1)
-    i = _node_home(state.meta, book, depth, prefix)
-    while nodes[i]["bitmap"] != _U0 and not (
-        nodes[i]["prefix"] == prefix and nodes[i]["depth"] == depth and nodes[i]["book"] == book
-    ):
-        i = (i + 1) & mask
-    return i
+def head_of(state, level):
+    """First order of a level with orders."""
+    row = state.leaves[level >> 6]
+    if np.int64(row["tail"]) >= MANY:
+        return np.int64(state.levels[_place_of(state.leaves, level >> 6, level & 63)]["head"])
+    return np.int64(row["head"])
 
 
 @njit_called
-def _leaf_below(state, book, prefix):
-    """Highest leaf of the book below ``prefix``, or 0: up to the first node with a lower child, then down."""
+def tail_of(state, level):
+    """Last order of a level with orders."""
+    row = state.leaves[level >> 6]
+    if np.int64(row["tail"]) >= MANY:
+        return np.int64(state.levels[_place_of(state.leaves, level >> 6, level & 63)]["tail"])
+    return np.int64(row["tail"])
+
+
+@njit_called
+def set_ends(state, level, head, tail):
+    """Other first and last orders for a level with orders; 0 = as it is."""
+    row = state.leaves[level >> 6]
+    if np.int64(row["tail"]) >= MANY:
+        queue = state.levels[_place_of(state.leaves, level >> 6, level & 63)]
+        queue["head"] = head if head != 0 else np.int64(queue["head"])
+        queue["tail"] = tail if tail != 0 else np.int64(queue["tail"])
+        return
+    row["head"] = head if head != 0 else np.int64(row["head"])
+    row["tail"] = tail if tail != 0 else np.int64(row["tail"])
+
+
+@njit_inlined
+def join_wide(state, leaf, offset, slot):
+    """Put an order to the back of a level of a wide leaf; returns the level."""
+    orders = state.orders
+    row = state.leaves[leaf]
+    row["bitmap"] |= bit(offset)
+    queue = state.levels[np.int64(row["head"]) + 1 + offset]
+    head = np.int64(queue["head"])
+    tail = np.int64(queue["tail"])
+    queue["head"] = slot if head == 0 else head
+    queue["tail"] = slot
+    orders[tail]["next"] = slot
+    order = orders[slot]
+    order["prev"] = tail
+    order["next"] = 0
+    level = leaf << 6 | offset
+    order["level"] = level
+    return level
+
+
+@njit_called
+def join(state, book, price_ticks, slot):
+    """Put an order to the back of the level of its price, whatever leaf that has, if any; returns the level."""
+    prefix = price_ticks >> 6
+    offset = price_ticks & 63
+    leaf = find_leaf(state, book, prefix)
+    if leaf != 0 and np.int64(state.leaves[leaf]["tail"]) >= WIDE:
+        return join_wide(state, leaf, offset, slot)
+    before = np.int64(0)
+    if leaf != 0:
+        before = _join_level(state, leaf, book, prefix, offset, slot)
+    else:
+        leaf = _make_leaf(state, book, prefix, slot, offset)
+    order = state.orders[slot]
+    level = leaf << 6 | offset
+    state.orders[before]["next"] = slot
+    order["prev"] = before
+    order["next"] = 0
+    order["level"] = level
+    return level
+
+
+@njit_called
+def _join_level(state, leaf, book, prefix, offset, slot):
+    """Enter an order at a price of a leaf that is not wide; returns the one before it at that price, or 0."""
+    row = state.leaves[leaf]
+    if row["bitmap"] & bit(offset) != _U0:
+        level = leaf << 6 | offset
+        before = tail_of(state, level)
+        set_ends(state, level, 0, slot)
+        return before
+    size = _size_of(np.int64(row["tail"]))
+    if size == _ONE_PRICE:
+        _share_leaf(state, leaf, book, prefix, offset, slot)
+        return np.int64(0)
+    count = ones(row["bitmap"])
+    if count == 4 << 2 * size:
+        _move_levels(state, leaf, prefix, size, size + 1)
+    place = _place_of(state.leaves, leaf, offset)
+    if np.int64(row["tail"]) < WIDE:
+        last = np.int64(row["head"]) + 1 + count
+        while last > place:
+            _copy_level(state.levels, last - 1, last)
+            last -= 1
+    state.levels[place]["head"] = slot
+    state.levels[place]["tail"] = slot
+    row["bitmap"] |= bit(offset)
+    return np.int64(0)
+
+
+@njit_inlined
+def _share_leaf(state, leaf, book, prefix, offset, slot):
+    """Give a leaf with one price a block for two, of which the new one has one order."""
+    levels = state.levels
+    row = state.leaves[leaf]
+    block = _new_block(state, 0)
+    _set_prefix(levels, block, prefix)
+    place = block + 1
+    if lowest(row["bitmap"]) > offset:
+        place = block + 2
+    levels[place]["head"] = row["head"]
+    levels[place]["tail"] = row["tail"]
+    place = 2 * block + 3 - place
+    levels[place]["head"] = slot
+    levels[place]["tail"] = slot
+    row["head"] = block
+    row["tail"] = MANY | book
+    row["bitmap"] |= bit(offset)
+
+
+@njit_called
+def close_level(state, leaf, book, prefix, offset):
+    """Forget the level of a price of a leaf that is not wide, as its last order leaves; and the leaf with its last price."""
+    levels = state.levels
+    row = state.leaves[leaf]
+    tail = np.int64(row["tail"])
+    if tail < MANY:
+        _drop_leaf(state, leaf, book, prefix)
+        return
+    place = _place_of(state.leaves, leaf, offset)
+    row["bitmap"] &= ~bit(offset)
+    block = np.int64(row["head"])
+    count = ones(row["bitmap"])
+    last = block + 1 + count
+    while place < last:
+        _copy_level(levels, place + 1, place)
+        place += 1
+    levels[last]["head"] = 0
+    levels[last]["tail"] = 0
+    if count == 1:
+        row["head"] = levels[block + 1]["head"]
+        row["tail"] = levels[block + 1]["tail"]
+        levels[block + 1]["head"] = 0
+        levels[block + 1]["tail"] = 0
+        _free_block(state, block, 0)
+    elif tail >= MANY | 1 << SIZE_SHIFT and count < BLOCK_FEWEST[1]:
+        _move_levels(state, leaf, prefix, 1, 0)
+
+
+@njit_called
+def thin_leaf(state, leaf, prefix):
+    """Give back the block of a wide leaf with few prices, for a smaller one."""
+    _move_levels(state, leaf, prefix, BLOCK_SIZES - 1, BLOCK_SIZES - 2)
+
+
+@njit_inlined
+def _size_of(tail):
+    """Size of the block of a leaf by its tail."""
+    return (tail >> SIZE_SHIFT) & _SIZE_MASK if tail >= MANY else np.int64(_ONE_PRICE)
+
+
+@njit_inlined
+def _copy_level(levels, source, target):
+    levels[target]["head"] = levels[source]["head"]
+    levels[target]["tail"] = levels[source]["tail"]
+
+
+@njit_inlined
+def _set_prefix(levels, block, prefix):
+    levels[block]["head"] = prefix & _HALF_MASK
+    levels[block]["tail"] = prefix >> _HALF
+
+
+@njit_called
+def _move_levels(state, leaf, prefix, old_size, size):
+    """Give a leaf with a block one of another size: its levels go there."""
+    levels = state.levels
+    row = state.leaves[leaf]
+    old = np.int64(row["head"])
+    new = _new_block(state, size)
+    _set_prefix(levels, new, prefix)
+    row["head"] = new
+    row["tail"] = MANY | size << SIZE_SHIFT | (np.int64(row["tail"]) & BOOK_MASK)
+    word = row["bitmap"]
+    rank = np.int64(1)
+    while word != _U0:
+        offset = lowest(word)
+        word &= above(offset)
+        source = old + (1 + offset if old_size == BLOCK_SIZES - 1 else rank)
+        target = new + (1 + offset if size == BLOCK_SIZES - 1 else rank)
+        _copy_level(levels, source, target)
+        levels[source]["head"] = 0
+        levels[source]["tail"] = 0
+        rank += 1
+    _free_block(state, old, old_size)
+
+
+@njit_called
+def _new_block(state, size):
+    """A block of empty levels."""
+    meta = state.meta
+    block = meta[LEVELS_FREE + size]
+    if block != 0:
+        meta[LEVELS_FREE + size] = state.levels[block]["head"]
+        return block
+    block = meta[LEVELS_USED] + 1
+    meta[LEVELS_USED] += 1 + (4 << 2 * size)
+    assert meta[LEVELS_USED] < state.levels.shape[0], "blocks do not run out before orders and leaves do"
+    return block
+
+
+@njit_called
+def _free_block(state, block, size):
+    state.levels[block]["head"] = state.meta[LEVELS_FREE + size]
+    state.levels[block]["tail"] = 0
+    state.meta[LEVELS_FREE + size] = block
+
+
+# --- the tree --------------------------------------------------------------------------------------------------------
+
+
+@njit_inlined
+def _way(prefix, word):
+    """Which child of the node that a word names leads to a prefix."""
+    return (prefix >> (word >> CHILD_SHIFT)) & 1
+
+
+@njit_called
+def lowest_leaf(state, book):
+    """Leaf of the lowest prices of a book, or 0."""
+    word = np.int64(state.books[book]["root"])
+    while 0 < word < AT_LEAF:
+        word = np.int64(state.nodes[word & CHILD_MASK]["child"][0])
+    return word & CHILD_MASK
+
+
+@njit_called
+def _enter_tree(state, book, prefix, leaf):
+    """Enter a leaf in the tree and the list of its book: at the highest bit in which it differs from what is nearest to it."""
+    meta = state.meta
+    nodes = state.nodes
+    leaves = state.leaves
+    row = state.books[book]
+    root = np.int64(row["root"])
+    if root == 0:
+        row["root"] = AT_LEAF | leaf
+        leaves[leaf]["lower"] = 0
+        leaves[leaf]["higher"] = 0
+        return
+    lower = np.int64(row["best_level"][BUY]) >> 6
+    higher = np.int64(row["best_level"][SELL]) >> 6
+    bid_prefix = row["best_ticks"][BUY] >> 6
+    ask_prefix = row["best_ticks"][SELL] >> 6
+    # Most leaves come and go in the gap between the best prices, where the neighbours are known.
+    in_gap = bid_prefix < prefix < ask_prefix
+    if in_gap:
+        differs = prefix ^ ask_prefix
+        if lower != 0:
+            differs = min(differs, prefix ^ bid_prefix)
+    else:
+        word = root
+        while word < AT_LEAF:
+            word = np.int64(nodes[word & CHILD_MASK]["child"][_way(prefix, word)])
+        differs = prefix ^ prefix_of(state, word & CHILD_MASK)
+    assert differs != 0, "a leaf is made once"
+    fork = highest(np.uint64(differs))
+
+    node = meta[NODES_FREE]
+    if node != 0:
+        meta[NODES_FREE] = nodes[node]["child"][0]
+    else:
+        meta[NODES_USED] += 1
+        node = meta[NODES_USED]
+    over = np.int64(0)
+    over_way = np.int64(0)
+    word = root
+    while word < AT_LEAF and word >> CHILD_SHIFT > fork:
+        over = word & CHILD_MASK
+        over_way = _way(prefix, word)
+        word = np.int64(nodes[over]["child"][over_way])
+    way = (prefix >> fork) & 1
+    nodes[node]["child"][way] = AT_LEAF | leaf
+    nodes[node]["child"][1 - way] = word
+    if over == 0:
+        row["root"] = fork << CHILD_SHIFT | node
+    else:
+        nodes[over]["child"][over_way] = fork << CHILD_SHIFT | node
+
+    if not in_gap:
+        # The new leaf lies above all that is in the other child, or below it.
+        while word < AT_LEAF:
+            word = np.int64(nodes[word & CHILD_MASK]["child"][way])
+        near = word & CHILD_MASK
+        lower = near if way == 1 else np.int64(leaves[near]["lower"])
+        higher = near if way == 0 else np.int64(leaves[near]["higher"])
+    leaves[leaf]["lower"] = lower
+    leaves[leaf]["higher"] = higher
+    leaves[lower]["higher"] = leaf
+    leaves[higher]["lower"] = leaf
+
+
+@njit_called
+def _leave_tree(state, book, prefix):
+    """Take a leaf out of the tree of its book, with the fork above it."""
     nodes = state.nodes
     row = state.books[book]
-    lowest_leaf = np.int64(row["lowest_leaf"])
-    if lowest_leaf == 0 or prefix < state.leaves[lowest_leaf]["prefix"]:
-        return np.int64(0)
-    highest_leaf = np.int64(row["highest_leaf"])
-    if prefix > state.leaves[highest_leaf]["prefix"]:
-        return highest_leaf
-    # Most leaves come and go in the gap between the best prices.
-    best_bid_leaf = np.int64(row["best_level"][BUY]) >> 6
-    if best_bid_leaf != 0 and state.leaves[best_bid_leaf]["prefix"] < prefix:
-        above_it = np.int64(state.leaves[best_bid_leaf]["higher"])
-        if prefix < state.leaves[above_it]["prefix"]:
-            return best_bid_leaf
-    depth = 0
-    word = _U0
-    while word == _U0:
-        depth += 1
-        assert depth <= DEPTH_MAX, "a leaf that is not the lowest has one below it"
-        node = nodes[_seek_node(state, book, depth, prefix >> 6)]
-        word = node["bitmap"] & below(prefix & 63)
-        prefix >>= 6
-    prefix = prefix << 6 | highest(word)
-    while depth > 1:
-        depth -= 1
-        prefix = prefix << 6 | highest(nodes[_seek_node(state, book, depth, prefix)]["bitmap"])
-    return find_leaf(state, book, prefix)
-
-
-@njit_called
-def _mark(state, book, prefix):
-    """Enter a leaf in the nodes above it, up to the first that was there already."""
-    nodes = state.nodes
-    for depth in range(1, DEPTH_MAX + 1):
-        child = bit(prefix & 63)
-        prefix >>= 6
-        i = _seek_node(state, book, depth, prefix)
-        before = nodes[i]["bitmap"]
-        nodes[i]["bitmap"] = before | child
-        if before != _U0:
-            return
-        nodes[i]["prefix"] = prefix
-        nodes[i]["book"] = book
-        nodes[i]["depth"] = depth
-        state.meta[NODES_LIVE] += 1
-    assert prefix == 0, "the root covers all prices"
-
-
-@njit_called
-def _unmark(state, book, prefix):
-    """Take a leaf out of the nodes above it, up to the first that keeps another child."""
-    nodes = state.nodes
-    for depth in range(1, DEPTH_MAX + 1):
-        child = bit(prefix & 63)
-        prefix >>= 6
-        i = _seek_node(state, book, depth, prefix)
-        after = nodes[i]["bitmap"] & ~child
-        nodes[i]["bitmap"] = after
-        if after != _U0:
-            return
-        _free_node(state, i)
-
-
-@njit_called
-def _free_node(state, hole):
-    """Close the gap that a node leaves in the table."""
-    nodes = state.nodes
-    mask = np.int64(nodes.shape[0] - 1)
-    state.meta[NODES_LIVE] -= 1
-    i = hole
-    while True:
-        i = (i + 1) & mask
-        if nodes[i]["bitmap"] == _U0:
-            break
-        home = _node_home(state.meta, np.int64(nodes[i]["book"]), np.int64(nodes[i]["depth"]), nodes[i]["prefix"])
-        if (i - home) & mask >= (i - hole) & mask:
-            nodes[hole]["prefix"] = nodes[i]["prefix"]
-            nodes[hole]["bitmap"] = nodes[i]["bitmap"]
-            nodes[hole]["book"] = nodes[i]["book"]
-            nodes[hole]["depth"] = nodes[i]["depth"]
-            hole = i
-    nodes[hole]["bitmap"] = _U0
+    word = np.int64(row["root"])
+    over = np.int64(0)
+    over_way = np.int64(0)
+    node = np.int64(0)
+    way = np.int64(0)
+    while word < AT_LEAF:
+        over = node
+        over_way = way
+        node = word & CHILD_MASK
+        way = _way(prefix, word)
+        word = np.int64(nodes[node]["child"][way])
+    if node == 0:
+        row["root"] = 0
+        return
+    other = np.int64(nodes[node]["child"][1 - way])
+    if over == 0:
+        row["root"] = other
+    else:
+        nodes[over]["child"][over_way] = other
+    nodes[node]["child"][0] = state.meta[NODES_FREE]
+    nodes[node]["child"][1] = 0
+    state.meta[NODES_FREE] = node

@@ -15,7 +15,7 @@ import numpy as np
 from matcher.book import forget, new_slot, put_on, register, take_off
 from matcher.events import has_room, say
 from matcher.jit import njit_called
-from matcher.levels import next_level_down, next_level_up, price_of
+from matcher.levels import head_of, next_level_down, next_level_up, price_of
 from matcher.state import (
     BOOK_AUCTION_ASKS,
     BOOK_AUCTION_BIDS,
@@ -80,10 +80,10 @@ def _best_of_others(state, instrument, side):
     """Best price of a side among orders that are no pegs; 0, or NO_ASK, where there is none."""
     level = np.int64(state.books[instrument]["best_level"][side])
     while level != 0:
-        slot = np.int64(state.levels[level]["head"])
+        slot = head_of(state, level)
         while slot != 0:
             if not is_peg(state, slot):
-                return price_of(state.leaves, level)
+                return price_of(state, level)
             slot = np.int64(state.orders[slot]["next"])
         level = next_level_down(state.leaves, level) if side == BUY else next_level_up(state.leaves, level)
     return np.int64(0 if side == BUY else NO_ASK)

@@ -12,7 +12,7 @@ import numpy as np
 from matcher.book import append, forget, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import find_leaf, next_level_down, next_level_up, price_of
+from matcher.levels import find_leaf, head_of, next_level_down, next_level_up, price_of, tail_of
 from matcher.protection import is_pulled, keep_quote, quote_row
 from matcher.state import IS_QUOTE, LEAVES_LIVE, ORDERS_LIVE
 from protocol.enums import (
@@ -116,12 +116,11 @@ def _would_take(state, instrument, side, price_ticks, own_slot):
     level = np.int64(state.books[instrument]["best_level"][1 - side])
     if level == 0:
         return False
-    queue = state.levels[level]
-    if own_slot != 0 and queue["head"] == own_slot and queue["tail"] == own_slot:
+    if own_slot != 0 and head_of(state, level) == own_slot and tail_of(state, level) == own_slot:
         level = next_level_up(leaves, level) if side == BUY else next_level_down(leaves, level)
         if level == 0:
             return False
-    return (1 - 2 * side) * (price_ticks - price_of(leaves, level)) >= 0
+    return (1 - 2 * side) * (price_ticks - price_of(state, level)) >= 0
 
 
 @njit_called

@@ -6,7 +6,7 @@ import numpy as np
 
 from matcher.book import append, new_slot, register
 from matcher.jit import njit_called, njit_kernel
-from matcher.levels import find_leaf, leaf_available, next_level_up
+from matcher.levels import find_leaf, head_of, leaf_available, lowest_leaf, next_level_up
 from matcher.links import is_linked
 from matcher.protection import keep_quote, protect
 from matcher.state import (
@@ -93,12 +93,12 @@ def _copy_trails(target, source, book):
 @njit_called
 def _copy_book(target, source, book):
     """Every order of one row of books; False where a pool is too small."""
-    leaf = np.int64(source.books[book]["lowest_leaf"])
+    leaf = lowest_leaf(source, book)
     level = np.int64(0)
     if leaf != 0:
         level = leaf << 6 | lowest(source.leaves[leaf]["bitmap"])
     while level != 0:
-        slot = np.int64(source.levels[level]["head"])
+        slot = head_of(source, level)
         while slot != 0:
             if not _copy_order(target, source, slot):
                 return False

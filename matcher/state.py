@@ -1,7 +1,7 @@
 """The state of one matcher shard: named arrays of fixed size, zero at the start, used in place by the kernels.
 
 Zero is "none" in every link, so that a new state is memory as the system gives it, and pages of a large pool that no
-order ever reached take no memory. Slot 0 of ``orders`` and row 0 of ``leaves`` and ``levels`` are never in use:
+order ever reached take no memory. Slot 0 of ``orders`` and row 0 of ``leaves``, ``levels`` and ``nodes`` are never in use:
 unlinking writes into them where a neighbour is absent instead of branching on it, so that what they hold means nothing.
 
 Not part of the state of the market: which slot an order has, the order of an account's list, the layout of the hash
@@ -21,9 +21,6 @@ from ringbuf.idtable import id_shift
 LEAF_BITS: Final = 6
 LEAF_PRICES: Final = 64
 """Prices that one leaf covers, one bit each."""
-
-DEPTH_MAX: Final = 10
-"""Bitmap nodes above a leaf: 6 * (10 + 1) bits of price are more than 62."""
 
 NO_ASK: Final = 1 << 62
 """Best ask of an empty side, above every price; the best bid of an empty side is 0."""
@@ -89,29 +86,48 @@ TERMS_DTYPE: Final = np.dtype(
 
 LEAF_DTYPE: Final = np.dtype(
     [
-        ("prefix", "<i8"),  # price >> 6
         ("bitmap", "<u8"),  # bit b: there are orders at price prefix * 64 + b; 0 = the leaf is free
-        ("book", "<u4"),
         ("higher", "<u4"),  # next leaf of the book by price; of a free leaf: the next free one
         ("lower", "<u4"),
-        ("reserved", "<u4"),
+        ("head", "<u4"),  # first order of its one price; entry of ``levels`` at which its block begins
+        ("tail", "<u4"),  # last order of its one price; MANY | size of the block << SIZE_SHIFT | book
     ]
 )
-"""64 neighbouring prices of a book, bids and asks alike: no book is ever crossed, so that the price tells the
-side."""
+"""64 neighbouring prices of a book (a price >> 6, the prefix), bids and asks alike: no book is ever crossed, so that the price
+tells the side. A leaf with orders at one price has its level in itself, and what it is a leaf of is said by its orders; one with
+more has a block of levels."""
+
+MANY: Final = 1 << 31
+"""Bit of the tail of a leaf with a block; a number of an order is below it."""
+
+SIZE_SHIFT: Final = 16
+"""Place of a block's size in the tail of its leaf, above the book."""
+
+BOOK_MASK: Final = (1 << SIZE_SHIFT) - 1
+
+BLOCK_SIZES: Final = 3
+"""Sizes of blocks: 0, 1, 2 hold 4, 16, 64 levels."""
+
+WIDE: Final = MANY | (BLOCK_SIZES - 1) << SIZE_SHIFT
+"""Tails from here on: the block has a level for each of the 64 prices, empty or not, while smaller ones hold those in use."""
+
+BLOCK_FEWEST: Final = (2, 4, 13)
+"""Prices in use below which a leaf gives a block of each size back for a smaller one: few enough that no price that comes and goes
+moves levels each time, and that the block is never more than 43 bytes an order."""
 
 LEVEL_DTYPE: Final = np.dtype([("head", "<u4"), ("tail", "<u4")])
-"""First and last order of a price level."""
+"""First and last order of a price level. The entry before the levels of a block is its prefix, low half first; of a free block, what
+follows in the list of its size."""
 
-NODE_DTYPE: Final = np.dtype(
-    [
-        ("prefix", "<i8"),  # price >> 6 * (depth + 1)
-        ("bitmap", "<u8"),  # bit b: something lives below child prefix * 64 + b; 0 = free
-        ("book", "<u4"),
-        ("depth", "<u4"),  # 1..DEPTH_MAX; the leaves are depth 0
-    ]
-)
-"""A bitmap over 64 leaves or 64 nodes of the depth below."""
+NODE_DTYPE: Final = np.dtype([("child", "<u4", (2,))])
+"""A fork of the tree over the leaves of a book, by one bit of their prefixes: a word for each value of that bit. A word is the
+number of a leaf or node, with AT_LEAF or the number of the bit at which the node forks above it. Of a free node the first word is the
+next free one."""
+
+CHILD_SHIFT: Final = 26
+CHILD_MASK: Final = (1 << CHILD_SHIFT) - 1
+AT_LEAF: Final = 63 << CHILD_SHIFT
+"""Words from here on are leaves."""
 
 PROTECTIONS_MAX: Final = 1024
 
@@ -151,8 +167,8 @@ BOOK_DTYPE: Final = np.dtype(
     [
         ("best_ticks", "<i8", (2,)),  # best bid (0 = none), best ask (NO_ASK = none)
         ("best_level", "<u4", (2,)),  # level of it, 0 = none
-        ("lowest_leaf", "<u4"),
-        ("highest_leaf", "<u4"),
+        ("root", "<u4"),  # word of its tree over leaves, 0 = it has none; see NODE_DTYPE
+        ("reserved", "<u4"),
         ("multiplier", "<i8"),  # K: quote units per tick and lot; 0 = not listed
         (
             "last_ticks",
@@ -191,11 +207,13 @@ ORDERS_LIVE: Final = 9
 LEAVES_USED: Final = 10
 LEAVES_FREE: Final = 11
 LEAVES_LIVE: Final = 12
-NODES_LIVE: Final = 13
+NODES_USED: Final = 13
 IDS_SHIFT: Final = 14  # tag of an id >> shift = home line in ``ids``
 LEAF_TABLE_SHIFT: Final = 15
-NODE_SHIFT: Final = 16
+NODES_FREE: Final = 16
 BOOK_STRIDE: Final = 17  # rows of ``books`` of one kind
+LEVELS_USED: Final = 18  # entries 1..n of ``levels`` were given to blocks at some time
+LEVELS_FREE: Final = 19  # first of the freed blocks, of each of BLOCK_SIZES sizes
 
 STAGE: Final = 24  # STAGE_*: where the command in progress stands
 TAKER_SEQ: Final = 25  # the command in progress: its order, as far as trading needs it
@@ -274,8 +292,9 @@ class MatcherLimits(NamedTuple):
     orders_max : int
         Resting orders, 1 .. 2^30.
     leaves_max : int
-        Ranges of 64 neighbouring prices (aligned, per instrument) with orders in them, 1 .. 2^26 - 1. With
-        ``orders_max`` of them BOOK_FULL cannot happen; only those ever used take memory (about 0.5 KiB each).
+        Ranges of 64 neighbouring prices (aligned, per instrument) with orders in them, 1 .. 2^25 - 1. With
+        ``orders_max`` of them BOOK_FULL cannot happen; only those ever used take memory (32 bytes for one price with orders,
+        half a KiB for 17 or more).
     instruments_max : int
         Largest instrument number, at most 10,921: an order names one of six books of it in 16 bits.
     accounts_max : int
@@ -320,7 +339,7 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
     return [
         ("meta", np.dtype("<i8"), META_WORDS),
         ("orders", ORDER_DTYPE, limits.orders_max + 1),
-        ("levels", LEVEL_DTYPE, (limits.leaves_max + 1) * LEAF_PRICES),
+        ("levels", LEVEL_DTYPE, _level_entries(limits)),
         ("leaves", LEAF_DTYPE, limits.leaves_max + 1),
         ("books", BOOK_DTYPE, BOOK_KINDS * (limits.instruments_max + 1)),
         ("lot_atoms", np.dtype("<i8"), limits.instruments_max + 1),
@@ -330,8 +349,8 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("accounts", np.dtype("<u4"), limits.accounts_max + 1),
         # leaf of (book, prefix); see ``levels``
         ("leaf_table", np.dtype("<u4"), _table_size(2 * limits.leaves_max)),
-        # A leaf has DEPTH_MAX nodes above it, most of them shared, so that nodes cannot run out before leaves do.
-        ("nodes", NODE_DTYPE, _table_size(DEPTH_MAX * limits.leaves_max * 5 // 4)),
+        # A tree forks once less than it has leaves.
+        ("nodes", NODE_DTYPE, limits.leaves_max + 1),
         ("scratch", np.dtype("<u4"), limits.orders_max + 1),
         ("groups", GROUPS_DTYPE, limits.accounts_max + 1),
         ("terms", TERMS_DTYPE, limits.orders_max + 1),
@@ -366,7 +385,6 @@ def reset(state: MatcherState, shard: int = 0, shards: int = 1) -> None:
     meta[SHARDS] = shards
     meta[IDS_SHIFT] = id_shift(len(state.ids))
     meta[LEAF_TABLE_SHIFT] = _line_shift(len(state.leaf_table), 64, 4)
-    meta[NODE_SHIFT] = _line_shift(len(state.nodes), 64, 0)
     meta[BOOK_STRIDE] = len(state.lot_atoms)
     state.books["best_ticks"][:, 1] = NO_ASK
 
@@ -384,12 +402,23 @@ def limits_of(state: MatcherState) -> MatcherLimits:
 def _check(limits: MatcherLimits) -> None:
     for name, value, largest in (
         ("orders_max", limits.orders_max, 1 << 30),
-        ("leaves_max", limits.leaves_max, (1 << 26) - 1),
+        ("leaves_max", limits.leaves_max, (1 << 25) - 1),
         ("instruments_max", limits.instruments_max, (1 << 16) // BOOK_KINDS - 1),
         ("accounts_max", limits.accounts_max, (1 << 31) - 1),
     ):
         if not 1 <= value <= largest:
             raise ValueError(f"matcher limits: {name} is {value}; it must be between 1 and {largest}")
+
+
+def _level_entries(limits: MatcherLimits) -> int:
+    """So many that blocks cannot run out before orders or leaves do: each block has the fewest prices of its size, and as many orders."""
+    blocks = [min(limits.leaves_max, limits.orders_max // fewest) for fewest in BLOCK_FEWEST]
+    return 1 + sum(count * block_entries(size) for size, count in enumerate(blocks))
+
+
+def block_entries(size: int) -> int:
+    """Entries of ``levels`` that a block takes: the prefix and its levels."""
+    return 1 + (4 << 2 * size)
 
 
 def _table_size(entries: int) -> int:
@@ -403,5 +432,6 @@ def _line_shift(size: int, word_bits: int, line_bits: int) -> int:
 
 
 assert ORDER_DTYPE.itemsize == 64, "an order is one cache line"
-assert LEAF_DTYPE.itemsize == 32, "two leaves a cache line"
+assert LEAF_DTYPE.itemsize == 24, "what one order takes stays below 128 bytes"
+assert block_entries(BLOCK_SIZES - 1) == 1 + LEAF_PRICES, "the largest block has a level for each price"
 assert BOOK_DTYPE.itemsize == 64, "a book is one cache line"

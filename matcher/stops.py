@@ -13,7 +13,7 @@ import numpy as np
 from matcher.book import crosses, fillable, new_slot, put_on, register, take_off
 from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import find_leaf, leaf_available
+from matcher.levels import find_leaf, head_of, leaf_available
 from matcher.links import end_partner, take_off_partner
 from matcher.parts import has_parts
 from matcher.state import (
@@ -320,9 +320,9 @@ def visit(state, instrument, kind, price_ticks):
     book = instrument + kind * state.meta[BOOK_STRIDE]
     row = state.books[book]
     while row["best_ticks"][SELL] <= price_ticks:
-        _fire(state, np.int64(state.levels[np.int64(row["best_level"][SELL])]["head"]))
+        _fire(state, head_of(state, np.int64(row["best_level"][SELL])))
     while row["best_ticks"][BUY] >= price_ticks:
-        _fire(state, np.int64(state.levels[np.int64(row["best_level"][BUY])]["head"]))
+        _fire(state, head_of(state, np.int64(row["best_level"][BUY])))
     if row["stops"] != 0:
         _follow(state, book, price_ticks)
 

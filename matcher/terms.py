@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from matcher.jit import njit_called, njit_inlined
+from matcher.levels import set_ends, tail_of
 from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, BOOK_STRIDE, DUE_COUNT, HAS_TERMS, PEGS, WAITS
 from protocol.enums import OFFSET_NONE
 
@@ -152,11 +153,10 @@ def replenish(state, slot):
     younger = np.int64(order["next"])
     if younger == 0:
         return
-    queue = state.levels[np.int64(order["level"])]
-    tail = np.int64(queue["tail"])
-    queue["head"] = younger
+    level = np.int64(order["level"])
+    tail = tail_of(state, level)
+    set_ends(state, level, younger, slot)
     orders[younger]["prev"] = 0
-    queue["tail"] = slot
     orders[tail]["next"] = slot
     order["prev"] = tail
     order["next"] = 0

@@ -7,6 +7,7 @@ import numpy as np
 from matcher.book import forget, is_own, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
+from matcher.levels import head_of
 from matcher.links import end_partner, is_linked
 from matcher.protection import count_quote_fill, emit_pulled, quote_row
 from matcher.state import (
@@ -95,7 +96,7 @@ def trade(state, events):
             meta[TAKER_LEFT] = left
             meta[TAKER_FIRST] = first_ticks
             return False
-        slot = np.int64(state.levels[np.int64(book["best_level"][1 - side])]["head"])
+        slot = head_of(state, np.int64(book["best_level"][1 - side]))
         maker = orders[slot]
         maker_left = maker["left_lots"]
         hidden = hidden_lots(state, slot)

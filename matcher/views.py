@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from matcher.jit import njit_kernel
-from matcher.levels import next_level_down, next_level_up, price_of
+from matcher.levels import head_of, next_level_down, next_level_up, price_of
 from matcher.state import NO_ASK, ORDER_DTYPE, MatcherState
 from protocol.enums import BUY, SELL
 
@@ -62,12 +62,12 @@ def book_depth(state, instrument, side, max_levels, out_price, out_qty, out_orde
     while level != 0 and count < max_levels:
         qty_lots = np.int64(0)
         number = np.int64(0)
-        slot = np.int64(state.levels[level]["head"])
+        slot = head_of(state, level)
         while slot != 0:
             qty_lots += orders[slot]["left_lots"]
             number += 1
             slot = np.int64(orders[slot]["next"])
-        out_price[count] = price_of(leaves, level)
+        out_price[count] = price_of(state, level)
         out_qty[count] = qty_lots
         out_orders[count] = number
         count += 1
@@ -86,7 +86,7 @@ def slots_by_priority(state, instrument, side, out_slots):
     count = 0
     level = np.int64(state.books[instrument]["best_level"][side])
     while level != 0:
-        slot = np.int64(state.levels[level]["head"])
+        slot = head_of(state, level)
         while slot != 0:
             out_slots[count] = slot
             count += 1

@@ -40,6 +40,13 @@ def leading_zeros(word: np.uint64) -> np.int64:
     return _compiled_leading_zeros(word)
 
 
+def ones(word: np.uint64) -> np.int64:
+    """Number of bits set in a uint64."""
+    if config.DISABLE_JIT:
+        return np.int64(int(word).bit_count())
+    return _compiled_ones(word)
+
+
 def prefetch(array: np.ndarray, index: np.int64) -> None:
     """Ask for the cache line of ``array[index]`` (0 <= index < length); changes nothing but time."""
 
@@ -62,6 +69,7 @@ def _register(function: Any, emit: Any) -> None:
 _NEVER_ZERO = ir.Constant(ir.IntType(1), 1)
 _register(trailing_zeros, lambda builder, word: builder.cttz(word, _NEVER_ZERO))
 _register(leading_zeros, lambda builder, word: builder.ctlz(word, _NEVER_ZERO))
+_register(ones, lambda builder, word: builder.ctpop(word))
 
 
 @type_callable(clear)
@@ -108,6 +116,11 @@ def _compiled_trailing_zeros(word):
 @njit(cache=True)
 def _compiled_leading_zeros(word):
     return leading_zeros(word)
+
+
+@njit(cache=True)
+def _compiled_ones(word):
+    return ones(word)
 
 
 @_inlined

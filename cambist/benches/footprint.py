@@ -10,15 +10,24 @@ import numpy as np
 from cambist.benches import books
 from cambist.benches.bare import PAGE_BYTES, POOLS, used_lines
 from cambist.benches.rows import Row, Task, row
-from matcher.state import LEAF_DTYPE, LEAF_PRICES, LEAVES_LIVE, LEVEL_DTYPE, NODE_DTYPE, NODES_LIVE, ORDER_DTYPE
+from matcher.state import LEAF_DTYPE, LEAVES_USED, LEVEL_DTYPE, LEVELS_USED, NODE_DTYPE, NODES_USED, ORDER_DTYPE
 from protocol.instance import Limits
 from risk.state import FINISHED_DTYPE, HOLD_DTYPE, state_spec
 
 WANTED_BYTES: Final = 128
 _ID_BYTES: Final = 8
-_MID_TICKS: Final = 50_000_000
-_BOUND: Final = "by the layout: an order, its entries of the table of ids, and its share of leaves and nodes"
-_PRICES_PER_ORDER: Final = {"dense": 0.1, "one_a_price": 1.0, "one_in_10_prices": 10.0, "one_in_64_prices": 64.0}
+_LEAF_ENTRY_BYTES: Final = 4
+_MID_TICKS: Final = 1_000_000_000
+_BOUND: Final = (
+    "by the layout: an order, its share of the tables of ids and leaves, of leaves, blocks of levels and nodes"
+)
+_PRICES_PER_ORDER: Final = {
+    "dense": 0.1,
+    "one_a_price": 1.0,
+    "one_in_10_prices": 10.0,
+    "one_in_64_prices": 64.0,
+    "one_in_1000_prices": 1000.0,
+}
 """Cases: prices between the lowest and the highest for each order."""
 
 
@@ -34,13 +43,10 @@ def _case(task: Task, name: str, prices: float) -> Row:
     crowd, shard = books.build(books.Point(name, orders, 1, max(50, int(orders * prices / 2)), mid_ticks=_MID_TICKS), 0)
     used_s = (time.thread_time_ns() - began_ns) / 1e9
     pages = {pool: pages_bytes(getattr(shard.arrays, pool)) for pool in POOLS}
-    leaves, nodes = int(shard.arrays.meta[LEAVES_LIVE]), int(shard.arrays.meta[NODES_LIVE])
-    share = leaves * (LEAF_DTYPE.itemsize + LEAF_PRICES * LEVEL_DTYPE.itemsize) + nodes * NODE_DTYPE.itemsize
-    layout = (
-        ORDER_DTYPE.itemsize
-        + len(shard.arrays.ids) / (len(shard.arrays.orders) - 1) * _ID_BYTES
-        + share / crowd.resting
-    )
+    used = ((LEAVES_USED, LEAF_DTYPE), (LEVELS_USED, LEVEL_DTYPE), (NODES_USED, NODE_DTYPE))
+    share = sum(int(shard.arrays.meta[word]) * dtype.itemsize for word, dtype in used)
+    tables = len(shard.arrays.ids) * _ID_BYTES + len(shard.arrays.leaf_table) * _LEAF_ENTRY_BYTES
+    layout = ORDER_DTYPE.itemsize + (tables + share) / crowd.resting
     each = sum(pages.values()) / crowd.resting
     made = row("footprint", name, "bytes_per_order", "B", [each], [used_s], (_BOUND, layout))
     return made | {

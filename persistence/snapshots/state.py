@@ -109,11 +109,11 @@ def _risk_rows(arrays: Arrays) -> dict[str, int]:
 
 def _matcher_rows(arrays: Arrays, accounts_high: int) -> dict[str, int]:
     meta: Any = arrays["meta"]
-    leaves = int(meta[m.LEAVES_USED]) + 1
     return {
         "orders": int(meta[m.ORDERS_USED]) + 1,
-        "leaves": leaves,
-        "levels": leaves * m.LEAF_PRICES,
+        "leaves": int(meta[m.LEAVES_USED]) + 1,
+        "levels": int(meta[m.LEVELS_USED]) + 1,
+        "nodes": int(meta[m.NODES_USED]) + 1,
         "accounts": accounts_high + 1,
         "groups": accounts_high + 1,
     }

@@ -106,7 +106,7 @@ def test_a_sweep_that_misses_an_order_fails_the_bench() -> None:
 
 def test_footprint_counts_pages_in_use_by_array(tmp_path: Path) -> None:
     found = results_of("footprint", tmp_path)
-    assert ["dense", "one_a_price", "one_in_10_prices", "one_in_64_prices"] == list(found)
+    assert ["dense", "one_a_price", "one_in_10_prices", "one_in_64_prices", "one_in_1000_prices"] == list(found)
     for row in found.values():
         assert 100 == row["orders"]
         assert sum(row["bytes_by_array"].values()) == pytest.approx(row["median"])

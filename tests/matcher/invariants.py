@@ -7,7 +7,6 @@ from protocol.enums import BUY, INSTRUMENT_AUCTION, SELL
 MASK = (1 << 64) - 1
 PHI = 0x9E3779B97F4A7C15
 INSTRUMENT = 0xD6E8FEB86659FD93
-DEPTH = 0xA0761D6478BD642F
 
 
 def check_state(state: MatcherState) -> None:
@@ -39,7 +38,7 @@ def check_state(state: MatcherState) -> None:
     assert len(leaves) == state.meta[s.LEAVES_LIVE]
     _check_free(state.leaves, "higher", list(leaves), int(state.meta[s.LEAVES_USED]), int(state.meta[s.LEAVES_FREE]))
     _check_leaf_table(state, leaves)
-    _check_nodes(state, leaves)
+    _check_blocks(state, leaves)
     _check_ids(state, in_books)
     _check_accounts(state, in_books)
     _check_terms(state, in_books)
@@ -89,26 +88,29 @@ def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[in
     assert best_bid < best_ask, "a book is not crossed"
     slots: list[int] = []
     prices: tuple[dict[int, int], dict[int, int]] = ({}, {})
-    lower = 0
-    leaf = int(book["lowest_leaf"])
+    lower = lower_prefix = 0
+    in_tree: list[int] = []
+    if book["root"]:
+        _check_tree(state, int(book["root"]), 63, 0, in_tree)
+    leaf = in_tree[0] if in_tree else 0
+    in_list = []
     while leaf:
         row = state.leaves[leaf]
-        assert row["book"] == instrument
         assert row["lower"] == lower
-        assert lower == 0 or state.leaves[lower]["prefix"] < row["prefix"], "leaves rise by price"
         assert row["bitmap"] != 0, "an empty leaf is dropped"
-        leaves[leaf] = (instrument, int(row["prefix"]))
-        for offset in range(64):
+        in_list.append(leaf)
+        queues = _queues(state, leaf, instrument)
+        prefix = _prefix(state, leaf)
+        assert lower == 0 or lower_prefix < prefix, "leaves rise by price"
+        leaves[leaf] = (instrument, prefix)
+        for offset, (head, tail) in queues.items():
             level = leaf << 6 | offset
-            price = int(row["prefix"]) << 6 | offset
-            found = _check_level(state, level, instrument, price, BUY if price <= best_bid else SELL)
-            assert bool(found) == bool(int(row["bitmap"]) >> offset & 1), f"bit of level {level}"
-            if found:
-                prices[0 if price <= best_bid else 1][price] = level
-            slots += found
-        lower = leaf
+            price = prefix << 6 | offset
+            slots += _check_level(state, level, head, tail, instrument, price, BUY if price <= best_bid else SELL)
+            prices[0 if price <= best_bid else 1][price] = level
+        lower, lower_prefix = leaf, prefix
         leaf = int(row["higher"])
-    assert book["highest_leaf"] == lower
+    assert in_list == in_tree
     bids, asks = prices
     assert best_bid == max(bids, default=0)
     assert best_ask == min(asks, default=s.NO_ASK)
@@ -116,10 +118,60 @@ def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[in
     return slots
 
 
-def _check_level(state: MatcherState, level: int, instrument: int, price: int, side: int) -> list[int]:
+def _prefix(state: MatcherState, leaf: int) -> int:
+    row = state.leaves[leaf]
+    head = int(row["head"])
+    if row["tail"] & s.MANY:
+        return int(state.levels[head]["tail"]) << 32 | int(state.levels[head]["head"])
+    return int(state.orders[head]["price_ticks"]) >> 6
+
+
+def _queues(state: MatcherState, leaf: int, book: int) -> dict[int, tuple[int, int]]:
+    """First and last order of each price in use of a leaf; the block is one of the right size, and has nothing else in it."""
+    row = state.leaves[leaf]
+    offsets = [offset for offset in range(64) if int(row["bitmap"]) >> offset & 1]
+    head, tail = int(row["head"]), int(row["tail"])
+    if not tail & s.MANY:
+        assert len(offsets) == 1
+        return {offsets[0]: (head, tail)}
+    size = tail >> s.SIZE_SHIFT & 3
+    assert tail == s.MANY | size << s.SIZE_SHIFT | book
+    room = s.block_entries(size) - 1
+    assert s.BLOCK_FEWEST[size] <= len(offsets) <= room
+    places = offsets if tail >= s.WIDE else list(range(len(offsets)))
+    block = [(int(queue["head"]), int(queue["tail"])) for queue in state.levels[head + 1 : head + 1 + room]]
+    assert all(block[at] == (0, 0) for at in range(room) if at not in places)
+    return {offset: block[at] for offset, at in zip(offsets, places, strict=True)}
+
+
+def _check_tree(state: MatcherState, word: int, above: int, prefix: int, found: list[int]) -> None:
+    """Below a word lie leaves in the order of their prices, which agree in all bits above the fork over it."""
+    number = word & s.CHILD_MASK
+    if word >= s.AT_LEAF:
+        assert _prefix(state, number) >> above == prefix >> above
+        found.append(number)
+        return
+    fork = word >> s.CHILD_SHIFT
+    assert fork < above
+    first = len(found)
+    for way in (0, 1):
+        child = int(state.nodes[number]["child"][way])
+        leaf = child
+        while leaf < s.AT_LEAF:
+            leaf = int(state.nodes[leaf & s.CHILD_MASK]["child"][0])
+        below = _prefix(state, leaf & s.CHILD_MASK)
+        assert below >> fork & 1 == way
+        assert above == 63 or below >> above == prefix >> above
+        _check_tree(state, child, fork, below, found)
+    assert len({_prefix(state, leaf) >> fork + 1 for leaf in found[first:]}) == 1
+
+
+def _check_level(
+    state: MatcherState, level: int, head: int, tail: int, instrument: int, price: int, side: int
+) -> list[int]:
     slots: list[int] = []
     older = 0
-    slot = int(state.levels[level]["head"])
+    slot = head
     while slot:
         order = state.orders[slot]
         assert order["prev"] == older
@@ -132,7 +184,8 @@ def _check_level(state: MatcherState, level: int, instrument: int, price: int, s
         slots.append(slot)
         older = slot
         slot = int(order["next"])
-    assert state.levels[level]["tail"] == older
+    assert slots, f"level {level} has orders"
+    assert tail == older
     return slots
 
 
@@ -165,27 +218,32 @@ def _check_leaf_table(state: MatcherState, leaves: dict[int, tuple[int, int]]) -
             assert _reachable(occupied, home, i), f"leaf {leaf} is found from its home"
 
 
-def _check_nodes(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> None:
-    wanted: dict[tuple[int, int, int], int] = {}
-    for instrument, leaf_prefix in leaves.values():
-        prefix = leaf_prefix
-        for depth in range(1, s.DEPTH_MAX + 1):
-            key = (instrument, depth, prefix >> 6)
-            wanted[key] = wanted.get(key, 0) | 1 << (prefix & 63)
-            prefix >>= 6
-        assert prefix == 0
-    occupied = [bool(node["bitmap"]) for node in state.nodes]
-    shift = 64 - (len(state.nodes).bit_length() - 1)
-    found = {}
-    for i, node in enumerate(state.nodes):
-        if not node["bitmap"]:
-            continue
-        instrument, depth, prefix = int(node["book"]), int(node["depth"]), int(node["prefix"])
-        found[instrument, depth, prefix] = int(node["bitmap"])
-        home = ((instrument * INSTRUMENT + depth * DEPTH + prefix) * PHI & MASK) >> shift
-        assert _reachable(occupied, home, i), f"node {instrument, depth, prefix} is found from its home"
-    assert found == wanted
-    assert len(found) == state.meta[s.NODES_LIVE]
+def _check_blocks(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> None:
+    """Blocks that were ever made are of a leaf or free, and fill the used entries; nodes are a fork each, or free."""
+    blocks: list[tuple[int, int]] = []
+    for leaf in leaves:
+        tail = int(state.leaves[leaf]["tail"])
+        if tail & s.MANY:
+            blocks.append((int(state.leaves[leaf]["head"]), tail >> s.SIZE_SHIFT & 3))
+    for size in range(s.BLOCK_SIZES):
+        block = int(state.meta[s.LEVELS_FREE + size])
+        while block:
+            blocks.append((block, size))
+            assert not state.levels[block + 1 : block + s.block_entries(size)]["head"].any(), "a free block is empty"
+            assert not state.levels[block + 1 : block + s.block_entries(size)]["tail"].any(), "a free block is empty"
+            block = int(state.levels[block]["head"])
+    at = 1
+    for block, size in sorted(blocks):
+        assert block == at
+        at += s.block_entries(size)
+    assert at == state.meta[s.LEVELS_USED] + 1
+
+    forks = len(leaves) - sum(bool(book["root"]) for book in state.books)
+    node, free = int(state.meta[s.NODES_FREE]), 0
+    while node:
+        free += 1
+        node = int(state.nodes[node]["child"][0])
+    assert forks + free == state.meta[s.NODES_USED]
 
 
 def _check_ids(state: MatcherState, in_books: list[int]) -> None:

@@ -29,7 +29,7 @@ def shard_with(*requests: Request, list_k: int = 1) -> Shard:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("orders_max", 0), ("leaves_max", 1 << 26), ("instruments_max", 1 << 16), ("accounts_max", -1)],
+    [("orders_max", 0), ("leaves_max", 1 << 25), ("instruments_max", 1 << 16), ("accounts_max", -1)],
 )
 def test_limit_out_of_range_is_named(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{name} is {value}; it must be between 1 and"):
