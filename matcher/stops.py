@@ -56,6 +56,7 @@ from protocol.enums import (
     EV_RESTED,
     EV_TAKER,
     EVENT_LAST,
+    FLAG_SYSTEM,
     FLAG_TAKE_PROFIT,
     FOK,
     GTC,
@@ -100,6 +101,7 @@ def enter_stop(state, command, verdict, events):
     direction = np.int64(SELL) if (side == BUY) != takes_profit else np.int64(BUY)
     trigger_ticks = command["trigger_price_ticks"]
     offset_kind = np.int64(command["offset_kind"])
+    passed = False
     if offset_kind != OFFSET_NONE:
         trigger_ticks = _behind(seen_ticks, direction, offset_kind, np.int64(command["sub_account"]))
         if trigger_ticks < 1 or trigger_ticks >= PRICE_LIMIT:
@@ -107,7 +109,10 @@ def enter_stop(state, command, verdict, events):
         if state.books[book]["stops"] >= TRAILING_MAX:
             return TRAILING_FULL
     elif (1 - 2 * direction) * (trigger_ticks - seen_ticks) >= 0:
-        return TRIGGER_PASSED
+        if (command["flags"] & FLAG_SYSTEM) == 0:
+            return TRIGGER_PASSED
+        # An exit that the price has passed meanwhile is set off at once, or when trading begins again.
+        passed = (verdict["flags"] & JUDGED_NO_TAKE) == 0
     if meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not _has_place(state, book, trigger_ticks):
         return BOOK_FULL
     slot = new_slot(state)
@@ -149,7 +154,7 @@ def enter_stop(state, command, verdict, events):
         command["seq"],
         np.int64(EV_RESTED),
         np.int64(0),
-        np.int64(EVENT_LAST),
+        np.int64(0 if passed else EVENT_LAST),
         instrument,
         command["order_id"],
         verdict["price_ticks"],
@@ -158,6 +163,10 @@ def enter_stop(state, command, verdict, events):
         qty,
         np.int64(verdict["hold"]),
     )
+    if passed:
+        meta[TAKER_SEQ] = command["seq"]
+        meta[STAGE] = STAGE_PARTS
+        _fire(state, slot)
     return ACCEPTED
 
 

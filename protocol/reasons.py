@@ -139,6 +139,8 @@ LINKED_AMEND: Final = 111
 LEG_EXPIRY: Final = 112
 EXIT_FORM: Final = 113
 EXITS_FULL: Final = 114
+EXIT_QUANTITY: Final = 124
+EXIT_IDS: Final = 125
 BY_LINK: Final = 92
 BY_DISCONNECT: Final = 97
 BY_DEAD_MAN: Final = 98
@@ -268,6 +270,8 @@ TEXT: Final[dict[int, str]] = {
     LEG_EXPIRY: "linked orders expire together: both say the same",
     EXIT_FORM: "the exits of an order are one or two orders of the other side and its instrument that may rest or wait, without terms",
     EXITS_FULL: "as many orders with exits are open as may",
+    EXIT_QUANTITY: "an exit is of no more lots than its entry",
+    EXIT_IDS: "the orders of a list have different client order ids",
     BY_LINK: "the order that it was linked with traded, was set off, or ended",
     BY_DISCONNECT: "cancelled because its session has ended",
     BY_PROTECTION: "pulled by market-maker protection",

@@ -25,6 +25,7 @@ from risk import state as s
 from risk.bands import end_auctions
 from risk.client_ids import publish_client_ids
 from risk.dead_men import cancel_came_back, fire_dead_men
+from risk.exits import unlock_for_exits
 from risk.ledger import foresee_hold
 from risk.outcomes import emit_count, emit_duplicate, emit_rejected, emit_simple, fold_outcomes
 from risk.quotes import reserve_quotes, settle_quotes, write_quote_verdicts
@@ -177,6 +178,9 @@ def settle_next(state, rings, seq, budget):
     wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
     if room(rings.outcomes, wanted) < wanted:
         return 0, False
+    if pending["code"] != 0 and c["source"] == e.SOURCE_RISK and e.LIMIT <= c["type"] <= e.MARKET_AMOUNT:
+        unlock_for_exits(state, rings, c, pending["slots"])
+        state.accounts[c["account"]]["activity"] -= 1
     if pending["code"] == r.DUPLICATE_CLIENT_ID:
         emit_duplicate(state, rings, c, pending["first"])
         return 1, True

@@ -15,7 +15,7 @@ from typing import Final
 from protocol import enums as e
 from protocol import market_states as states
 from protocol import reasons as r
-from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
+from protocol.fixed_point import AMOUNT_LIMIT, product_below_limit
 from protocol.instruments import bands_are_valid, listing_is_valid, listing_multiplier
 from protocol.jit import inner
 from protocol.order_terms import expiry_of, has_too_many_parts, terms_code, trigger_code
@@ -23,10 +23,11 @@ from risk import state as s
 from risk.auctions import auction_end_code, gathering_code, risk_may, uncrosses
 from risk.bands import auction_rules_are_valid
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
+from risk.exits import exit_entry_code, exits_code, exits_row_free, keep_exits, locked_for_exit
 from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
 from risk.limits import count_order, limits_are_valid, limits_code, tightest_collar, write_kill, write_limits
-from risk.orders import amend_difference, amount_cap_lots, band_limits, limit_hold, order_hold
+from risk.orders import amend_difference, amount_cap_lots, band_limits, limit_hold, order_hold, order_range_code
 from risk.outbox import cause_is_settled, tick_off_reserve
 
 WAIT: Final = -1
@@ -85,24 +86,6 @@ def order_fields_code(kind, side, tif, stp):
         return r.BAD_FIELD
     if kind == e.LIMIT and tif > e.POST_ONLY:
         return r.BAD_FIELD
-    return 0
-
-
-@inner
-def order_range_code(kind, side, price, qty, row):
-    """0 or RANGE (flow format 2, code 7), and the instrument's own limits."""
-    if kind == e.MARKET_AMOUNT:
-        if qty >= AMOUNT_LIMIT:
-            return r.RANGE
-        if side == e.SELL and order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"]) < 0:
-            return r.RANGE
-        return 0
-    if not notional_below_limit(price, qty, row["multiplier"]) or not product_below_limit(qty, row["lot_atoms"]):
-        return r.RANGE
-    if row["qty_max_lots"] > 0 and qty > row["qty_max_lots"]:
-        return r.RANGE
-    if row["price_max_ticks"] > 0 and price > row["price_max_ticks"]:
-        return r.RANGE
     return 0
 
 
@@ -187,10 +170,13 @@ def band_code(reference, row, side, price, collar_e8):
 
 
 @inner
-def ids_slot(rings, seq, slots):
-    """Index in the command ring of the group's slot with the client's own ids, the last one where there are several; -1 = none."""
+def ids_slot(rings, c, seq, slots):
+    """Index in the command ring of the group's slot with the client's own ids, the last one where there are several; -1 = none.
+
+    Of a list of orders it is the head's own, which stands behind it.
+    """
     mask = rings.commands.slots.shape[0] - 1
-    for k in range(slots - 1, 0, -1):
+    for k in range(1 if (c["flags"] & e.FLAG_LEGS) != 0 else slots - 1, 0, -1):
         i = (seq + k - 1) & mask
         if rings.commands.slots[i]["type"] == e.EXT_IDS:
             return i
@@ -239,7 +225,7 @@ def reserve_order(state, rings, c, seq, slots, pending):
     ids = -1
     tag = -1
     if slots > 1 and code == 0:
-        ids = ids_slot(rings, seq, slots)
+        ids = ids_slot(rings, c, seq, slots)
         if ids >= 0:
             tag = client_tag(account, rings.command_words, ids)
         if tag >= 0:
@@ -278,9 +264,13 @@ def reserve_order(state, rings, c, seq, slots, pending):
         if code != 0:
             return code
     code = order_range_code(kind, side, price, qty, row)
+    has_exits = (c["flags"] & e.FLAG_LEGS) != 0
+    is_exit = c["source"] == e.SOURCE_RISK
+    if code == 0 and has_exits:
+        code = exits_code(state, rings, c, seq, slots, pending, banded)
     if code == 0:
-        code = trading_code(state, c, row)
-    if code == 0 and state.meta[s.LIMITED] != 0:
+        code = exit_entry_code(state, c, row, pending) if is_exit else trading_code(state, c, row)
+    if code == 0 and state.meta[s.LIMITED] != 0 and not is_exit:
         by_amount = kind == e.MARKET_AMOUNT
         value = qty if by_amount else price * qty * row["multiplier"]
         lots = amount_cap_lots(qty, price, row["multiplier"]) if by_amount else qty
@@ -291,13 +281,20 @@ def reserve_order(state, rings, c, seq, slots, pending):
         return code
     need = order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
     balance = balance_row(state, account, row["quote"] if side == e.BUY else row["base"])
+    if is_exit:
+        # What was locked for it stays so until it is settled; only the rest is to be promised.
+        need = max(0, need - locked_for_exit(rings, seq))
     if need > available(state, balance):
         if not exact_or_wait(state, seq, NO_BARRIER) and state.accounts[account]["activity"] > 0:
             return WAIT
         return r.INSUFFICIENT_FUNDS
+    if has_exits and not exits_row_free(state):
+        return r.EXITS_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
     if not hold_row_free(state):
         return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
     open_hold(state, c, price, qty, seq, pending)
+    if has_exits:
+        keep_exits(state, rings, c, seq, slots, pending["hold"])
     if ids >= 0:
         keep_ids(state, rings, pending["hold"], ids, tag)
     if (c["flags"] & e.FLAG_TERMS) != 0:
@@ -495,15 +492,41 @@ def session_code(c):
 
 
 @inner
+def own_code(state, seq):
+    """0 for a command of risk's own that the outbox may have; WAIT while its cause is not settled."""
+    if cause_is_settled(state):
+        return 0
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
+    return r.UNSUPPORTED
+
+
+@inner
 def came_back(state, rings, seq):
-    """0 for a command of risk's own that the outbox has, which it is ticked off; WAIT while its cause is not settled."""
-    if not cause_is_settled(state):
-        if not exact_or_wait(state, seq, NO_BARRIER):
-            return WAIT
-        state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
-        return r.UNSUPPORTED
-    tick_off_reserve(state, rings.command_words, seq)
-    return 0
+    """The same, and a command that the outbox has is ticked off."""
+    code = own_code(state, seq)
+    if code == 0:
+        tick_off_reserve(state, rings.command_words, seq, 1)
+    return code
+
+
+@inner
+def reserve_exits(state, rings, c, seq, slots, pending):
+    """Verdict of exits that came back: orders like others, but no limit on how many or how large they are concerns them."""
+    code = own_code(state, seq)
+    if code != 0:
+        return code
+    code = reserve_order(state, rings, c, seq, slots, pending)
+    if code == WAIT:
+        return WAIT
+    tick_off_reserve(state, rings.command_words, seq, slots)
+    if code == 0:
+        count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
+    else:
+        # What was locked for them becomes free when the refusal is settled.
+        state.accounts[c["account"]]["activity"] += 1
+    return code
 
 
 @inner
@@ -986,6 +1009,8 @@ def reserve_command(state, rings, seq, slots, pending):
     pending["qty_lots"] = c["qty_lots"]
     kind = c["type"]
     if kind == e.LIMIT or kind == e.MARKET or kind == e.MARKET_AMOUNT:
+        if c["source"] == e.SOURCE_RISK:
+            return reserve_exits(state, rings, c, seq, slots, pending)
         code = reserve_order(state, rings, c, seq, slots, pending)
         if code == 0:
             count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
