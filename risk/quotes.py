@@ -219,14 +219,21 @@ def undo_quote(state, rings, seq, k):
 
 @inner
 def release_quote(state, q, p):
-    """The promise of a quote is in the ledger, or not needed."""
-    if p["inflight_units"] != 0:
+    """The promises of a quote are in the ledger, or not needed."""
+    release_side(state, q, p, e.BUY)
+    release_side(state, q, p, e.SELL)
+
+
+@inner
+def release_side(state, q, p, side):
+    """The promise of one side; not before the same event locks it, for reserve may run between two events."""
+    if side == e.BUY and p["inflight_units"] != 0:
         promise(state, p["balance"], -p["inflight_units"])
-    if p["ask_units"] != 0:
+        p["inflight_units"] = 0
+    if side == e.SELL and p["ask_units"] != 0:
         base = state.instruments_reserve[q["instrument"]]["base"]
         promise(state, balance_row(state, q["account"], base), -p["ask_units"])
-    p["inflight_units"] = 0
-    p["ask_units"] = 0
+        p["ask_units"] = 0
 
 
 @inner
@@ -343,9 +350,9 @@ def settle_quotes(state, rings, c, pending, budget):
 @inner
 def settle_quote_event(state, rings, c, q, p, event):
     """One event of a quote: an order of it that ends, is replaced or rests, or the end of the quote."""
-    release_quote(state, q, p)
     kind = event["kind"]
     if kind == e.EV_QUOTED:
+        release_quote(state, q, p)
         drop_unused(state, q, p["hold"])
         drop_unused(state, q, p["ask_hold"])
         emit_quote(state, rings, c, q, p, event["reason"])
@@ -356,9 +363,11 @@ def settle_quote_event(state, rings, c, q, p, event):
     elif kind == e.EV_CANCELED:
         settle_canceled(state, rings, c, event)
     elif kind == e.EV_AMENDED:
+        release_side(state, q, p, state.holds[hold]["side"])
         lock_amended(state, c, hold, event)
         emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, 0)
     elif kind == e.EV_RESTED:
+        release_side(state, q, p, state.holds[hold]["side"])
         lock_quote(state, rings, c, hold)
         if hold == p["hold"]:
             p["hold"] = -1

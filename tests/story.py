@@ -83,11 +83,9 @@ class Story:
         risk = self.desk.engine.risk
         if self.sent == risk.meta[s.OUTBOX_PUSHED]:
             return None
-        slot = command_slots(1)
-        slot.view(np.int64)[:] = risk.outbox[self.sent % len(risk.outbox)]
-        self.sent += 1
-        slot["version"], slot["source"], slot["source_seq"] = VERSION, e.SOURCE_RISK, self.sent
-        return slot
+        group = pushed_group(risk, self.sent)
+        self.sent += len(group)
+        return group
 
     def _of_client(self, account: int, verb: str, words: list[str]) -> tuple[np.ndarray, str]:
         if verb == "cancels" and words[0] == "all":

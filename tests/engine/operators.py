@@ -25,11 +25,11 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.instruments import Asset, Instrument
-from protocol.records import EXT_FEES_SLOT, EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME_DUPLICATE, OUTCOME_IDS, command_slots
+from protocol.records import EXT_FEES_SLOT, EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME_DUPLICATE, OUTCOME_IDS, VERSION, command_slots
 from risk import state as s
 from tests.engine.campaign import variants
 from tests.engine.driver import LIMITS, Run, Schedule, Variant, balance
-from tests.engine.oracle_more import STATES, Oracle
+from tests.engine.oracle_more import STATES, Halt, Oracle
 from tests.naive.exchange import E8, Side, Stp, Tif
 from tests.naive.fees import DAY_NS
 
@@ -160,7 +160,7 @@ class Market:
         if self.oracle.outbox and rng.random() < 0.12:
             own = self.oracle.outbox[0]
             self._apply(self.oracle.halt_command())
-            halts = own.kind != e.CANCEL_ALL
+            halts = isinstance(own, Halt) and own.kind != e.CANCEL_ALL
             if halts and (self.oracle.state_of(own.instrument) == "halted" or rng.random() < 0.5):
                 self.follow.append(lambda: self.office(build.resume(own.instrument, *WHO)))
             return
@@ -251,6 +251,8 @@ class Market:
             group = self.terms(group)
         if self.access and rng.random() < 0.25:
             group = self.stop(group)
+        if self.access and rng.random() < 0.2:
+            group = build.bracket(group, *(self.exit_of(group) for _ in range(1 + (rng.random() < 0.03))))
         if rng.random() < 0.5:
             letter = rng.choice("abcd")
             text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
@@ -295,6 +297,33 @@ class Market:
         away = max(1, int(seen * rng.random() ** 2 * rng.choice((0.004, 0.004, 0.02))))
         trigger = seen + (away if rises else -away) if rng.random() < 0.93 else rng.choice((seen, 0, -1, 1 << 61))
         return build.with_trigger(group, trigger_ref=ref, trigger_price_ticks=trigger, takes_profit=takes_profit)
+
+    def exit_of(self, group: np.ndarray) -> np.ndarray:
+        """An exit of the order, mostly of the same lots, not far from its price; some make no sense."""
+        rng = self.random
+        account, instrument, side = (int(group[name][0]) for name in ("account", "instrument", "side"))
+        side = 1 - side if rng.random() < 0.98 else side
+        qty = max(1, int(group["qty_lots"][0]))
+        lots = rng.choice((qty, qty, qty, -(-qty // 2), 1)) if rng.random() < 0.97 else rng.choice((qty + 1, 0))
+        if group["type"][0] == e.MARKET_AMOUNT:
+            lots = 1 + rng.randrange(50)
+        price = self.price(instrument, side, crosses=rng.random() < 0.3)
+        if rng.random() < 0.7:
+            tif = rng.choice((Tif.GTC,) * 8 + (Tif.IOC, Tif.POST_ONLY, Tif.FOK))
+            order = build.limit(
+                account=account, instrument=instrument, side=side, price_ticks=price, qty_lots=lots, tif=tif
+            )
+        else:
+            price = rng.choice((0, 1 if side == Side.SELL else 2 * price, price))
+            order = build.market(account=account, instrument=instrument, side=side, qty_lots=lots, price_ticks=price)
+        order["stp"][0] = self.stp()
+        if rng.random() < 0.5:
+            order = self.stop(order)
+        if rng.random() < 0.02:
+            order = self.terms(order)
+        if rng.random() < 0.4:
+            order = build.with_client_order_id(order, rng.choice("abcdefgh"), 0, rng.randrange(9))
+        return order
 
     def prices(self) -> None:
         rng = self.random
@@ -950,7 +979,10 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
     assert oracle.dead_men == dict(zip(keys, armed["until_ns"].tolist(), strict=True))
     compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
-    assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)
+    asked = sum(1 if isinstance(own, Halt) else len(own.group) for own in oracle.outbox)
+    assert (asked + oracle.sent, oracle.sent) == (pushed, back)
+    exits = sum(not isinstance(own, Halt) for own in oracle.outbox)
+    assert len(oracle.brackets) + exits == risk.meta[s.EXITS_USED]
 
 
 def compare_client_ids(oracle: Oracle, risk: Any) -> None:
@@ -1005,6 +1037,18 @@ def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- live outbox
 
 
+def pushed_group(risk: Any, sent: int) -> np.ndarray:
+    """The command of risk's own behind the first ``sent`` slots, as it comes back; seq and time are missing."""
+    slots: list[np.ndarray] = []
+    while not slots or slots[-1]["flags"][0] & e.FLAG_MORE:
+        slot = command_slots(1)
+        slot.view(np.int64)[:] = risk.outbox[(sent + len(slots)) % len(risk.outbox)]
+        slots.append(slot)
+    group = np.concatenate(slots)
+    group["version"][0], group["source"][0], group["source_seq"][0] = VERSION, e.SOURCE_RISK, sent + 1
+    return group
+
+
 class LiveSchedule(Schedule):
     """Random steps with the outbox at work.
 
@@ -1040,10 +1084,8 @@ class LiveSchedule(Schedule):
         risk = self.engine.risk
         if self.sent == risk.meta[s.OUTBOX_PUSHED]:
             return 0
-        slot = command_slots(1)
-        slot.view(np.int64)[:] = risk.outbox[self.sent % len(risk.outbox)]
-        slot["version"], slot["source"], slot["source_seq"] = command_slots(1)["version"], e.SOURCE_RISK, self.sent + 1
-        entered = self._enter(slot)
+        group = pushed_group(risk, self.sent)
+        entered = len(group) * self._enter(group)
         self.sent += entered
         return int(entered)
 
@@ -1067,7 +1109,7 @@ def run_live(seed: int, n: int) -> dict[str, Any]:
     expected = []
     for group in schedule.order:
         expected.append(oracle.apply(group))
-        oracle.sent += int(group["source"][0] == e.SOURCE_RISK)
+        oracle.sent += len(group) * int(group["source"][0] == e.SOURCE_RISK)
     try:
         compare(np.concatenate(expected), outcomes.all(), schedule.order)
         compare_tables(oracle, live)

@@ -20,7 +20,6 @@ from protocol.records import (
     EXT_ASSET_SLOT,
     EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
-    EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     EXT_QUOTES_SLOT,
@@ -28,11 +27,13 @@ from protocol.records import (
     OUTCOME_DUPLICATE,
     OUTCOME_IDS,
     SYSTEM_COMMAND,
+    VERSION,
     command_slots,
 )
 from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
 from tests.engine.oracle_auctions import GATHERING, Auction, AuctionRules, is_far, random_part
+from tests.engine.oracle_exits import ExitRules, OwnExits
 from tests.engine.oracle_stops import StopsOracle
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
@@ -156,7 +157,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(AuctionRules, StopsOracle):
+class Oracle(ExitRules, AuctionRules, StopsOracle):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -176,7 +177,7 @@ class Oracle(AuctionRules, StopsOracle):
         self.instruments_max = instruments
         self.status: dict[int, int] = {}
         self.bands: dict[int, Bands] = {}
-        self.outbox: list[Halt] = []
+        self.outbox: list[Halt | OwnExits] = []
         self.sent = 0
         self.amounts: dict[int, int] = {}
         self.charges: list[tuple[tuple[int, int], int]] = []
@@ -209,18 +210,19 @@ class Oracle(AuctionRules, StopsOracle):
 
     def apply(self, group: np.ndarray) -> np.ndarray:  # type: ignore[override]
         """Outcomes of a stamped command group, ``OUTCOME_DTYPE[n]``."""
-        self.head = group[0]
+        self.head, self.group = group[0], group
         self.outcomes = []
         self.before = {instrument: bands.last_ticks for instrument, bands in self.bands.items()}
-        ids = group[1:].view(EXT_IDS_SLOT.slot_dtype)
-        ids = ids[ids["type"] == e.EXT_IDS]
-        self.ids = ids[-1] if len(ids) else None
+        self.ids = self._ids_of_head()
         kind = int(self.head["type"])
         handler: Callable[[np.ndarray], object] = getattr(
             self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown
         )
         if kind in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT} and self.head["session"]:
-            self.sessions[int(self.head["order_id"])] = int(self.head["source"]) << 16 | int(self.head["session"])
+            source = int(self.head["order_id"]) >> 40 if self._is_exit() else int(self.head["source"])
+            self.sessions[int(self.head["order_id"])] = source << 16 | int(self.head["session"])
+        if self._is_exit():
+            self._exits_came_back()
         handler(group)
         self._set_off()
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
@@ -246,6 +248,11 @@ class Oracle(AuctionRules, StopsOracle):
         if first is None:
             return False
         self._verdict(r.DUPLICATE_CLIENT_ID)
+        self._tell_first(first)
+        return True
+
+    def _tell_first(self, first: int | Ended) -> None:
+        """What became of the order that has the client order id, into the refusal."""
         out = self.outcomes[-1].reshape(1).view(OUTCOME_DUPLICATE.slot_dtype)[0]
         if isinstance(first, Ended):
             out["first_order_id"], out["first_instrument"] = first.order_id, first.instrument
@@ -258,7 +265,6 @@ class Oracle(AuctionRules, StopsOracle):
             out["first_cum_qty_lots"], out["first_leaves_qty_lots"] = order.traded, order.left
             out["first_value_units"] = self.client_ids.values.get(order.id, 0)
             out["first_state"] = e.ORDER_STATE_LIVE
-        return True
 
     def _client_key(self) -> Key | None:
         """Account and client order id of the command, where it has one."""
@@ -268,6 +274,7 @@ class Oracle(AuctionRules, StopsOracle):
     def _ended(self, order: Order, state: int, reason: int) -> None:
         ts_ns = int(self.head["ts_ns"])
         self.client_ids.end(order.id, order.instrument, order.traded, ts_ns, state, reason)
+        self._end_exits(order)
 
     def _order_arguments(self) -> tuple[int, int, int, int, int, int, int]:
         h = self.head
@@ -315,6 +322,7 @@ class Oracle(AuctionRules, StopsOracle):
     def _told_waiting(self, order: Order) -> None:
         if int(self.head["flags"]) & e.FLAG_API:
             self.api.add(order.id)
+        self._keep_exits(order)
         self._own(e.OUT_NEW, order, 0, order.total, order.left, e.OUTCOME_WAITS)
         if self.ids is not None:
             self._emit_ids()
@@ -1026,6 +1034,8 @@ class Oracle(AuctionRules, StopsOracle):
             order.expiry = (ts_ns // DAY_NS + 1) * DAY_NS if expiry == -1 else expiry
 
     def _minimum_refusal(self, order: Order) -> Any:
+        if self._must_rest() and self._would_take(order):
+            return r.POST_ONLY_WOULD_TAKE
         wanted = int(self.head["min_qty_lots"]) if self._has_terms() else 0
         return r.MIN_QTY_UNFILLED if wanted and not self._fillable(order, wanted) else r.ACCEPTED
 
@@ -1250,9 +1260,13 @@ class Oracle(AuctionRules, StopsOracle):
             return out_of_range(market, price, qty) or too_many or (limited and 0 < bands.price_max_ticks < price)
 
         code: int = super()._entry_refusal(account, instrument, price, qty, beyond)
-        if code == r.ACCEPTED:
+        if self._has_exits() and code in (r.ACCEPTED, r.ACCOUNT_FROZEN, r.INSTRUMENT_HALTED):
+            code = self._exits_code() or code
+        if self._is_exit():
+            code = self._exit_refusal(code, instrument)
+        elif code == r.ACCEPTED:
             code = self._state_code(instrument)
-        if code == r.ACCEPTED:
+        if code == r.ACCEPTED and not self._is_exit():
             by_amount = kind == e.MARKET_AMOUNT
             lot_value = price * self.markets[instrument].k
             lots, value = (qty // lot_value, qty) if by_amount else (qty, lot_value * qty)
@@ -1277,12 +1291,17 @@ class Oracle(AuctionRules, StopsOracle):
             self._emit(
                 e.OUT_REJECTED, reason=code, side=h["side"], price_ticks=h["price_ticks"], qty_lots=h["qty_lots"]
             )
+        if self.name_taken is not None:
+            self._tell_first(self.name_taken)
+            self.name_taken = None
         return Verdict(code, x, y)  # type: ignore[arg-type]
 
     def _take_then_rest_or_drop(self, taker: Order, *, may_rest: bool) -> Verdict:
         amends = self.head["type"] == e.AMEND
         if not amends and int(self.head["flags"]) & e.FLAG_API:
             self.api.add(taker.id)
+        if not amends:
+            self._keep_exits(taker)
         self._own(e.OUT_REPLACED if amends else e.OUT_NEW, taker, 0, self._total(taker), self._left(taker))
         if self.ids is not None and not amends:
             self._emit_ids()
@@ -1435,6 +1454,7 @@ class Oracle(AuctionRules, StopsOracle):
         self._own(e.OUT_CANCELED, order, reason, left, 0)
         if not cause and is_own(kind, account, source, order.account):
             self.client_ids.free(order.id)
+            self._end_exits(order)
         else:
             self._ended(order, e.ORDER_STATE_CANCELED, reason)
 
@@ -1481,9 +1501,15 @@ class Oracle(AuctionRules, StopsOracle):
     # ------------------------------------------------------------------------------------------------- risk's commands
 
     def halt_command(self, entry: Halt | None = None) -> np.ndarray:
-        """The oldest command of risk's own that has not come back, as the sequencer puts it; ``sent`` counts them."""
+        """The oldest command of risk's own that has not come back, as the sequencer puts it; ``sent`` counts their slots."""
+        own = entry or self.outbox[0]
         self.sent += 1
-        return halt_slot(entry or self.outbox[0], self.sent)
+        if isinstance(own, Halt):
+            return halt_slot(own, self.sent)
+        group = own.group.copy()
+        group["version"][0], group["source"][0], group["source_seq"][0] = VERSION, e.SOURCE_RISK, self.sent
+        self.sent += len(group) - 1
+        return group
 
 
 def halt_slot(halt: Halt, number: int) -> np.ndarray:

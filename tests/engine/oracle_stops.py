@@ -61,7 +61,7 @@ class StopsOracle(NaiveExchange):
                 refusal = r.NO_TRIGGER_PRICE
             elif stop.trails and not 1 <= stop.trigger < 1 << 62:
                 refusal = r.OFFSET_TOO_LARGE
-            elif not stop.trails and stop.is_hit(seen):
+            elif not stop.trails and stop.is_hit(seen) and not self._is_exit():
                 refusal = r.TRIGGER_PASSED
         if refusal:
             return self._verdict(refusal)  # type: ignore[arg-type]
@@ -70,6 +70,9 @@ class StopsOracle(NaiveExchange):
         self.orders[order.id] = order
         self.waiting.append(order)
         self._told_waiting(order)
+        if not stop.trails and stop.is_hit(seen) and not self._must_rest():
+            self.waiting.remove(order)
+            self._set_off([order])
         return self._verdict(r.ACCEPTED)  # type: ignore[arg-type]
 
     def _amend_stop(self, order: Order, price: int, total: int) -> Verdict:
@@ -140,6 +143,14 @@ class StopsOracle(NaiveExchange):
             code = r.MIN_QTY_UNFILLED
         dropped = r.BY_NO_LIQUIDITY if stop.market else r.BY_IOC
         self._trade_on(order, may_rest=order.tif in (Tif.GTC, Tif.POST_ONLY), dropped=dropped, refused=code)
+
+    @abstractmethod
+    def _is_exit(self) -> bool:
+        """Whether the command is an exit that came back."""
+
+    @abstractmethod
+    def _must_rest(self) -> bool:
+        """Whether it is one that may not trade now."""
 
     # What the oracle of outcomes says.
     @abstractmethod

@@ -10,8 +10,8 @@ import pytest
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
-from protocol.records import VERSION, command_slots
 from risk import state as s
+from tests.engine.operators import pushed_group
 from tests.risk.desk import LIMITS, WHO, Desk
 
 ROOM = msgspec.structs.replace(LIMITS, orders=16, leaves=64)
@@ -41,15 +41,8 @@ class Exits(Desk):
 
     def comes_back(self) -> int:
         """The next command of risk's own: the reason of its refusal, 0 where it was accepted."""
-        risk = self.engine.risk
-        rows = []
-        while not rows or rows[-1]["flags"][0] & e.FLAG_MORE:
-            slot = command_slots(1)
-            slot.view(np.int64)[:] = risk.outbox[(self.sent + len(rows)) % len(risk.outbox)]
-            rows.append(slot)
-        group = np.concatenate(rows)
-        group["version"][0], group["source"][0], group["source_seq"][0] = VERSION, e.SOURCE_RISK, self.sent + 1
-        self.sent += len(rows)
+        group = pushed_group(self.engine.risk, self.sent)
+        self.sent += len(group)
         return self.sequence(group)
 
     def waiting(self) -> int:
