@@ -37,9 +37,9 @@ _ADMITTED: Final = _MEANS | e.FLAG_MORE | e.FLAG_API | e.FLAG_BATCH
 def exits_code(state, rings, c, seq, slots, pending, banded):
     """0, WAIT, or why the exits of the new order ``c`` make no sense; ``banded``: a market order finds its protection price itself."""
     mask = rings.commands.slots.shape[0] - 1
-    k = 2 if rings.commands.slots[seq & mask]["type"] == e.EXT_IDS else 1
+    k, end = exit_slots(rings, seq, slots)
     count = 0
-    while k < slots:
+    while k < end:
         i = (seq + k - 1) & mask
         leg = rings.leg_slots[i]
         if leg["type"] != e.EXT_LEG or leg["role"] != e.LEG_EXIT or count == s.EXITS_PER_ORDER:
@@ -51,12 +51,22 @@ def exits_code(state, rings, c, seq, slots, pending, banded):
             return code
         count += 1
         k += 1
-        if k < slots and rings.commands.slots[(seq + k - 1) & mask]["type"] == e.EXT_IDS:
+        if k < end and rings.commands.slots[(seq + k - 1) & mask]["type"] == e.EXT_IDS:
             code = exit_ids_code(state, rings, c, seq, k, pending)
             if code != 0:
                 return code
             k += 1
     return r.EXIT_FORM if count == 0 else 0
+
+
+@inner
+def exit_slots(rings, seq, slots):
+    """(first, end) of the slots of a group that are exits and their ids: behind the head and its ids, before who sent it and why."""
+    commands = rings.commands.slots
+    mask = commands.shape[0] - 1
+    first = 2 if slots > 1 and commands[seq & mask]["type"] == e.EXT_IDS else 1
+    end = slots - 1 if slots > 1 and commands[(seq + slots - 2) & mask]["type"] == e.EXT_ADMIN else slots
+    return first, end
 
 
 @inner
@@ -144,13 +154,13 @@ def keep_exits(state, rings, c, seq, slots, hold):
         row = meta[s.EXITS_HIGH]
     meta[s.EXITS_USED] += 1
     mask = rings.command_words.shape[0] - 1
-    first = 2 if rings.commands.slots[seq & mask]["type"] == e.EXT_IDS else 1
+    first, end = exit_slots(rings, seq, slots)
     x = state.exits[row]
     x[s.EXITS_LOCKED] = 0
-    x[s.EXITS_SLOTS] = slots - first
+    x[s.EXITS_SLOTS] = end - first
     x[s.EXITS_FLAGS] = c["flags"] & e.FLAG_API
     x[s.EXITS_SESSION] = c["session"]
-    for k in range(slots - first):
+    for k in range(end - first):
         i = (seq + first + k - 1) & mask
         for word in range(2, s.EXIT_WORDS):
             x[s.EXITS_FIRST + k * s.EXIT_WORDS + word] = rings.command_words[i, word]

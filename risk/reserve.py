@@ -266,8 +266,6 @@ def reserve_order(state, rings, c, seq, slots, pending):
     code = order_range_code(kind, side, price, qty, row)
     has_exits = (c["flags"] & e.FLAG_LEGS) != 0
     is_exit = c["source"] == e.SOURCE_RISK
-    if code == 0 and has_exits:
-        code = exits_code(state, rings, c, seq, slots, pending, banded)
     if code == 0:
         code = exit_entry_code(state, c, row, pending) if is_exit else trading_code(state, c, row)
     if code == 0 and state.meta[s.LIMITED] != 0 and not is_exit:
@@ -277,6 +275,8 @@ def reserve_order(state, rings, c, seq, slots, pending):
         code = within_limits(state, c, instrument, seq, row, lots, value, True)
     if code == 0 and kind == e.LIMIT:
         code = band_code(reference, row, side, price, collar)
+    if code == 0 and has_exits:
+        code = exits_code(state, rings, c, seq, slots, pending, banded)
     if code != 0:
         return code
     need = order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])

@@ -25,7 +25,15 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.instruments import Asset, Instrument
-from protocol.records import EXT_FEES_SLOT, EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME_DUPLICATE, OUTCOME_IDS, VERSION, command_slots
+from protocol.records import (
+    EXT_FEES_SLOT,
+    EXT_IDS_SLOT,
+    OUTCOME_DTYPE,
+    OUTCOME_DUPLICATE,
+    OUTCOME_IDS,
+    VERSION,
+    command_slots,
+)
 from risk import state as s
 from tests.engine.campaign import variants
 from tests.engine.driver import LIMITS, Run, Schedule, Variant, balance
@@ -257,6 +265,9 @@ class Market:
             letter = rng.choice("abcd")
             text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
             group = build.with_client_order_id(group, text, rng.randrange(1 << 40), rng.randrange(-5, 1 << 62))
+            if group["flags"][0] & e.FLAG_LEGS and rng.random() < 0.1:
+                group = np.concatenate([group, build.admin_slot(*WHO)])
+                group["flags"][-2] |= e.FLAG_MORE
             if rng.random() < 0.03:
                 group.view(EXT_IDS_SLOT.slot_dtype)["client_order_id"][1] = b""
         self.send(group)

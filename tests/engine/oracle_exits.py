@@ -66,13 +66,14 @@ class ExitRules(NaiveExchange):
     # ------------------------------------------------------------------------------------------------------ the form
 
     def _legs(self) -> np.ndarray:
-        """The slots behind the head and its ids."""
-        return self.group[1:] if self._ids_of_head() is None else self.group[2:]
+        """The slots behind the head and its ids, but not who sent it and why."""
+        slots = self.group[1:] if self._ids_of_head() is None else self.group[2:]
+        return slots[:-1] if len(slots) and slots[-1]["type"] == e.EXT_ADMIN else slots
 
     def _exits_code(self) -> int:
         """Why the exits of a new order make no sense, one slot after the other."""
         slots, h = self._legs(), self.head
-        first = len(self.group) - len(slots)
+        first = 1 if self._ids_of_head() is None else 2
         named = [] if self._ids_of_head() is None else [bytes(self._ids_of_head()["client_order_id"])]
         exits = 0
         for k, slot in enumerate(slots):
@@ -179,7 +180,16 @@ class ExitRules(NaiveExchange):
                 group[k]["flags"] = more
                 continue
             leg = bracket.slots[k : k + 1].view(EXT_LEG_SLOT.slot_dtype)[0]
-            for name in ("side", "tif", "stp", "account", "instrument", "order_id", "price_ticks", "trigger_price_ticks"):
+            for name in (
+                "side",
+                "tif",
+                "stp",
+                "account",
+                "instrument",
+                "order_id",
+                "price_ticks",
+                "trigger_price_ticks",
+            ):
                 group[k][name] = leg[name]
             for name in ("trigger_ref", "offset_kind"):
                 group[k][name] = leg[name]
@@ -200,7 +210,11 @@ class ExitRules(NaiveExchange):
         """What was locked for them is theirs to use, and free where they do not."""
         own = self.outbox.pop(0)
         assert isinstance(own, OwnExits)
-        named = [name for name in COMMAND_DTYPE.names or () if name not in ("seq", "ts_ns", "source", "source_seq", "version")]
+        named = [
+            name
+            for name in COMMAND_DTYPE.names or ()
+            if name not in ("seq", "ts_ns", "source", "source_seq", "version")
+        ]
         assert own.group[named].tolist() == self.group[named].tolist()
         self.locked[own.wallet] -= own.locked
         self.free[own.wallet] += own.locked

@@ -1260,8 +1260,6 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
             return out_of_range(market, price, qty) or too_many or (limited and 0 < bands.price_max_ticks < price)
 
         code: int = super()._entry_refusal(account, instrument, price, qty, beyond)
-        if self._has_exits() and code in (r.ACCEPTED, r.ACCOUNT_FROZEN, r.INSTRUMENT_HALTED):
-            code = self._exits_code() or code
         if self._is_exit():
             code = self._exit_refusal(code, instrument)
         elif code == r.ACCEPTED:
@@ -1273,7 +1271,7 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
             code = self._limit_code(account, instrument, lots, value)
         if code == r.ACCEPTED and kind == e.LIMIT:
             code = self._band_code(instrument, int(h["side"]), price)
-        return code
+        return self._exits_code() if code == r.ACCEPTED and self._has_exits() else code
 
     def _band_code(self, instrument: int, side: int, price: int) -> int:
         bands = self._bands_of(instrument)

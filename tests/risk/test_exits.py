@@ -153,7 +153,11 @@ def test_stop_that_the_price_has_passed_meanwhile_is_set_off_at_once() -> None:
 
 def test_halt_between_lets_a_stop_wait_and_refuses_what_would_trade() -> None:
     desk = Exits()
-    for exit_order, code in ((sale(5, trigger_price_ticks=8), r.ACCEPTED), (sale(5), r.INSTRUMENT_HALTED), (sale(5, 12), 0)):
+    for exit_order, code in (
+        (sale(5, trigger_price_ticks=8), r.ACCEPTED),
+        (sale(5), r.INSTRUMENT_HALTED),
+        (sale(5, 12), 0),
+    ):
         desk.do(desk.entry(5, 10, exit_order))
         desk.do(desk.limit(2, e.SELL, 10, 5))
         desk.do(build.halt(1, *WHO))
