@@ -9,7 +9,7 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.records import COMMAND_DTYPE, EXT_IDS_SLOT, EXT_LEG_SLOT, SYSTEM_COMMAND
 from tests.engine.client_ids import Ended
-from tests.naive.exchange import NaiveExchange, Order, Side, Verdict
+from tests.naive.exchange import NaiveExchange, Order, Side
 
 ORDERS = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT)
 MEANS = e.FLAG_TRIGGER | e.FLAG_TAKE_PROFIT
@@ -93,12 +93,12 @@ class ExitRules(NaiveExchange):
             if leg["order_id"] != (int(h["source"]) << 40) + int(h["source_seq"]) + first + k:
                 return r.BAD_FIELD
             exits += 1
-            code = self._exit_code(leg, slot)
+            code = self._exit_code(leg)
             if code:
                 return code
         return r.ACCEPTED if exits else r.EXIT_FORM
 
-    def _exit_code(self, leg: Any, slot: Any) -> int:
+    def _exit_code(self, leg: Any) -> int:
         h = self.head
         instrument = int(h["instrument"])
         market, bands = self.markets[instrument], self.bands[instrument]  # type: ignore[attr-defined]
