@@ -13,6 +13,7 @@ from matcher.book import put_on, remove, take_off
 from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import next_level_down, next_level_up, price_of
+from matcher.links import end_partner, is_linked
 from matcher.parts import has_parts
 from matcher.state import (
     AUCTION_BUYER,
@@ -249,6 +250,11 @@ def uncross(state, events):
             break
         if not has_room(state, events, np.int64(2)):
             return False
+        for slot in (buyer, seller):
+            if is_linked(state, slot):
+                end_partner(state, events, meta[TAKER_SEQ], slot, _NONE, True)
+                if not has_room(state, events, np.int64(2)):
+                    return False
         wanted = orders[buyer]["left_lots"] + hidden_lots(state, buyer)
         offered = orders[seller]["left_lots"] + hidden_lots(state, seller)
         lots = min(wanted, offered)

@@ -15,6 +15,7 @@ from matcher.book import append, crosses, fillable, forget, new_slot, register, 
 from matcher.events import emit, has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
+from matcher.links import end_partner, is_linked
 from matcher.parts import has_parts
 from matcher.state import (
     AUCTION_INSTRUMENT,
@@ -113,6 +114,7 @@ from protocol.reasons import (
     BY_STP,
     BY_USER,
     FOK_UNFILLED,
+    LINKED_AMEND,
     MIN_QTY_UNFILLED,
     NO_CHANGE,
     POST_ONLY_WOULD_TAKE,
@@ -232,6 +234,8 @@ def amend_order(state, command, verdict, events):
     if slot == 0:
         return UNKNOWN_ORDER
     order = orders[slot]
+    if is_linked(state, slot):
+        return LINKED_AMEND
     if (order["modes"] & WAITS) != 0:
         return amend_stop(state, command, verdict, events, slot)
     if (order["modes"] & IS_QUOTE) != 0:
@@ -308,6 +312,8 @@ def cancel_order(state, command, events):
     slot = _named_order(state, command)
     if slot == 0:
         return UNKNOWN_ORDER
+    if is_linked(state, slot):
+        end_partner(state, events, command["seq"], slot, np.int64(0), True)
     _emit_canceled(state, events, command["seq"], slot, np.int64(BY_USER), np.int64(EVENT_LAST), NONE, NONE)
     unlink(state, slot)
     forget(state, slot)

@@ -72,6 +72,9 @@ def books_hash(state):
             word = add(word, multiply(np.uint64(terms["age"]), _ODD[0]))
             word = add(word, multiply(np.uint64(terms["display_lots"]), _ODD[1]))
             word = add(word, multiply(np.uint64(terms["hidden_lots"]), _ODD[2]))
+            if terms["link"] != 0:
+                other = orders[np.int64(terms["link"])]["order_id"]
+                word = add(mix(word), multiply(np.uint64(other), _ODD[3]))
             if (order["modes"] & WAITS) != 0:
                 own = np.int64(terms["side"]) | np.int64(terms["type"]) << 8 | np.int64(terms["offset_kind"]) << 16
                 own |= np.int64(terms["offset"]) << 32

@@ -20,6 +20,7 @@ from matcher.commands import (
 from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
+from matcher.linked import enter_linked, keep_first
 from matcher.protection import set_protection
 from matcher.quotes import enter_quote
 from matcher.state import (
@@ -42,9 +43,11 @@ from protocol.enums import (
     CANCEL_ALL,
     CHECKPOINT,
     EXPIRE,
+    EXT_LEG,
     EXT_QUOTES,
     HALT,
     INSTRUMENT_OPEN,
+    JUDGED_LEGS,
     JUDGED_TRIGGER,
     KILL,
     LIMIT,
@@ -154,7 +157,9 @@ def _begin(state, command, verdict, events):
     elif kind == CANCEL:
         reason = cancel_order(state, command, events)
     elif LIMIT <= kind <= MARKET_AMOUNT:
-        if (verdict["flags"] & JUDGED_TRIGGER) != 0:
+        if (verdict["flags"] & JUDGED_LEGS) != 0:
+            keep_first(state, command, verdict)
+        elif (verdict["flags"] & JUDGED_TRIGGER) != 0:
             reason = enter_stop(state, command, verdict, events)
         else:
             reason = enter_order(state, command, verdict)
@@ -166,6 +171,9 @@ def _begin(state, command, verdict, events):
         expire(state, command, events)
     elif (kind == SET_STATE or kind == HALT or kind == RESUME) and instrument != 0:
         change_state(state, command, verdict, events)
+    elif kind == EXT_LEG:
+        if (verdict["flags"] & JUDGED_LEGS) != 0:
+            enter_linked(state, command, verdict, events)
     elif kind == EXT_QUOTES:
         return _DONE if enter_quote(state, command, verdict, events) else _RING_FULL
     elif kind == SET_PROTECTION:

@@ -7,6 +7,7 @@ import numpy as np
 from matcher.book import append, new_slot, register
 from matcher.jit import njit_called, njit_kernel
 from matcher.levels import find_leaf, leaf_available, next_level_up
+from matcher.links import is_linked
 from matcher.protection import keep_quote, protect
 from matcher.state import (
     AUCTIONS,
@@ -50,7 +51,18 @@ def _copy_order(target, source, slot):
     if (order["modes"] & IS_QUOTE) != 0:
         keep_quote(target, new, np.int64(order["account"]), book, np.int64(order["side"]))
     append(target, new, book, np.int64(order["side"]), price_ticks)
+    if is_linked(source, slot):
+        _copy_link(target, new, source.orders[np.int64(source.terms[slot]["link"])]["order_id"])
     return True
+
+
+@njit_called
+def _copy_link(target, new, other_id):
+    """Link an order with that of this id, once both are there."""
+    other = find_id(target.ids, target.meta[IDS_SHIFT], target.orders, 0, other_id)
+    if other != 0:
+        target.terms[new]["link"] = other
+        target.terms[other]["link"] = new
 
 
 @njit_called

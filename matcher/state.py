@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from protocol.enums import PROTECTION_STEPS
+from protocol.records import COMMAND_DTYPE, VERDICT_DTYPE
 from ringbuf.idtable import id_shift
 
 LEAF_BITS: Final = 6
@@ -74,7 +75,8 @@ TERMS_DTYPE: Final = np.dtype(
         ("offset_kind", "u1"),  # OFFSET_*
         ("side", "u1"),  # of the order that enters
         ("type", "u1"),  # of it, LIMIT or MARKET
-        ("spare", "u1", (5,)),
+        ("spare", "u1"),
+        ("link", "<u4"),  # slot of the order that it is linked with, 0 = none: see ``matcher.links``
     ]
 )
 """Terms of the order in the slot of the same number; means nothing where the order has none."""
@@ -296,6 +298,8 @@ class MatcherState(NamedTuple):
     protections: np.ndarray
     auctions: np.ndarray
     trails: np.ndarray
+    stash: np.ndarray
+    stash_verdicts: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -328,6 +332,9 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("auctions", AUCTION_DTYPE, limits.instruments_max + 1),
         # of each book and side: first and last of the stops that trail, from entry 4 * book + 2 * side on
         ("trails", np.dtype("<u4"), 4 * BOOK_KINDS * (limits.instruments_max + 1)),
+        # the two orders of a group of linked ones while they enter
+        ("stash", COMMAND_DTYPE, 2),
+        ("stash_verdicts", VERDICT_DTYPE, 1),
     ]
 
 

@@ -14,6 +14,7 @@ from matcher.book import crosses, fillable, new_slot, put_on, register, take_off
 from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available
+from matcher.links import end_partner, take_off_partner
 from matcher.parts import has_parts
 from matcher.state import (
     BOOK_INDEX,
@@ -88,37 +89,40 @@ from protocol.reasons import (
 
 
 @njit_called
-def enter_stop(state, command, verdict, events):
-    """A LIMIT or MARKET order with a trigger: it stands until its price comes. Returns ACCEPTED or the reason of refusal."""
-    meta = state.meta
+def judge_stop(state, command):
+    """(ACCEPTED or why a stop cannot wait; the trigger price, book and side at which it would).
+
+    Whether there is room for it is not asked.
+    """
     instrument = np.int64(command["instrument"])
     side = np.int64(command["side"])
-    book = instrument + (BOOK_LAST + np.int64(command["trigger_ref"])) * meta[BOOK_STRIDE]
+    book = instrument + (BOOK_LAST + np.int64(command["trigger_ref"])) * state.meta[BOOK_STRIDE]
     seen_ticks = _seen(state, instrument, book)
-    if seen_ticks == 0:
-        return NO_TRIGGER_PRICE
     takes_profit = (command["flags"] & FLAG_TAKE_PROFIT) != 0
     direction = np.int64(SELL) if (side == BUY) != takes_profit else np.int64(BUY)
     trigger_ticks = command["trigger_price_ticks"]
+    reason = np.int64(ACCEPTED)
     offset_kind = np.int64(command["offset_kind"])
-    passed = False
-    if offset_kind != OFFSET_NONE:
+    if seen_ticks == 0:
+        reason = np.int64(NO_TRIGGER_PRICE)
+    elif offset_kind != OFFSET_NONE:
         trigger_ticks = _behind(seen_ticks, direction, offset_kind, np.int64(command["sub_account"]))
         if trigger_ticks < 1 or trigger_ticks >= PRICE_LIMIT:
-            return OFFSET_TOO_LARGE
-        if state.books[book]["stops"] >= TRAILING_MAX:
-            return TRAILING_FULL
+            reason = np.int64(OFFSET_TOO_LARGE)
+        elif state.books[book]["stops"] >= TRAILING_MAX:
+            reason = np.int64(TRAILING_FULL)
     elif (1 - 2 * direction) * (trigger_ticks - seen_ticks) >= 0:
-        if (command["flags"] & FLAG_SYSTEM) == 0:
-            return TRIGGER_PASSED
-        # An exit that the price has passed meanwhile is set off at once, or when trading begins again.
-        passed = (verdict["flags"] & JUDGED_NO_TAKE) == 0
-    if meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not _has_place(state, book, trigger_ticks):
-        return BOOK_FULL
-    slot = new_slot(state)
+        reason = np.int64(TRIGGER_PASSED)
+    return reason, trigger_ticks, book, direction
+
+
+@njit_called
+def put_stop(state, slot, command, verdict, trigger_ticks, book, direction):
+    """Let the stop of a command wait, in a new slot; its leaf must exist or be available."""
     order = state.orders[slot]
     qty = verdict["qty_lots"]
     tif = np.int64(command["tif"]) if command["type"] == LIMIT else np.int64(IOC)
+    offset_kind = np.int64(command["offset_kind"])
     order["order_id"] = command["order_id"]
     order["price_ticks"] = trigger_ticks
     order["left_lots"] = qty
@@ -140,14 +144,31 @@ def enter_stop(state, command, verdict, events):
         set_terms(state, slot, command["seq"], np.int64(0), np.int64(0))
         terms["min_lots"] = 0
     terms["limit_ticks"] = verdict["price_ticks"]
-    terms["side"] = side
+    terms["side"] = command["side"]
     terms["type"] = command["type"]
     terms["offset_kind"] = offset_kind
     terms["offset"] = command["sub_account"]
     put_on(state, slot, book, direction, trigger_ticks)
     if offset_kind != OFFSET_NONE:
         trail(state, slot)
-    state.books[instrument]["stops"] += 1
+    state.books[np.int64(command["instrument"])]["stops"] += 1
+
+
+@njit_called
+def enter_stop(state, command, verdict, events):
+    """A LIMIT or MARKET order with a trigger: it stands until its price comes. Returns ACCEPTED or the reason of refusal."""
+    reason, trigger_ticks, book, direction = judge_stop(state, command)
+    passed = False
+    if reason == TRIGGER_PASSED and (command["flags"] & FLAG_SYSTEM) != 0:
+        # An exit that the price has passed meanwhile is set off at once, or when trading begins again.
+        passed = (verdict["flags"] & JUDGED_NO_TAKE) == 0
+    elif reason != ACCEPTED:
+        return reason
+    if state.meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not _has_place(state, book, trigger_ticks):
+        return np.int64(BOOK_FULL)
+    slot = new_slot(state)
+    put_stop(state, slot, command, verdict, trigger_ticks, book, direction)
+    qty = verdict["qty_lots"]
     say(
         state,
         events.slots,
@@ -155,7 +176,7 @@ def enter_stop(state, command, verdict, events):
         np.int64(EV_RESTED),
         np.int64(0),
         np.int64(0 if passed else EVENT_LAST),
-        instrument,
+        np.int64(command["instrument"]),
         command["order_id"],
         verdict["price_ticks"],
         qty,
@@ -164,10 +185,10 @@ def enter_stop(state, command, verdict, events):
         np.int64(verdict["hold"]),
     )
     if passed:
-        meta[TAKER_SEQ] = command["seq"]
-        meta[STAGE] = STAGE_PARTS
+        state.meta[TAKER_SEQ] = command["seq"]
+        state.meta[STAGE] = STAGE_PARTS
         _fire(state, slot)
-    return ACCEPTED
+    return np.int64(ACCEPTED)
 
 
 @njit_called
@@ -317,6 +338,8 @@ def _fire(state, slot):
     meta = state.meta
     take_off(state, slot)
     untrail(state, slot)
+    if state.terms[slot]["link"] != 0:
+        take_off_partner(state, slot)
     state.orders[slot]["next"] = 0
     if meta[FIRED_HEAD] == 0:
         meta[FIRED_HEAD] = slot
@@ -348,7 +371,7 @@ def _follow(state, book, price_ticks):
 def begin_fired(state, events):
     """Make the first order that was set off the taker. Returns False when the ring is full."""
     meta = state.meta
-    if not has_room(state, events, np.int64(1)):
+    if not has_room(state, events, np.int64(2)):
         return False
     slot = meta[FIRED_HEAD]
     order = state.orders[slot]
@@ -392,6 +415,8 @@ def begin_fired(state, events):
         order["left_lots"],
         np.int64(order["hold"]),
     )
+    if terms["link"] != 0:
+        end_partner(state, events, meta[TAKER_SEQ], slot, np.int64(0), False)
     crossing = crosses(state, instrument, side, price_ticks)
     meta[TAKER_REASON] = _refusal(state, slot, instrument, side, tif, crossing)
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING

@@ -40,6 +40,7 @@ def set_terms(state, slot, seq, expiry_ns, display_lots):
     row["display_lots"] = display_lots
     row["hidden_lots"] = 0
     row["due_at"] = 0
+    row["link"] = 0
     state.orders[slot]["modes"] |= HAS_TERMS
     if expiry_ns != 0:
         at = state.meta[DUE_COUNT] + 1
@@ -53,6 +54,9 @@ def drop_terms(state, slot):
     if (state.orders[slot]["modes"] & WAITS) != 0:
         untrail(state, slot)
         state.books[instrument_of(state, state.orders[slot])]["stops"] -= 1
+    other = np.int64(state.terms[slot]["link"])
+    if other != 0:
+        state.terms[other]["link"] = 0
     _drop_due(state, slot)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from matcher.book import forget, is_own, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
+from matcher.links import end_partner, is_linked
 from matcher.protection import count_quote_fill, emit_pulled, quote_row
 from matcher.state import (
     IS_QUOTE,
@@ -124,6 +125,12 @@ def trade(state, events):
                 return False
             maker_account = np.int64(maker["account"])
             pulls = count_quote_fill(state, maker_account, instrument, 1 - side, lots, maker_left - lots)
+        if is_linked(state, slot):
+            if not has_room(state, events, np.int64(2)):
+                meta[TAKER_LEFT] = left
+                meta[TAKER_FIRST] = first_ticks
+                return False
+            end_partner(state, events, meta[TAKER_SEQ], slot, np.int64(0), True)
         maker_left -= lots
         left -= lots * lot_units
         if kind == EV_FILL:

@@ -318,7 +318,12 @@ OUTCOME: Final = Record(
         Field("fee_units", "<i8", 80, "fee paid; negative = rebate received"),
         Field("free_units", "<i8", 88, "free balance afterwards of the asset received (or concerned)"),
         Field("locked_units", "<i8", 96, "locked balance afterwards of the asset paid (or concerned)"),
-        Field("contra_order_id", "<i8", 104, "the other side's order"),
+        Field(
+            "contra_order_id",
+            "<i8",
+            104,
+            "OUT_TRADE: the other side's order; else the order that it is linked with, 0 = none",
+        ),
         Field("source", "u1", 112, "producer of the command"),
         Field("fee_tier", "u1", 113, "OUT_TRADE: tier of the fee rule, plus FEE_TIER_API"),
         Field("fee_asset", "<u2", 114, "asset of the fee"),

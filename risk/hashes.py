@@ -125,6 +125,8 @@ def holds_hash(state):
         if h["next"] != 0:
             for word in range(s.EXITS_FIRST + state.exits[h["next"], s.EXITS_SLOTS] * s.EXIT_WORDS):
                 x = mix(x, state.exits[h["next"], word])
+        if (h["flags"] & s.HOLD_LINKED) != 0:
+            x = mix(mix(x, 4), state.holds[state.hold_links[hold]]["order_id"])
         total = wrapping_add(total, x)
     return total
 

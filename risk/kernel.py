@@ -23,10 +23,12 @@ from ringbuf.loop import STOPPED
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
 from risk.bands import end_auctions
+from risk.brackets import reserve_list
 from risk.client_ids import publish_client_ids
 from risk.dead_men import cancel_came_back, fire_dead_men
 from risk.exits import unlock_for_exits
 from risk.ledger import foresee_hold
+from risk.linked import write_leg_verdict
 from risk.outcomes import emit_count, emit_duplicate, emit_rejected, emit_simple, fold_outcomes
 from risk.quotes import reserve_quotes, settle_quotes, write_quote_verdicts
 from risk.reserve import WAIT, reserve_command
@@ -308,6 +310,8 @@ def reserve_step(state, rings, budget):
         c = rings.commands.slots[(seq - 1) & (rings.commands.slots.shape[0] - 1)]
         if c["type"] == e.QUOTE:
             code = reserve_quotes(state, rings, c, seq, slots, pending)
+        elif (c["flags"] & (e.FLAG_LEGS | e.FLAG_SYSTEM)) != 0 and e.LIMIT <= c["type"] <= e.MARKET_AMOUNT:
+            code = reserve_list(state, rings, c, seq, slots, pending)
         else:
             code = reserve_command(state, rings, seq, slots, pending)
         if code == WAIT:
@@ -320,6 +324,8 @@ def reserve_step(state, rings, budget):
         write_verdicts(state, rings, seq, pending)
         if c["type"] == e.QUOTE and code == 0:
             write_quote_verdicts(state, rings, seq, pending["qty_lots"])
+        elif (pending["flags"] & e.JUDGED_LEGS) != 0 and code == 0:
+            write_leg_verdict(state, rings, seq, pending["first"])
         meta[s.RESERVED] += slots
         commands += 1
     if commands > 0:

@@ -141,10 +141,15 @@ def emit_balance(state, rings, c, account, asset, amount_units, flags):
 
 @inner
 def emit_order(state, rings, c, hold, kind, reason, qty_lots, flags):
-    """An order was accepted, rests, was amended, cancelled, expired or prevented. ``qty_lots`` < 0: the order's total."""
+    """An order was accepted, rests, was amended, cancelled, expired or prevented. ``qty_lots`` < 0: the order's total.
+
+    Returns the index of its slot.
+    """
     i = next_slot(state, rings, c, kind, flags)
     out = rings.outcomes.slots[i]
     order_fields(state, out, hold)
+    if (state.holds[hold]["flags"] & s.HOLD_LINKED) != 0:
+        out["contra_order_id"] = state.holds[state.hold_links[hold]]["order_id"]
     out["reason"] = reason
     if qty_lots >= 0:
         out["qty_lots"] = qty_lots
@@ -152,6 +157,7 @@ def emit_order(state, rings, c, hold, kind, reason, qty_lots, flags):
     paid = row["quote"] if out["side"] == e.BUY else row["base"]
     balance_fields(state, out, paid, paid)
     finish(state)
+    return i
 
 
 @inner
@@ -172,6 +178,7 @@ def emit_auction(state, rings, c, event, kind):
 def emit_ids(state, rings, c, hold):
     """Continuation of OUT_NEW: the client's own ids, kept whole."""
     i = next_slot(state, rings, c, e.OUT_IDS, 0)
+    rings.outcomes.slots[i]["order_id"] = state.holds[hold]["order_id"]
     for word in range(7):
         rings.outcome_words[i, 5 + word] = state.hold_ids[hold, word]
     finish(state)

@@ -23,7 +23,7 @@ from risk import state as s
 from risk.auctions import auction_end_code, gathering_code, risk_may, uncrosses
 from risk.bands import auction_rules_are_valid
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
-from risk.exits import exit_entry_code, exits_code, exits_row_free, keep_exits, locked_for_exit
+from risk.exits import exit_entry_code
 from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
 from risk.limits import count_order, limits_are_valid, limits_code, tightest_collar, write_kill, write_limits
@@ -211,10 +211,34 @@ def keep_ids(state, rings, hold, slot, tag):
 
 @inner
 def reserve_order(state, rings, c, seq, slots, pending):
-    """Verdict of LIMIT, MARKET, MARKET_AMOUNT: a refusal, OK with a hold row, or WAIT.
+    """Verdict of LIMIT, MARKET, MARKET_AMOUNT: a refusal, OK with a hold row, or WAIT."""
+    ids = ids_slot(rings, c, seq, slots) if slots > 1 else -1
+    code, tag, need = plan_order(state, rings, c, seq, ids, pending)
+    if code != 0:
+        return code
+    if need > available(state, pending["balance"]):
+        return short_of_funds(state, c, seq)
+    if not hold_row_free(state):
+        return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
+    take_order(state, rings, c, seq, ids, tag, need, pending)
+    return 0
 
-    The client order id comes before all that may have changed since the first order: whoever lost the reply asks with the
-    same order, and is told of that one even when funds, halts or bands would refuse another.
+
+@inner
+def short_of_funds(state, c, seq):
+    """INSUFFICIENT_FUNDS, or WAIT where what is settled by then may suffice."""
+    if not exact_or_wait(state, seq, NO_BARRIER) and state.accounts[c["account"]]["activity"] > 0:
+        return WAIT
+    return r.INSUFFICIENT_FUNDS
+
+
+@inner
+def plan_order(state, rings, c, seq, ids, pending):
+    """(0, a refusal or WAIT; tag of the client order id in slot ``ids``; units that the order holds), all but the funds looked at.
+
+    Effective price, quantity and balance stand in the pending row. The client order id comes before all that may have changed
+    since the first order: whoever lost the reply asks with the same order, and is told of that one even when funds, halts or
+    bands would refuse another.
     """
     kind = c["type"]
     side = c["side"]
@@ -222,12 +246,9 @@ def reserve_order(state, rings, c, seq, slots, pending):
     instrument = c["instrument"]
     qty = c["qty_lots"]
     code = account_code(state, account)
-    ids = -1
     tag = -1
-    if slots > 1 and code == 0:
-        ids = ids_slot(rings, c, seq, slots)
-        if ids >= 0:
-            tag = client_tag(account, rings.command_words, ids)
+    if ids >= 0 and code == 0:
+        tag = client_tag(account, rings.command_words, ids)
         if tag >= 0:
             code = client_id_code(state, rings, c, seq, ids, pending, tag)
     if code == 0:
@@ -235,12 +256,12 @@ def reserve_order(state, rings, c, seq, slots, pending):
     if code == 0:
         code = order_fields_code(kind, side, c["tif"], c["stp"])
     if code != 0:
-        return code
+        return code, tag, 0
     row = state.instruments_reserve[instrument]
     collar = tightest_collar(state, account, instrument)
     banded = has_band(row) or collar != 0
     if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):
-        return WAIT
+        return WAIT, tag, 0
     price = c["price_ticks"]
     reference = state.instruments[instrument]["reference_e8"]
     if (c["flags"] & e.FLAG_TRIGGER) != 0:
@@ -248,23 +269,22 @@ def reserve_order(state, rings, c, seq, slots, pending):
         if code == 0 and not product_below_limit(c["trigger_price_ticks"], row["tick_e8"]):
             code = r.RANGE
         if code != 0:
-            return code
+            return code, tag, 0
         # When it enters, the price is there; a trailing stop's nobody knows yet.
         reference = c["trigger_price_ticks"] * row["tick_e8"]
     if kind != e.LIMIT and banded and price >= 0:
         price = protected_price(reference, row, side, price, collar)
         if price == 0:
-            return r.NO_REFERENCE_PRICE
+            return r.NO_REFERENCE_PRICE, tag, 0
     if price < 1:
-        return r.BAD_PRICE
+        return r.BAD_PRICE, tag, 0
     if qty < 1:
-        return r.BAD_QUANTITY
+        return r.BAD_QUANTITY, tag, 0
     if (c["flags"] & e.FLAG_TERMS) != 0:
         code = terms_code(c, qty)
         if code != 0:
-            return code
+            return code, tag, 0
     code = order_range_code(kind, side, price, qty, row)
-    has_exits = (c["flags"] & e.FLAG_LEGS) != 0
     is_exit = c["source"] == e.SOURCE_RISK
     if code == 0:
         code = exit_entry_code(state, c, row, pending) if is_exit else trading_code(state, c, row)
@@ -275,26 +295,18 @@ def reserve_order(state, rings, c, seq, slots, pending):
         code = within_limits(state, c, instrument, seq, row, lots, value, True)
     if code == 0 and kind == e.LIMIT:
         code = band_code(reference, row, side, price, collar)
-    if code == 0 and has_exits:
-        code = exits_code(state, rings, c, seq, slots, pending, banded)
     if code != 0:
-        return code
-    need = order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
-    balance = balance_row(state, account, row["quote"] if side == e.BUY else row["base"])
-    if is_exit:
-        # What was locked for it stays so until it is settled; only the rest is to be promised.
-        need = max(0, need - locked_for_exit(rings, seq))
-    if need > available(state, balance):
-        if not exact_or_wait(state, seq, NO_BARRIER) and state.accounts[account]["activity"] > 0:
-            return WAIT
-        return r.INSUFFICIENT_FUNDS
-    if has_exits and not exits_row_free(state):
-        return r.EXITS_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
-    if not hold_row_free(state):
-        return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
-    open_hold(state, c, price, qty, seq, pending)
-    if has_exits:
-        keep_exits(state, rings, c, seq, slots, pending["hold"])
+        return code, tag, 0
+    pending["price_ticks"] = price
+    pending["qty_lots"] = qty
+    pending["balance"] = balance_row(state, account, row["quote"] if side == e.BUY else row["base"])
+    return 0, tag, order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"])
+
+
+@inner
+def take_order(state, rings, c, seq, ids, tag, need, pending):
+    """Take the hold row of an order that was planned, and promise its funds."""
+    open_hold(state, c, pending["price_ticks"], pending["qty_lots"], seq, pending)
     if ids >= 0:
         keep_ids(state, rings, pending["hold"], ids, tag)
     if (c["flags"] & e.FLAG_TERMS) != 0:
@@ -304,13 +316,9 @@ def reserve_order(state, rings, c, seq, slots, pending):
     if (c["flags"] & e.FLAG_TRIGGER) != 0:
         state.holds[pending["hold"]]["flags"] |= s.HOLD_STOP | s.HOLD_WAITS
         pending["flags"] |= e.JUDGED_TRIGGER
-    pending["price_ticks"] = price
-    pending["qty_lots"] = qty
     pending["inflight_units"] = need
-    pending["balance"] = balance
-    promise(state, balance, need)
-    state.accounts[account]["activity"] += 1
-    return 0
+    promise(state, pending["balance"], need)
+    state.accounts[c["account"]]["activity"] += 1
 
 
 @inner
@@ -392,8 +400,10 @@ def reserve_amend(state, c, seq, pending):
     ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)
-    if (h["flags"] & s.HOLD_STOP) != 0 and not exact:
+    if (h["flags"] & (s.HOLD_STOP | s.HOLD_LINKED)) != 0 and not exact:
         return WAIT
+    if (h["flags"] & s.HOLD_LINKED) != 0:
+        return 0
     waits = (h["flags"] & s.HOLD_WAITS) != 0
     collar = tightest_collar(state, account, instrument)
     if not waits and (has_band(row) or collar != 0):
@@ -508,24 +518,6 @@ def came_back(state, rings, seq):
     code = own_code(state, seq)
     if code == 0:
         tick_off_reserve(state, rings.command_words, seq, 1)
-    return code
-
-
-@inner
-def reserve_exits(state, rings, c, seq, slots, pending):
-    """Verdict of exits that came back: orders like others, but no limit on how many or how large they are concerns them."""
-    code = own_code(state, seq)
-    if code != 0:
-        return code
-    code = reserve_order(state, rings, c, seq, slots, pending)
-    if code == WAIT:
-        return WAIT
-    tick_off_reserve(state, rings.command_words, seq, slots)
-    if code == 0:
-        count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
-    else:
-        # What was locked for them becomes free when the refusal is settled.
-        state.accounts[c["account"]]["activity"] += 1
     return code
 
 
@@ -1009,8 +1001,6 @@ def reserve_command(state, rings, seq, slots, pending):
     pending["qty_lots"] = c["qty_lots"]
     kind = c["type"]
     if kind == e.LIMIT or kind == e.MARKET or kind == e.MARKET_AMOUNT:
-        if c["source"] == e.SOURCE_RISK:
-            return reserve_exits(state, rings, c, seq, slots, pending)
         code = reserve_order(state, rings, c, seq, slots, pending)
         if code == 0:
             count_order(state, c["account"], c["instrument"], c["ts_ns"], True)

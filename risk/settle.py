@@ -30,6 +30,7 @@ from risk.fees import (
 from risk.hashes import state_hash
 from risk.ledger import add_withdrawal, balance_row, drop_hold, find_withdrawal, post, promise, remove_withdrawal
 from risk.limits import count_end
+from risk.links import drop_second, take_over_lock, unlink_hold
 from risk.orders import limit_hold
 from risk.outcomes import (
     emit_auction,
@@ -127,6 +128,8 @@ def end_order(state, c, hold, how, reason):
         forget_quote(state, hold)
     if h["next"] != 0:
         end_exits(state, hold, seq)
+    if (h["flags"] & s.HOLD_LINKED) != 0:
+        unlink_hold(state, hold)
     state.accounts[h["account"]]["activity"] -= 1
     count_end(state, h["account"], h["instrument"])
     drop_hold(state, hold)
@@ -376,19 +379,42 @@ def begin_order(state, rings, c, pending, event):
             give_row_back(state, hold)
             state.meta[s.EXITS_USED] -= 1
         drop_hold(state, hold)
+        if (pending["flags"] & e.JUDGED_LEGS) != 0:
+            drop_second(state, c, pending)
         emit_rejected(state, rings, c, event["reason"])
         return True
+    return tell_new(state, rings, c, pending, event)
+
+
+@inner
+def tell_new(state, rings, c, pending, event):
+    """An order's hold enters the ledger, and what is new is said, with its own ids. True when the event says no more."""
     lock_order(state, c, pending)
+    hold = pending["hold"]
     alone = event["kind"] == e.EV_RESTED
     last = outcome_flag(c, event) if alone else 0
     if alone and (state.holds[hold]["flags"] & (s.HOLD_TERMS | s.HOLD_WAITS)) == s.HOLD_TERMS:
         show_part(state.holds[hold])
     has_ids = (state.holds[hold]["flags"] & s.HOLD_HAS_IDS) != 0
-    emit_order(state, rings, c, hold, e.OUT_NEW, 0, -1, (0 if has_ids else last) | waiting_flag(state, hold))
+    linked = (pending["flags"] & e.JUDGED_LEGS) != 0
+    i = emit_order(
+        state, rings, c, hold, e.OUT_NEW, 0, -1, (0 if has_ids or linked else last) | waiting_flag(state, hold)
+    )
+    if linked:
+        # Of the second of two, which is not its command's own.
+        rings.outcomes.slots[i]["type"] = state.holds[hold]["type"]
     if has_ids:
         emit_ids(state, rings, c, hold)
-        return False
-    return alone
+    return alone and not has_ids and not linked
+
+
+@inner
+def begin_second(state, rings, c, pending, event):
+    """The second of two linked orders entered: it is told like the first. True when the event says no more."""
+    other = state.pending[(c["seq"] + pending["first"]) & (state.pending.shape[0] - 1)]
+    release_promise(state, other)
+    state.meta[s.TAKER_HOLD] = other["hold"]
+    return tell_new(state, rings, c, other, event)
 
 
 @inner
@@ -445,6 +471,8 @@ def settle_order_event(state, rings, c, pending, event):
         meta[s.TAKER_HOLD] = pending["hold"]
         if done:
             return
+    elif (pending["flags"] & e.JUDGED_LEGS) != 0 and begin_second(state, rings, c, pending, event):
+        return
     settle_event(state, rings, c, event)
 
 
@@ -484,6 +512,8 @@ def settle_taker(state, rings, c, event):
     if event["reason"] == r.BY_AUCTION:
         return
     state.holds[hold]["flags"] &= 255 - s.HOLD_WAITS
+    if (state.holds[hold]["flags"] & s.HOLD_LINKED) != 0:
+        take_over_lock(state, hold, c["seq"])
     emit_order(state, rings, c, hold, e.OUT_TRIGGERED, event["reason"], -1, 0)
 
 

@@ -246,6 +246,7 @@ HOLD_TERMS: Final = 8
 HOLD_STOP: Final = 16  # entered as an order that waits for a price …
 HOLD_WAITS: Final = 32  # … and it waits still: settle's
 HOLD_QUOTE: Final = 64
+HOLD_LINKED: Final = 128  # what happens first to it or to the order of ``hold_links`` ends the other
 
 HOLD_ID_WORDS: Final = 8
 """Client order id (5 words), link id, tag: the words 3..10 of the EXT_IDS slot."""
@@ -436,6 +437,8 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("samples_e8", i8, (limits.instruments + 1, REFERENCE_SAMPLES)),
         ("holds", HOLD_DTYPE, (limits.orders,)),
         ("hold_ids", i8, (limits.orders, HOLD_ID_WORDS)),
+        ("hold_links", i4, (limits.orders,)),  # with HOLD_LINKED: row of the other order
+        ("leg", COMMAND_DTYPE, (1,)),  # the second order of a group as a command, while it is reserved
         ("finished", FINISHED_DTYPE, (limits.client_ids,)),
         ("finished_ids", i8, (limits.client_ids, CLIENT_ID_WORDS)),
         ("client_index", i8, (table_capacity(limits.orders + limits.client_ids),)),

@@ -5,6 +5,7 @@ A line is a command, and behind ``->`` what came of it, outcomes divided by ``;`
     alice sells 5 at 100 as A          -> A rests 5 at 100
     bob buys 7 at 100 ioc as B         -> B takes 5 at 100 from A; B expired 2 BY_IOC
 
+``sells 2 at 110 post-only as A or at 88 stop 90 as B`` are two linked orders.
 ``session 1 ends`` is what the gateway sends when a session has ended, and what risk sends by itself is told behind what made it.
 ``alice quotes 5@99 4@101 as Q`` has the orders Qbid and Qask, ``-`` is a side without one.
 ``alice buys 5 at 100 as A exit 5 at 110 as X`` is an order with an exit, which is told of when it enters.
@@ -52,6 +53,7 @@ class Story:
             self.desk.fund(account, quote=PLENTY, base=100 * PLENTY)
         self.now_ns = START_TS_NS
         self.sent = 0
+        self.second = ""
         self.taken = False
         self.orders: dict[str, int] = {}
         self.labels: dict[int, str] = {}
@@ -70,10 +72,11 @@ class Story:
             self.labels |= {quote: f"{label}bid", quote | e.QUOTE_ASK_BIT: f"{label}ask"}
             self.orders |= {f"{label}bid": quote, f"{label}ask": quote | e.QUOTE_ASK_BIT}
         elif label:
-            for order_id, name in enumerate([label, *self.behind], self.desk.order_id):
+            behind = [self.second] if self.second else self.behind
+            for order_id, name in enumerate([label, *behind], self.desk.order_id):
                 self.orders[name] = order_id
                 self.labels[order_id] = name
-            self.behind = []
+            self.behind, self.second = [], ""
         told = [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
         while (own := self._of_risk()) is not None:
             self.desk.sequence(own)
@@ -113,6 +116,13 @@ class Story:
             return build.cancel(account=account, instrument=1, order_id=self.orders[words[0]]), ""
         if "exit" in words:
             return self._bracket(account, verb, " ".join(words).split(" exit "))
+        if "or" in words:
+            # Two linked orders of one quantity.
+            at = words.index("or")
+            first, label = self._of_client(account, verb, words[:at])
+            second, other = self._of_client(account, verb, [words[0], *words[at + 1 :]])
+            self.second = other
+            return build.oco(first, second), label
         options = _options(words[1:])
         if verb == "amends":
             price, lots = int(options["at"]), int(options["to"])

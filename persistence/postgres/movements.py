@@ -272,6 +272,17 @@ def _amend(state, out, row):
 
 
 @inner
+def _take_over(state, out, row, other):
+    """OUT_TRIGGERED of one of two linked orders: what the other holds is its own now, and free what neither needs."""
+    o = state.orders[row]
+    o["locked_units"] += state.orders[other]["locked_units"]
+    state.orders[other]["locked_units"] = 0
+    _change(state, out, other)
+    _lock(state, out, RELEASE, o, out["locked_units"] - _locked(state, out["account"], _paid(state, o)))
+    _change(state, out, row)
+
+
+@inner
 def _prevent(state, out, row):
     """OUT_PREVENTED: lots are gone, and what was locked for them is free."""
     o = state.orders[row]
@@ -481,6 +492,14 @@ def apply(state):
             if maker_out["leaves_qty_lots"] == 0:
                 _end(state, maker_out, maker, e.ORDER_STATE_EXPIRED, maker_out["reason"])
             _end_taker(state, out, taker)
+        elif kind == e.OUT_TRIGGERED and out["contra_order_id"] != 0:
+            row = _row_of(state, out["order_id"])
+            other = _row_of(state, out["contra_order_id"])
+            if row < 0 or other < 0:
+                return i
+            _take_over(state, out, row, other)
+            if not _agrees(state, out, np.int64(out["asset"])):
+                return i
         elif kind == e.OUT_CANCELED or kind == e.OUT_EXPIRED or kind == e.OUT_REPLACED:
             row = _row_of(state, out["order_id"])
             if row < 0:

@@ -209,8 +209,9 @@ class Market:
             self.dead_man,
             self.quote,
             self.protection,
+            self.oco,
         )
-        weighed = (*weights, 1, 3, 2, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8, 8, 3, 14, 2)
+        weighed = (*weights, 1, 3, 2, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 0.3, 1, 8, 8, 3, 14, 2, 8)
         rng.choices(actions + more + access, weighed)[0]()
 
     def account(self) -> int:
@@ -335,6 +336,58 @@ class Market:
         if rng.random() < 0.4:
             order = build.with_client_order_id(order, rng.choice("abcdefgh"), 0, rng.randrange(9))
         return order
+    def oco(self) -> None:
+        """Two linked orders around the price; some make no sense."""
+        rng = self.random
+        account, instrument, side = self.account(), self.instrument(), self.side()
+        seen = self.oracle.seen.get((instrument, 0), 0) or int(self.mid.get(instrument, 400.0))
+        away = max(1, int(seen * rng.random() ** 2 * 0.004))
+        sign = 1 if side == Side.SELL else -1
+        price = seen + sign * away
+        lots = self.lots(account, instrument, side, price)
+        named = {"account": account, "instrument": instrument, "side": side, "stp": self.stp()}
+        tif = Tif.POST_ONLY if rng.random() < 0.96 else Tif.GTC
+        first = build.limit(price_ticks=price, qty_lots=lots, tif=tif, **named)
+        if rng.random() < 0.35:
+            ref = rng.choice((0, 0, 1, 2))
+            if rng.random() < 0.5:
+                first = build.market(qty_lots=lots, price_ticks=max(1, seen - sign * 9), **named)
+            first = build.with_trigger(first, trigger_ref=ref, trigger_price_ticks=price, takes_profit=True)
+        trigger = seen - sign * max(1, int(seen * rng.random() ** 2 * 0.004))
+        if rng.random() < 0.04:
+            trigger = price + rng.choice((0, sign))
+        limit = max(1, trigger - sign * rng.choice((0, 0, 1, 5, 40, -3)))
+        named["stp"] = self.stp()
+        if rng.random() < 0.03:
+            lots += 1
+        if rng.random() < 0.4:
+            second = build.market(qty_lots=lots, price_ticks=limit, **named)
+        else:
+            tif = rng.choice((Tif.GTC, Tif.GTC, Tif.IOC, Tif.FOK, Tif.POST_ONLY))
+            second = build.limit(price_ticks=limit, qty_lots=lots, tif=tif, **named)
+        if rng.random() < 0.2:
+            kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS))
+            second = build.with_trigger(second, trigger_ref=0, offset_kind=kind, offset=rng.choice((1, 3, 20)))
+        elif rng.random() < 0.97:
+            ref = rng.choice((0, 0, 0, 1, 2))
+            second = build.with_trigger(second, trigger_ref=ref, trigger_price_ticks=trigger)
+        if rng.random() < 0.3:
+            later = (0 if not self.groups else int(self.groups[-1]["ts_ns"][0])) + COMMAND_NS * 20
+            first = build.with_terms(first, expiry_ts_ns=later)
+            second = build.with_terms(second, expiry_ts_ns=later if rng.random() < 0.9 else 0)
+        legs = [first, second]
+        for k in range(2):
+            if rng.random() < 0.4:
+                text = rng.choice("abcdefgh") + "x" * rng.choice((0, 12))
+                legs[k] = build.with_client_order_id(legs[k], text, 7)
+        if rng.random() < 0.03:
+            legs.reverse()
+        group = build.oco(*legs)
+        if rng.random() < 0.02:
+            group["account"][np.flatnonzero(group["type"] == e.EXT_LEG)] += 1
+        if rng.random() < 0.02:
+            group["flags"][0] &= ~np.uint32(e.FLAG_LEGS)
+        self.send(group)
 
     def prices(self) -> None:
         rng = self.random

@@ -105,6 +105,8 @@ class AuctionRules:
             buyer, seller = (self.everything(instrument, side)[0] for side in (Side.BUY, Side.SELL))
             lots = min(buyer.left, seller.left)
             left -= lots
+            for order in (buyer, seller):
+                self._end_partner(order)  # type: ignore[attr-defined]
             self._cross(buyer, seller, found.price, lots)
         self.say_auction(e.OUT_UNCROSSED, instrument, found)
         if found.lots:
@@ -112,6 +114,8 @@ class AuctionRules:
             bands.last_ticks = self.seen[instrument, e.TRIGGER_LAST] = found.price  # type: ignore[attr-defined]
             bands.reference_e8 = found.price * bands.tick_e8
             bands.samples = []
+            # What the stops that it sets off trade is measured from the auction's price.
+            self.before[instrument] = found.price  # type: ignore[attr-defined]
         for side in (Side.BUY, Side.SELL):
             for order in [order for order in self.everything(instrument, side) if order in auction.orders]:
                 self.markets[instrument].levels[side].setdefault(order.price, []).append(order)

@@ -53,7 +53,12 @@ class ExitRules(NaiveExchange):
         return int(self.head["source"]) == e.SOURCE_RISK and int(self.head["type"]) in ORDERS
 
     def _has_exits(self) -> bool:
-        return bool(int(self.head["flags"]) & e.FLAG_LEGS) and int(self.head["type"]) in ORDERS
+        """Whether the command is an order with exits: the second order of its list is one."""
+        if not int(self.head["flags"]) & e.FLAG_LEGS or int(self.head["type"]) not in ORDERS:
+            return False
+        at = 2 if len(self.group) > 1 and self.group["type"][1] == e.EXT_IDS else 1
+        legs = self.group[at : at + 1].view(EXT_LEG_SLOT.slot_dtype)
+        return len(legs) > 0 and legs["type"][0] == e.EXT_LEG and legs["role"][0] == e.LEG_EXIT
 
     def _ids_of_head(self) -> Any:
         """The slot with the command's own ids, None where it has none."""

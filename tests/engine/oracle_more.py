@@ -34,7 +34,7 @@ from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
 from tests.engine.oracle_auctions import GATHERING, Auction, AuctionRules, is_far, random_part
 from tests.engine.oracle_exits import ExitRules, OwnExits
-from tests.engine.oracle_stops import StopsOracle
+from tests.engine.oracle_linked import LinkedRules
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
     E8,
@@ -157,7 +157,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(ExitRules, AuctionRules, StopsOracle):
+class Oracle(ExitRules, AuctionRules, LinkedRules):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -223,20 +223,22 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
             self.sessions[int(self.head["order_id"])] = source << 16 | int(self.head["session"])
         if self._is_exit():
             self._exits_came_back()
-        handler(group)
+        lists = self._is_list() and not self._has_exits()
+        (self._on_list if lists else handler)(group)
         self._set_off()
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
         by_matcher = {
             r.ACCEPTED,
             *(r.UNKNOWN_ORDER, r.QUANTITY_TOO_LOW, r.NO_CHANGE, r.POST_ONLY_WOULD_TAKE, r.FOK_UNFILLED),
             *(r.MIN_QTY_UNFILLED, r.NO_TRIGGER_PRICE, r.TRIGGER_PASSED, r.OFFSET_TOO_LARGE, r.STOP_NOT_AMENDED),
-            r.QUOTE_AMEND,
+            *(r.QUOTE_AMEND, r.LINKED_AMEND),
         }
         first = self.outcomes[0]
         code = int(first["reason"]) if first["kind"] == e.OUT_REJECTED else r.ACCEPTED
         if kind in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT, e.AMEND} and code in by_matcher:
             scopes = self._scopes_of(int(self.head["account"]), int(self.head["instrument"]))
-            self.limit_book.count(int(self.head["ts_ns"]), scopes)
+            for _ in range(1 + lists):
+                self.limit_book.count(int(self.head["ts_ns"]), scopes)
         return np.array(self.outcomes, dtype=OUTCOME_DTYPE)
 
     def _is_duplicate(self) -> bool:
@@ -319,6 +321,59 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
         self._dress(order)
         self._enter_stop(order)
 
+    def _planned(self) -> tuple[int, Order]:
+        """Why the order of the command makes no sense, as far as neither funds nor prices decide; and the order."""
+        order_id, account, instrument, side, price, qty, stp = self._order_arguments()
+        limited = int(self.head["type"]) == e.LIMIT
+        price = price if limited else self._effective(instrument, side, price)
+        tif = int(self.head["tif"]) if limited else int(Tif.IOC)
+        order = Order(order_id, account, instrument, side, price, qty, tif, stp)
+        by_amount = self.head["type"] == e.MARKET_AMOUNT
+        out_of_range = self._amount_out_of_range if by_amount else self._order_out_of_range
+        code = self._entry_refusal(account, instrument, price, qty, out_of_range)
+        if not code:
+            self._dress(order)
+            if self._waits():
+                order.stop = self._new_stop(instrument, side)
+        return int(code), order
+
+    def _amount_out_of_range(self, market: Market, price: int, amount: int) -> bool:
+        lots = amount // (price * market.k) if self.head["side"] == Side.SELL else 0
+        return amount >= AMOUNT_LIMIT or lots * market.spec.lot_atoms >= AMOUNT_LIMIT
+
+    def _note_session(self, order_id: int) -> None:
+        self.sessions[order_id] = int(self.head["source"]) << 16 | int(self.head["session"])
+
+    def _told_linked(self, order: Order, kind: int) -> None:
+        """One of two linked orders stands."""
+        waits = e.OUTCOME_WAITS * (order.stop is not None)
+        if int(self.head["flags"]) & e.FLAG_API:
+            self.api.add(order.id)
+        self._own(e.OUT_NEW, order, 0, order.total, order.left, waits)
+        self.outcomes[-1]["type"] = kind
+        if self.ids is not None:
+            self._emit_ids()
+            self.outcomes[-1]["order_id"] = order.id
+        if order.stop is not None:
+            self.orders[order.id] = order
+            self.waiting.append(order)
+        else:
+            self._enter_book(order)
+        self._own(e.OUT_RESTED, order, 0, order.total, order.left, waits)
+        key = self._client_key()
+        if key is not None:
+            self.client_ids.take(key, order.id)
+
+    def _told_ended(self, order: Order, left: int, reason: int) -> None:
+        """The order that another was linked with is gone."""
+        self._own(e.OUT_CANCELED, order, reason, left, 0)
+        kind, account, source = (int(self.head[name]) for name in ("type", "account", "source"))
+        cause = int(self.head["qty_lots"]) if kind == e.CANCEL_ALL else 0
+        if kind in (e.CANCEL, e.CANCEL_ALL) and not cause and is_own(kind, account, source, order.account):
+            self.client_ids.free(order.id)
+        else:
+            self._ended(order, e.ORDER_STATE_CANCELED, reason)
+
     def _told_waiting(self, order: Order) -> None:
         if int(self.head["flags"]) & e.FLAG_API:
             self.api.add(order.id)
@@ -335,7 +390,12 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
         self._own(e.OUT_REPLACED, order, 0, order.total, order.left, e.OUTCOME_WAITS)
 
     def _told_triggered(self, order: Order) -> None:
+        linked = order.id in self.partners
+        if linked:
+            self._take_over(order)
         self._own(e.OUT_TRIGGERED, order, r.BY_TRIGGER, order.total, order.left)
+        if linked:
+            self._say_left(order)
 
     def _on_set_prices(self, _group: np.ndarray) -> None:
         instrument, mark, index = (int(self.head[name]) for name in ("instrument", "price_ticks", "qty_lots"))
@@ -656,6 +716,8 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
         order = self._find_order(order_id, account, instrument)
         if not refusal and order is not None and order.id in self.quotes.get((account, instrument), {}).values():
             return self._verdict(r.QUOTE_AMEND)
+        if not refusal and order is not None and order.id in self.partners:
+            return self._verdict(r.LINKED_AMEND)
         if not refusal and order is not None:
             may_rest = order.tif in (Tif.GTC, Tif.POST_ONLY)
             if order.stop is None:
@@ -863,7 +925,7 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
         scopes = self._scopes_of(account, instrument)
         rate = self.volume_rates.get(self.markets[instrument].spec.quote, 0)
         open_orders: dict[tuple[str | int, ...], int] = {}
-        for order in self.orders.values() if self.head["type"] != e.AMEND else ():
+        for order in [*self.orders.values(), *self.joining] if self.head["type"] != e.AMEND else ():
             for scope in self._scopes_of(order.account, order.instrument):
                 open_orders[scope] = open_orders.get(scope, 0) + 1
         units = ceil(Fraction(value * rate, E8)) if rate else None
@@ -1368,6 +1430,7 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
             super()._leave_book(order)
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
+        self._end_partner(maker)
         protection = self.protections.get((maker.account, maker.instrument))
         if protection is not None and maker.id in self.quotes.get((maker.account, maker.instrument), {}).values():
             protection.fills.append((int(self.head["ts_ns"]), lots, lots if maker.side == Side.BUY else -lots))
@@ -1428,12 +1491,14 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
         self.charges.append((wallet, amount))
 
     def _expire_maker(self, maker: Order) -> None:
+        self._end_partner(maker)
         left = maker.left
         super()._expire_maker(maker)
         self._own(e.OUT_CANCELED, maker, r.BY_STP, left, 0)
         self._ended(maker, e.ORDER_STATE_CANCELED, r.BY_STP)
 
     def _decrement(self, taker: Order, maker: Order, lots: int) -> None:
+        self._end_partner(maker)
         super()._decrement(taker, maker, lots)
         self._own(e.OUT_PREVENTED, taker, r.BY_STP, lots, self._left(taker), e.OUTCOME_TAKER)
         self._own(e.OUT_PREVENTED, maker, r.BY_STP, lots, maker.left)
@@ -1443,6 +1508,8 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
 
     def _cancel(self, order: Order) -> None:
         left = order.left
+        if self.head["type"] == e.CANCEL:
+            self._end_partner(order)
         super()._cancel(order)
         reasons = {e.CANCEL: r.BY_USER, e.KILL: r.BY_KILL, e.SET_STATE: r.BY_DELISTING, e.EXPIRE: r.BY_EXPIRY}
         reason = reasons.get(int(self.head["type"]), r.BY_CANCEL_ALL)
@@ -1450,6 +1517,9 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
         cause = int(self.head["qty_lots"]) if kind == e.CANCEL_ALL else 0
         reason = {1: r.BY_DISCONNECT, 2: r.BY_DEAD_MAN}.get(cause, reason)
         self._own(e.OUT_CANCELED, order, reason, left, 0)
+        if order.id in self.partners:
+            self._unlink(order)
+        self.more.pop(order.id, None)
         if not cause and is_own(kind, account, source, order.account):
             self.client_ids.free(order.id)
             self._end_exits(order)
@@ -1483,9 +1553,11 @@ class Oracle(ExitRules, AuctionRules, StopsOracle):
             ids[name] = self.ids[name]
 
     def _own(self, kind: int, order: Order, reason: int, qty: int, left: int, flags: int = 0) -> None:
+        contra = self.partners[order.id].id if order.id in self.partners else 0
         self._order_outcome(
-            kind, order, self._paid_with(order)[1], reason=reason, qty_lots=qty, leaves_qty_lots=left, flags=flags
-        )
+            kind, order, self._paid_with(order)[1], reason=reason, qty_lots=qty, leaves_qty_lots=left, flags=flags,
+            contra_order_id=contra,
+        )  # fmt: skip
 
     def _order_outcome(self, kind: int, order: Order, asset: int, **fields: Any) -> None:
         about = {"account": order.account, "instrument": order.instrument, "order_id": order.id, "side": order.side}

@@ -44,32 +44,41 @@ class StopsOracle(NaiveExchange):
         )
         return next((code for code, wrong in ways if wrong), r.ACCEPTED)
 
-    def _enter_stop(self, order: Order) -> Verdict:
-        """An order whose form is sound; its funds come first, then the prices."""
+    def _new_stop(self, instrument: int, side: int) -> Stop:
+        """What the order of the command waits for."""
         h = self.head
-        refusal: int = self._hold_taking_refusal(order)
         kind, offset = int(h["offset_kind"]), int(h["sub_account"])
-        rises = (order.side == Side.BUY) != bool(int(h["flags"]) & e.FLAG_TAKE_PROFIT)
+        rises = (side == Side.BUY) != bool(int(h["flags"]) & e.FLAG_TAKE_PROFIT)
         minimum = int(h["min_qty_lots"]) if int(h["flags"]) & e.FLAG_TERMS else 0
         stop = Stop(int(h["trigger_ref"]), rises, int(h["trigger_price_ticks"]), h["type"] == e.MARKET, minimum)
         stop.offset_ticks, stop.offset_bp = offset * (kind == 1), offset * (kind == 2)
-        seen = self.seen.get((order.instrument, stop.ref), 0)
         if stop.trails:
-            stop.trigger = stop.behind(seen)
-        if not refusal:
-            if seen == 0:
-                refusal = r.NO_TRIGGER_PRICE
-            elif stop.trails and not 1 <= stop.trigger < 1 << 62:
-                refusal = r.OFFSET_TOO_LARGE
-            elif not stop.trails and stop.is_hit(seen) and not self._is_exit():
-                refusal = r.TRIGGER_PASSED
+            stop.trigger = stop.behind(self.seen.get((instrument, stop.ref), 0))
+        return stop
+
+    def _stop_code(self, instrument: int, stop: Stop) -> int:
+        """Why it cannot wait for that, on the prices as they are."""
+        seen = self.seen.get((instrument, stop.ref), 0)
+        if seen == 0:
+            return r.NO_TRIGGER_PRICE
+        if stop.trails and not 1 <= stop.trigger < 1 << 62:
+            return r.OFFSET_TOO_LARGE
+        passed = not stop.trails and stop.is_hit(seen) and not self._is_exit()
+        return r.TRIGGER_PASSED if passed else r.ACCEPTED
+
+    def _enter_stop(self, order: Order) -> Verdict:
+        """An order whose form is sound; its funds come first, then the prices."""
+        refusal: int = self._hold_taking_refusal(order)
+        stop = self._new_stop(order.instrument, order.side)
+        refusal = refusal or self._stop_code(order.instrument, stop)
         if refusal:
             return self._verdict(refusal)  # type: ignore[arg-type]
-        order.stop, order.age = stop, int(h["seq"])
+        order.stop, order.age = stop, int(self.head["seq"])
         self._lock(order, self._hold_of(order))
         self.orders[order.id] = order
         self.waiting.append(order)
         self._told_waiting(order)
+        seen = self.seen[order.instrument, stop.ref]
         if not stop.trails and stop.is_hit(seen) and not self._must_rest():
             self.waiting.remove(order)
             self._set_off([order])

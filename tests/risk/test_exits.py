@@ -229,7 +229,8 @@ def changed(group: np.ndarray, slot: int, **fields: int) -> np.ndarray:
 
 
 CASES: list[tuple[str, Callable[[Any], np.ndarray], int]] = [
-    ("no exit", lambda d: changed(d.limit(1, e.BUY, 10, 5), 0, flags=e.FLAG_LEGS), r.EXIT_FORM),
+    ("no exit", lambda d: changed(d.limit(1, e.BUY, 10, 5), 0, flags=e.FLAG_LEGS), r.LEG_FORM),
+    ("linked", lambda d: np.concatenate([d.entry(5, 10, sale(5, 12), sale(5, 13))]), r.EXIT_FORM),
     ("own side", lambda d: d.entry(5, 10, changed(sale(5, 12), 0, side=e.BUY)), r.EXIT_FORM),
     ("no side", lambda d: d.entry(5, 10, changed(sale(5, 12), 0, side=2)), r.EXIT_FORM),
     ("fok", lambda d: d.entry(5, 10, changed(sale(5, 12), 0, tif=e.FOK)), r.EXIT_FORM),

@@ -359,6 +359,7 @@ def test_tables_name_every_reason_that_risk_gives() -> None:
             "test_client_ids.py",
             "test_fees.py",
             "test_limits.py",
+            "test_linked.py",
             "test_mass.py",
             "test_quotes.py",
             "test_states.py",

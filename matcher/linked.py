@@ -1,0 +1,151 @@
+"""How two linked orders (OCO) enter: together or not at all.
+
+The first one comes as the head of its group and is kept in ``stash`` until the slot of the second: so both are judged before either
+stands. What becomes of them then: ``matcher.links``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from matcher.auction import resting_book
+from matcher.book import crosses, new_slot, put_on, register
+from matcher.events import say
+from matcher.jit import njit_called
+from matcher.levels import find_leaf
+from matcher.state import LEAVES_LIVE, NO_ASK, ORDERS_LIVE
+from matcher.stops import judge_stop, put_stop
+from matcher.terms import set_terms, show
+from protocol.enums import (
+    EV_REJECTED,
+    EV_RESTED,
+    EVENT_LAST,
+    FLAG_TRIGGER,
+    JUDGED_SESSION,
+    JUDGED_TERMS,
+    POST_ONLY,
+)
+from protocol.order_terms import expiry_of
+from protocol.reasons import ACCEPTED, BOOK_FULL, POST_ONLY_WOULD_TAKE
+
+_NONE = np.int64(0)
+
+
+@njit_called
+def keep_first(state, command, verdict):
+    """Keep the head of a group of linked orders until its second order comes."""
+    state.stash[0] = command
+    state.stash_verdicts[0] = verdict
+
+
+@njit_called
+def enter_linked(state, command, verdict, events):
+    """The second order of a group: both enter, or both are refused with one event; there is room for two."""
+    first = state.stash[0]
+    state.stash[1] = command
+    second = state.stash[1]
+    second["type"] = command["margin_mode"]
+    second["session"] = first["session"]
+    judged = state.stash_verdicts[0]
+    seq = first["seq"]
+    reason, trigger, book, side = _judge(state, first, judged)
+    other_reason, other_trigger, other_book, other_side = _judge(state, second, verdict)
+    if reason == ACCEPTED:
+        reason = other_reason
+    if reason == ACCEPTED:
+        reason = _room_code(state, trigger, book, other_trigger, other_book)
+    if reason != ACCEPTED:
+        instrument = np.int64(first["instrument"])
+        hold = np.int64(judged["hold"])
+        last = np.int64(EVENT_LAST)
+        rejected = np.int64(EV_REJECTED)
+        reason = np.int64(reason)
+        order_id = first["order_id"]
+        zero = np.int64(0)
+        say(state, events.slots, seq, rejected, reason, last, instrument, order_id, zero, zero, zero, zero, hold)
+        return
+    a = _put(state, events, seq, first, judged, trigger, book, side, np.int64(0))
+    b = _put(state, events, seq, second, verdict, other_trigger, other_book, other_side, np.int64(EVENT_LAST))
+    state.terms[a]["link"] = b
+    state.terms[b]["link"] = a
+
+
+@njit_called
+def _judge(state, command, verdict):
+    """(ACCEPTED or why the order cannot stand, the price and book that it would stand at, the side there)."""
+    instrument = np.int64(command["instrument"])
+    side = np.int64(command["side"])
+    if (command["flags"] & FLAG_TRIGGER) != 0:
+        return judge_stop(state, command)
+    price_ticks = min(verdict["price_ticks"], NO_ASK - 1)
+    number = resting_book(state, instrument, side)
+    if number == instrument and crosses(state, instrument, side, price_ticks):
+        return np.int64(POST_ONLY_WOULD_TAKE), price_ticks, number, side
+    return np.int64(ACCEPTED), price_ticks, number, side
+
+
+@njit_called
+def _room_code(state, price_ticks, book, other_ticks, other_book):
+    """ACCEPTED, or BOOK_FULL where two more orders have no place."""
+    leaves = np.int64(find_leaf(state, book, price_ticks >> 6) == 0)
+    shares = book == other_book and price_ticks >> 6 == other_ticks >> 6
+    leaves += not shares and find_leaf(state, other_book, other_ticks >> 6) == 0
+    if (
+        state.meta[LEAVES_LIVE] + leaves > state.leaves.shape[0] - 1
+        or state.meta[ORDERS_LIVE] + 2 > state.orders.shape[0] - 1
+    ):
+        return np.int64(BOOK_FULL)
+    return np.int64(ACCEPTED)
+
+
+@njit_called
+def _put(state, events, seq, command, verdict, price_ticks, book, side, flags):
+    """Let an order stand, with terms of its own, and say that it does; its slot."""
+    slot = new_slot(state)
+    if (command["flags"] & FLAG_TRIGGER) != 0:
+        put_stop(state, slot, command, verdict, price_ticks, book, side)
+    else:
+        _put_limit(state, slot, command, verdict, price_ticks, book, side)
+    qty = verdict["qty_lots"]
+    say(
+        state,
+        events.slots,
+        seq,
+        np.int64(EV_RESTED),
+        _NONE,
+        flags,
+        np.int64(command["instrument"]),
+        command["order_id"],
+        verdict["price_ticks"],
+        qty,
+        qty,
+        qty,
+        np.int64(verdict["hold"]),
+    )
+    return slot
+
+
+@njit_called
+def _put_limit(state, slot, command, verdict, price_ticks, book, side):
+    """A post-only limit order onto its level."""
+    order = state.orders[slot]
+    qty = verdict["qty_lots"]
+    order["order_id"] = command["order_id"]
+    order["price_ticks"] = price_ticks
+    order["left_lots"] = qty
+    order["total_lots"] = qty
+    order["hold"] = verdict["hold"]
+    order["book"] = book
+    order["side"] = side
+    order["modes"] = POST_ONLY << 4 | np.int64(command["stp"])
+    state.sessions[slot] = 0
+    if (verdict["flags"] & JUDGED_SESSION) != 0:
+        state.sessions[slot] = command["session"]
+    register(state, slot, command["order_id"], np.int64(command["account"]), book)
+    if (verdict["flags"] & JUDGED_TERMS) != 0:
+        expiry_ns = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
+        set_terms(state, slot, command["seq"], expiry_ns, command["display_qty_lots"])
+        show(state, slot, qty)
+    else:
+        set_terms(state, slot, command["seq"], _NONE, _NONE)
+    put_on(state, slot, book, side, price_ticks)
