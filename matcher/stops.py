@@ -187,7 +187,7 @@ def enter_stop(state, command, verdict, events):
     if passed:
         state.meta[TAKER_SEQ] = command["seq"]
         state.meta[STAGE] = STAGE_PARTS
-        _fire(state, slot)
+        fire(state, slot)
     return np.int64(ACCEPTED)
 
 
@@ -325,15 +325,15 @@ def visit(state, instrument, kind, price_ticks):
     book = instrument + kind * state.meta[BOOK_STRIDE]
     row = state.books[book]
     while row["best_ticks"][SELL] <= price_ticks:
-        _fire(state, np.int64(state.levels[np.int64(row["best_level"][SELL])]["head"]))
+        fire(state, np.int64(state.levels[np.int64(row["best_level"][SELL])]["head"]))
     while row["best_ticks"][BUY] >= price_ticks:
-        _fire(state, np.int64(state.levels[np.int64(row["best_level"][BUY])]["head"]))
+        fire(state, np.int64(state.levels[np.int64(row["best_level"][BUY])]["head"]))
     if row["stops"] != 0:
         _follow(state, book, price_ticks)
 
 
 @njit_called
-def _fire(state, slot):
+def fire(state, slot):
     """Take an order out of its book of stops, to the end of those that enter."""
     meta = state.meta
     take_off(state, slot)

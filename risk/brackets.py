@@ -8,7 +8,7 @@ from protocol.jit import inner
 from risk.exits import exits_code, exits_row_free, keep_exits, locked_for_exit
 from risk.ledger import available, hold_row_free
 from risk.limits import count_order, tightest_collar
-from risk.linked import begin_pending, reserve_linked
+from risk.linked import begin_pending, pair_code, reserve_linked
 from risk.outbox import tick_off_reserve
 from risk.reserve import (
     NO_BARRIER,
@@ -49,6 +49,8 @@ def reserve_entry(state, rings, c, seq, slots, pending):
         banded = has_band(state.instruments_reserve[c["instrument"]])
         banded = banded or tightest_collar(state, c["account"], c["instrument"]) != 0
         code = exits_code(state, rings, c, seq, slots, pending, banded)
+    if code == 0:
+        code = exits_pair_code(state, rings, seq, slots)
     if code != 0:
         return code
     if need > available(state, pending["balance"]):
@@ -64,19 +66,34 @@ def reserve_entry(state, rings, c, seq, slots, pending):
 
 
 @inner
+def exits_pair_code(state, rings, seq, slots):
+    """0, or why two exits cannot be linked; one alone can do without."""
+    commands = rings.commands.slots
+    count = 0
+    for k in range(1, slots):
+        i = (seq - 1 + k) & (commands.shape[0] - 1)
+        if commands[i]["type"] == e.EXT_LEG:
+            state.leg[count] = commands[i]
+            state.leg[count]["type"] = commands[i]["margin_mode"]
+            count += 1
+    return pair_code(state.leg[0], state.leg[1]) if count > 1 else 0
+
+
+@inner
 def reserve_exits(state, rings, c, seq, slots, pending):
     """Verdict of exits that came back: orders like others, but no limit on how many or how large they are concerns them."""
     begin_pending(pending)
     code = own_code(state, seq)
     if code != 0:
         return code
-    code = reserve_exit(state, rings, c, seq, slots, pending)
+    if (c["flags"] & e.FLAG_LEGS) != 0:
+        code = reserve_linked(state, rings, c, seq, slots, pending)
+    else:
+        code = reserve_exit(state, rings, c, seq, slots, pending)
     if code == WAIT:
         return WAIT
     tick_off_reserve(state, rings.command_words, seq, slots)
-    if code == 0:
-        count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
-    else:
+    if code != 0:
         # What was locked for them becomes free when the refusal is settled.
         state.accounts[c["account"]]["activity"] += 1
     return code
@@ -95,4 +112,5 @@ def reserve_exit(state, rings, c, seq, slots, pending):
     if not hold_row_free(state):
         return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
     take_order(state, rings, c, seq, ids, tag, need, pending)
+    count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
     return 0

@@ -220,7 +220,15 @@ def push_exits(state, x, lots, seq):
         i = push_copy(state, x, s.EXITS_FIRST + k * s.EXIT_WORDS)
         out = state.outbox_slots[i]
         more = e.FLAG_MORE if k + 1 < slots else 0
-        if out["type"] == e.EXT_LEG:
+        if out["type"] == e.EXT_LEG and k > 0:
+            # Linked with the first one, which is the head of the group.
+            out["flags"] = (out["flags"] & _MEANS) | more
+            out["qty_lots"] = min(out["qty_lots"], lots)
+            for word in (10, 12, 13, 14, 15):
+                state.outbox[i, word] = 0
+            head = state.outbox_slots[(i - k) % state.outbox.shape[0]]
+            head["flags"] |= e.FLAG_LEGS
+        elif out["type"] == e.EXT_LEG:
             out["flags"] = (out["flags"] & _MEANS) | x[s.EXITS_FLAGS] | e.FLAG_SYSTEM | more
             out["type"] = out["margin_mode"]
             out["margin_mode"] = 0

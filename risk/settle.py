@@ -370,6 +370,8 @@ def begin_order(state, rings, c, pending, event):
     if c["source"] == e.SOURCE_RISK:
         unlock_for_exits(state, rings, c, pending["slots"])
         pending["inflight_units"] = lock_of_exit(state, hold)
+        if (pending["flags"] & e.JUDGED_LEGS) != 0:
+            promise_second(state, c, pending)
     if event["kind"] == e.EV_REJECTED:
         state.accounts[c["account"]]["activity"] -= 1
         count_end(state, c["account"], c["instrument"])
@@ -384,6 +386,15 @@ def begin_order(state, rings, c, pending, event):
         emit_rejected(state, rings, c, event["reason"])
         return True
     return tell_new(state, rings, c, pending, event)
+
+
+@inner
+def promise_second(state, c, pending):
+    """What was locked for two exits is free from here on, and the second one locks with another event: promise all of its part."""
+    other = state.pending[(c["seq"] + pending["first"]) & (state.pending.shape[0] - 1)]
+    more = max(0, lock_of_exit(state, other["hold"]) - lock_of_exit(state, pending["hold"]))
+    promise(state, other["balance"], more - other["inflight_units"])
+    other["inflight_units"] = more
 
 
 @inner
@@ -471,8 +482,10 @@ def settle_order_event(state, rings, c, pending, event):
         meta[s.TAKER_HOLD] = pending["hold"]
         if done:
             return
-    elif (pending["flags"] & e.JUDGED_LEGS) != 0 and begin_second(state, rings, c, pending, event):
-        return
+    elif meta[s.PHASE] == s.PHASE_OPEN and (pending["flags"] & e.JUDGED_LEGS) != 0:
+        meta[s.PHASE] = s.PHASE_BOTH
+        if begin_second(state, rings, c, pending, event):
+            return
     settle_event(state, rings, c, event)
 
 

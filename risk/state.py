@@ -291,7 +291,7 @@ DEAD_MEN_MAX: Final = 1024
 EXITS_MAX: Final = 1 << 14
 """Orders with exits that are open, or whose exits have been asked for and have not come back."""
 
-EXITS_PER_ORDER: Final = 1
+EXITS_PER_ORDER: Final = 2
 EXIT_WORDS: Final = 16
 EXITS_LOCKED: Final = 0  # settle: units received that are locked for the exits; of a free row: the next free one
 EXITS_SLOTS: Final = 1  # how many slots follow
@@ -396,6 +396,7 @@ META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
 PHASE_OPEN: Final = 1
+PHASE_BOTH: Final = 2  # of two linked orders both have begun
 
 FAULT_NONE: Final = 0
 FAULT_NEGATIVE_BALANCE: Final = 1
@@ -438,7 +439,7 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("holds", HOLD_DTYPE, (limits.orders,)),
         ("hold_ids", i8, (limits.orders, HOLD_ID_WORDS)),
         ("hold_links", i4, (limits.orders,)),  # with HOLD_LINKED: row of the other order
-        ("leg", COMMAND_DTYPE, (1,)),  # the second order of a group as a command, while it is reserved
+        ("leg", COMMAND_DTYPE, (2,)),  # the second order of a group as a command, or two exits, while it is reserved
         ("finished", FINISHED_DTYPE, (limits.client_ids,)),
         ("finished_ids", i8, (limits.client_ids, CLIENT_ID_WORDS)),
         ("client_index", i8, (table_capacity(limits.orders + limits.client_ids),)),

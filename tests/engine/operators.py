@@ -261,7 +261,8 @@ class Market:
         if self.access and rng.random() < 0.25:
             group = self.stop(group)
         if self.access and rng.random() < 0.2:
-            group = build.bracket(group, *(self.exit_of(group) for _ in range(1 + (rng.random() < 0.03))))
+            exits = [self.exit_of(group)] if rng.random() < 0.5 else self.exits_of(group)
+            group = build.bracket(group, *exits)
         if rng.random() < 0.5:
             letter = rng.choice("abcd")
             text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
@@ -336,6 +337,38 @@ class Market:
         if rng.random() < 0.4:
             order = build.with_client_order_id(order, rng.choice("abcdefgh"), 0, rng.randrange(9))
         return order
+
+    def exits_of(self, group: np.ndarray) -> list[np.ndarray]:
+        """A take-profit and a stop for the order, mostly around its price."""
+        rng = self.random
+        account, instrument, side = (int(group[name][0]) for name in ("account", "instrument", "side"))
+        away = 1 if side == Side.BUY else -1
+        qty = 5 if group["type"][0] == e.MARKET_AMOUNT else max(1, int(group["qty_lots"][0]))
+        named = {
+            "account": account,
+            "instrument": instrument,
+            "side": 1 - side,
+            "qty_lots": -(-qty // rng.choice((1, 1, 3))),
+        }
+        mid = int(self.mid.get(instrument, 400.0))
+        near, far = (max(1, mid + sign * int(mid * rng.random() * 0.01)) for sign in (away, -away))
+        first = build.limit(price_ticks=near, tif=Tif.POST_ONLY, **named)
+        if rng.random() < 0.5:
+            first = build.limit(price_ticks=max(1, near - away * rng.choice((0, 0, 9))), **named)
+            ref = rng.choice((0, 0, 0, 1))
+            first = build.with_trigger(first, trigger_price_ticks=near, trigger_ref=ref, takes_profit=True)
+        second = build.limit(price_ticks=max(1, far - away * rng.choice((0, 2, 9, 40))), **named)
+        if rng.random() < 0.4:
+            second = build.market(price_ticks=max(1, far - away * rng.choice((2, 9, 40))), **named)
+        second = build.with_trigger(second, trigger_price_ticks=far, trigger_ref=rng.choice((0, 0, 0, 2)))
+        if rng.random() < 0.03:
+            second["qty_lots"] += 1
+        exits = [first, second]
+        for k in range(2):
+            if rng.random() < 0.3:
+                exits[k] = build.with_client_order_id(exits[k], rng.choice("abcdefgh"), 3)
+        return exits
+
     def oco(self) -> None:
         """Two linked orders around the price; some make no sense."""
         rng = self.random

@@ -9,6 +9,7 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.records import COMMAND_DTYPE, EXT_IDS_SLOT, EXT_LEG_SLOT, SYSTEM_COMMAND
 from tests.engine.client_ids import Ended
+from tests.engine.oracle_linked import pair_code
 from tests.naive.exchange import NaiveExchange, Order, Side
 
 ORDERS = (e.LIMIT, e.MARKET, e.MARKET_AMOUNT)
@@ -93,7 +94,7 @@ class ExitRules(NaiveExchange):
                     return r.DUPLICATE_CLIENT_ID
                 continue
             leg = slots[k : k + 1].view(EXT_LEG_SLOT.slot_dtype)[0]
-            if slot["type"] != e.EXT_LEG or leg["role"] != e.LEG_EXIT or exits == 1:
+            if slot["type"] != e.EXT_LEG or leg["role"] != e.LEG_EXIT or exits == 2:
                 return r.EXIT_FORM
             if leg["order_id"] != (int(h["source"]) << 40) + int(h["source_seq"]) + first + k:
                 return r.BAD_FIELD
@@ -101,7 +102,14 @@ class ExitRules(NaiveExchange):
             code = self._exit_code(leg)
             if code:
                 return code
-        return r.ACCEPTED if exits else r.EXIT_FORM
+        legs = [self._as_order(slots[k : k + 1]) for k in range(len(slots)) if slots[k]["type"] == e.EXT_LEG]
+        return pair_code(*legs) if exits == 2 else r.ACCEPTED
+
+    @staticmethod
+    def _as_order(slot: np.ndarray) -> Any:
+        order = slot.copy()[0]
+        order["type"] = slot.view(EXT_LEG_SLOT.slot_dtype)["order_type"][0]
+        return order
 
     def _exit_code(self, leg: Any) -> int:
         h = self.head
@@ -185,24 +193,19 @@ class ExitRules(NaiveExchange):
                 group[k]["flags"] = more
                 continue
             leg = bracket.slots[k : k + 1].view(EXT_LEG_SLOT.slot_dtype)[0]
-            for name in (
-                "side",
-                "tif",
-                "stp",
-                "account",
-                "instrument",
-                "order_id",
-                "price_ticks",
-                "trigger_price_ticks",
-            ):
+            names = ("side", "tif", "stp", "account", "instrument", "order_id", "price_ticks", "trigger_price_ticks")
+            for name in (*names, "trigger_ref", "offset_kind"):
                 group[k][name] = leg[name]
-            for name in ("trigger_ref", "offset_kind"):
-                group[k][name] = leg[name]
-            group[k]["type"] = leg["order_type"]
             group[k]["sub_account"] = leg["offset"]
-            group[k]["session"] = bracket.session
-            group[k]["flags"] = int(leg["flags"]) & MEANS | bracket.flags | e.FLAG_SYSTEM | more
             group[k]["qty_lots"] = min(int(leg["qty_lots"]), lots)
+            group[k]["flags"] = int(leg["flags"]) & MEANS | more
+            if k == 0:
+                group[k]["type"] = leg["order_type"]
+                group[k]["session"] = bracket.session
+                group[k]["flags"] |= bracket.flags | e.FLAG_SYSTEM
+            else:
+                group[k]["type"], group[k]["margin_mode"] = e.EXT_LEG, leg["order_type"]
+                group[0]["flags"] |= e.FLAG_LEGS
         return group
 
     def _units_beside(self) -> list[tuple[tuple[int, int], int]]:

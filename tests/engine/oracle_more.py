@@ -219,8 +219,7 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
             self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown
         )
         if kind in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT} and self.head["session"]:
-            source = int(self.head["order_id"]) >> 40 if self._is_exit() else int(self.head["source"])
-            self.sessions[int(self.head["order_id"])] = source << 16 | int(self.head["session"])
+            self._note_session(int(self.head["order_id"]))
         if self._is_exit():
             self._exits_came_back()
         lists = self._is_list() and not self._has_exits()
@@ -342,7 +341,8 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         return amount >= AMOUNT_LIMIT or lots * market.spec.lot_atoms >= AMOUNT_LIMIT
 
     def _note_session(self, order_id: int) -> None:
-        self.sessions[order_id] = int(self.head["source"]) << 16 | int(self.head["session"])
+        source = order_id >> 40 if self._is_exit() else int(self.head["source"])
+        self.sessions[order_id] = source << 16 | int(self.head["session"])
 
     def _told_linked(self, order: Order, kind: int) -> None:
         """One of two linked orders stands."""

@@ -27,6 +27,10 @@ def sale(lots: int, price: int = 0, **trigger: int) -> np.ndarray:
     return build.with_trigger(order, **trigger) if trigger else order
 
 
+def profit(lots: int, price: int) -> np.ndarray:
+    return sale(lots, price, trigger_price_ticks=price, takes_profit=True)
+
+
 class Exits(Desk):
     """Account 1 has quotes, account 2 base; nothing has traded."""
 
@@ -218,6 +222,48 @@ def test_exit_keeps_its_own_client_order_id_and_the_session_of_its_entry() -> No
     assert 1 == desk.outcomes[-1]["qty_lots"]
 
 
+def pair(desk: Exits) -> None:
+    """An entry of 10 at 10 with a take-profit at 12 and a stop at 8, filled."""
+    desk.do(desk.limit(2, e.BUY, 5, 10))
+    desk.do(desk.entry(10, 10, build.with_client_order_id(profit(10, 12), "up"), sale(10, trigger_price_ticks=8)))
+    desk.do(desk.limit(2, e.SELL, 10, 10))
+
+
+def test_two_exits_enter_linked_and_what_happens_to_one_ends_the_other() -> None:
+    desk = Exits()
+    pair(desk)
+    assert r.ACCEPTED == desk.comes_back()
+    assert ["NEW", "IDS", "RESTED", "NEW", "RESTED"] == desk.said()
+    assert [(900, 0), (0, 1_000)] == desk.money(1)
+    desk.do(desk.limit(1, e.BUY, 7, 1))
+    desk.do(desk.limit(2, e.SELL, 7, 1))
+    assert ["TRIGGERED", "CANCELED", "TRADE", "TRADE"] == desk.said()[-4:]
+    assert 0 == desk.money(1)[1][1]
+
+
+def test_two_exits_of_which_the_price_has_passed_one_set_it_off_at_once() -> None:
+    desk = Exits()
+    pair(desk)
+    desk.do(desk.limit(1, e.BUY, 7, 1))
+    desk.do(desk.limit(2, e.SELL, 7, 1))
+    assert r.ACCEPTED == desk.comes_back()
+    said = ["NEW", "IDS", "RESTED", "NEW", "RESTED", "TRIGGERED", "CANCELED", "TRADE", "TRADE"]
+    assert said == desk.said()
+    assert 0 == desk.engine.risk.meta[s.EXITS_USED]
+
+
+def test_two_exits_that_buy_back_hold_the_dearer_of_both_once() -> None:
+    desk = Exits()
+    back = {"account": 2, "instrument": 1, "side": e.BUY, "qty_lots": 10}
+    up = build.with_trigger(build.limit(price_ticks=13, **back), trigger_price_ticks=12)
+    down = build.limit(price_ticks=8, tif=e.POST_ONLY, **back)
+    desk.do(build.bracket(desk.limit(2, e.SELL, 10, 10), down, up))
+    desk.do(desk.limit(1, e.BUY, 10, 10))
+    assert (1_000, 100) == desk.money(2)[0]
+    assert r.ACCEPTED == desk.comes_back()
+    assert (970, 130) == desk.money(2)[0]
+
+
 def named(name: str) -> np.ndarray:
     return build.with_client_order_id(sale(5, 12), name)
 
@@ -230,7 +276,8 @@ def changed(group: np.ndarray, slot: int, **fields: int) -> np.ndarray:
 
 CASES: list[tuple[str, Callable[[Any], np.ndarray], int]] = [
     ("no exit", lambda d: changed(d.limit(1, e.BUY, 10, 5), 0, flags=e.FLAG_LEGS), r.LEG_FORM),
-    ("linked", lambda d: np.concatenate([d.entry(5, 10, sale(5, 12), sale(5, 13))]), r.EXIT_FORM),
+    ("two that are no pair", lambda d: d.entry(5, 10, sale(5, 12), sale(5, 13)), r.LEG_FORM),
+    ("two that cross", lambda d: d.entry(5, 10, profit(5, 12), sale(5, trigger_price_ticks=12)), r.LEGS_CROSSED),
     ("own side", lambda d: d.entry(5, 10, changed(sale(5, 12), 0, side=e.BUY)), r.EXIT_FORM),
     ("no side", lambda d: d.entry(5, 10, changed(sale(5, 12), 0, side=2)), r.EXIT_FORM),
     ("fok", lambda d: d.entry(5, 10, changed(sale(5, 12), 0, tif=e.FOK)), r.EXIT_FORM),
