@@ -17,6 +17,7 @@ from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available, next_level_down, next_level_up
 from matcher.links import end_partner, is_linked
 from matcher.parts import has_parts
+from matcher.pegs import is_peg
 from matcher.state import (
     AUCTION_INSTRUMENT,
     AUCTIONS,
@@ -117,6 +118,7 @@ from protocol.reasons import (
     LINKED_AMEND,
     MIN_QTY_UNFILLED,
     NO_CHANGE,
+    PEG_AMEND,
     POST_ONLY_WOULD_TAKE,
     QUANTITY_TOO_LOW,
     QUOTE_AMEND,
@@ -240,6 +242,8 @@ def amend_order(state, command, verdict, events):
         return amend_stop(state, command, verdict, events, slot)
     if (order["modes"] & IS_QUOTE) != 0:
         return QUOTE_AMEND
+    if (order["modes"] & HAS_TERMS) != 0 and is_peg(state, slot):
+        return PEG_AMEND
     price_ticks = verdict["price_ticks"]
     total = verdict["qty_lots"]
     instrument = instrument_of(state, order)

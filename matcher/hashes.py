@@ -22,7 +22,7 @@ from matcher.state import (
     WAITS,
     MatcherState,
 )
-from protocol.enums import PROTECTION_STEPS
+from protocol.enums import OFFSET_NONE, PROTECTION_STEPS
 from ringbuf.bits import PHI, add, mix, multiply, prefetch
 
 _ODD: Final = (
@@ -75,7 +75,7 @@ def books_hash(state):
             if terms["link"] != 0:
                 other = orders[np.int64(terms["link"])]["order_id"]
                 word = add(mix(word), multiply(np.uint64(other), _ODD[3]))
-            if (order["modes"] & WAITS) != 0:
+            if (order["modes"] & WAITS) != 0 or terms["offset_kind"] != OFFSET_NONE:
                 own = np.int64(terms["side"]) | np.int64(terms["type"]) << 8 | np.int64(terms["offset_kind"]) << 16
                 own |= np.int64(terms["offset"]) << 32
                 word = add(mix(word), multiply(np.uint64(terms["limit_ticks"]), PHI))

@@ -21,6 +21,7 @@ from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
 from matcher.linked import enter_linked, keep_first
+from matcher.pegs import enter_peg, settle_pegs
 from matcher.protection import set_protection
 from matcher.quotes import enter_quote
 from matcher.state import (
@@ -30,6 +31,7 @@ from matcher.state import (
     CHECKPOINT_SEQ,
     EVENT_HASH,
     IDS_SHIFT,
+    PEGS,
     SHARD,
     SHARDS,
     STAGE,
@@ -48,6 +50,7 @@ from protocol.enums import (
     HALT,
     INSTRUMENT_OPEN,
     JUDGED_LEGS,
+    JUDGED_PEG,
     JUDGED_TRIGGER,
     KILL,
     LIMIT,
@@ -123,11 +126,16 @@ def match_command(state, command, verdict, events):
 
     Source: flow format 2, sections 2 (reasons 10, 12, 13, 15, 16) and 4.
     """
+    begun = _GOES_ON
     if state.meta[STAGE] == STAGE_IDLE:
         begun = _begin(state, command, verdict, events)
-        if begun != _GOES_ON:
-            return begun == _DONE
-    return proceed(state, events)
+        if begun == _RING_FULL:
+            return False
+    if begun == _GOES_ON and not proceed(state, events):
+        return False
+    if state.meta[PEGS] != 0 and verdict["code"] == VERDICT_OK:
+        return settle_pegs(state, command, events)
+    return True
 
 
 @njit_inlined
@@ -157,10 +165,13 @@ def _begin(state, command, verdict, events):
     elif kind == CANCEL:
         reason = cancel_order(state, command, events)
     elif LIMIT <= kind <= MARKET_AMOUNT:
-        if (verdict["flags"] & JUDGED_LEGS) != 0:
-            keep_first(state, command, verdict)
-        elif (verdict["flags"] & JUDGED_TRIGGER) != 0:
-            reason = enter_stop(state, command, verdict, events)
+        if (verdict["flags"] & (JUDGED_TRIGGER | JUDGED_PEG | JUDGED_LEGS)) != 0:
+            if (verdict["flags"] & JUDGED_LEGS) != 0:
+                keep_first(state, command, verdict)
+            elif (verdict["flags"] & JUDGED_PEG) != 0:
+                reason = enter_peg(state, command, verdict, events)
+            else:
+                reason = enter_stop(state, command, verdict, events)
         else:
             reason = enter_order(state, command, verdict)
     elif kind == CANCEL_ALL:

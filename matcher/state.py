@@ -66,15 +66,21 @@ TERMS_DTYPE: Final = np.dtype(
         ("age", "<i8"),  # seq of the command that entered the order
         ("display_lots", "<i8"),  # what it shows at most; 0 = all
         ("hidden_lots", "<i8"),  # left and not shown
-        ("limit_ticks", "<i8"),  # from here on of stops: price limit of the order that enters
+        (
+            "limit_ticks",
+            "<i8",
+        ),  # from here on of stops: price limit of the order that enters; of a peg the price that it never passes
         ("min_lots", "<i8"),  # its minimum quantity, 0 = none
         ("due_at", "<u4"),  # its entry of ``due``; 0 = none
-        ("trail_next", "<u4"),  # trailing stops of a book and direction, oldest first
+        ("trail_next", "<u4"),  # trailing stops of a book and direction, or pegs of a book and side, oldest first
         ("trail_prev", "<u4"),
-        ("offset", "<i4"),  # how far it trails, in what offset_kind says
-        ("offset_kind", "u1"),  # OFFSET_*
+        (
+            "offset",
+            "<i4",
+        ),  # how far it trails, in what offset_kind says, or how far above its price a peg stands, in ticks
+        ("offset_kind", "u1"),  # OFFSET_*; not OFFSET_NONE of an order that does not wait: a peg
         ("side", "u1"),  # of the order that enters
-        ("type", "u1"),  # of it, LIMIT or MARKET
+        ("type", "u1"),  # of it, LIMIT or MARKET; of a peg PEG_*
         ("spare", "u1"),
         ("link", "<u4"),  # slot of the order that it is linked with, 0 = none: see ``matcher.links``
     ]
@@ -151,7 +157,7 @@ BOOK_DTYPE: Final = np.dtype(
         (
             "last_ticks",
             "<i8",
-        ),  # price of the last trade; of a book of stops: the price that they wait for, as last seen; 0 = none yet
+        ),  # price of the last trade; of a book of stops: the price that they wait for, as last seen; 0 = none yet; of an auction's: pegs
         ("orders", "<u4"),  # orders that stand here
         ("stops", "<u4"),  # orders of the instrument that wait for a price, or have been set off and not entered
         ("market_state", "u1"),  # INSTRUMENT_*
@@ -224,6 +230,8 @@ AUCTION_PRICE: Final = 54  # of the one that is uncrossed: its price, 0 = nothin
 AUCTION_LOTS: Final = 55  # … what trades there, …
 AUCTION_SURPLUS: Final = 56  # … what is left over, and …
 AUCTION_BUYER: Final = 59  # … the buyer that was named last
+PEGS: Final = 60  # pegged orders of all instruments
+PEG_INSTRUMENT: Final = 61  # instrument whose pegs are moved, 0 = none
 PARTS_LEFT: Final = 50  # what else the command has to do when the taker is done (quotes, an auction); 0 = nothing
 CHECKPOINT_SEQ: Final = 40  # last checkpoint passed, 0 while the next two words change
 CHECKPOINT_EVENT_HASH: Final = 41
@@ -239,9 +247,13 @@ STAGE_PARTS: Final = 5  # between two takers
 STAGE_CANCELING: Final = 6  # cancel-all; this one and those behind it have no taker
 STAGE_INDICATING: Final = 7  # where auctions stand is published
 STAGE_UNCROSSING: Final = 8  # what was gathered trades
+STAGE_PEGGING: Final = 9  # pegged orders move
 
 TRAILING_MAX: Final = 1_000
 """Trailing stops of an instrument that follow one price: each may have to be moved when it moves."""
+
+PEGS_MAX: Final = 1_000
+"""Pegged orders of an instrument, for the same reason."""
 
 AUCTION_DTYPE: Final = np.dtype(
     [
@@ -330,7 +342,7 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("quotes", QUOTE_DTYPE, _table_size(2 * (limits.orders_max + PROTECTIONS_MAX))),
         ("protections", PROTECTION_DTYPE, PROTECTIONS_MAX + 1),
         ("auctions", AUCTION_DTYPE, limits.instruments_max + 1),
-        # of each book and side: first and last of the stops that trail, from entry 4 * book + 2 * side on
+        # of each book and side: first and last of the stops that trail, or of the pegs, from entry 4 * book + 2 * side on
         ("trails", np.dtype("<u4"), 4 * BOOK_KINDS * (limits.instruments_max + 1)),
         # the two orders of a group of linked ones while they enter
         ("stash", COMMAND_DTYPE, 2),

@@ -164,7 +164,7 @@ def enter_stop(state, command, verdict, events):
         passed = (verdict["flags"] & JUDGED_NO_TAKE) == 0
     elif reason != ACCEPTED:
         return reason
-    if state.meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not _has_place(state, book, trigger_ticks):
+    if state.meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not has_place(state, book, trigger_ticks):
         return np.int64(BOOK_FULL)
     slot = new_slot(state)
     put_stop(state, slot, command, verdict, trigger_ticks, book, direction)
@@ -360,7 +360,7 @@ def _follow(state, book, price_ticks):
                 price_ticks, np.int64(direction), np.int64(terms["offset_kind"]), np.int64(terms["offset"])
             )
             nearer = (1 - 2 * direction) * (trigger_ticks - order["price_ticks"]) > 0
-            if nearer and _has_place(state, book, trigger_ticks):
+            if nearer and has_place(state, book, trigger_ticks):
                 take_off(state, slot)
                 order["price_ticks"] = trigger_ticks
                 put_on(state, slot, book, np.int64(direction), trigger_ticks)
@@ -439,7 +439,7 @@ def _refusal(state, slot, instrument, side, tif, crossing):
         return FOK_UNFILLED
     if minimum > 0 and not fillable(state, instrument, side, price_ticks, minimum, account, stp):
         return MIN_QTY_UNFILLED
-    if (tif == GTC or tif == POST_ONLY) and not _has_place(state, instrument, price_ticks):
+    if (tif == GTC or tif == POST_ONLY) and not has_place(state, instrument, price_ticks):
         return BOOK_FULL
     return ACCEPTED
 
@@ -453,7 +453,8 @@ def _seen(state, instrument, book):
 
 
 @njit_called
-def _has_place(state, book, price_ticks):
+def has_place(state, book, price_ticks):
+    """Whether an order can stand at a price of a book."""
     return leaf_available(state) or find_leaf(state, book, price_ticks >> 6) != 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from matcher.jit import njit_called, njit_inlined
-from matcher.state import BOOK_STRIDE, DUE_COUNT, HAS_TERMS, WAITS
+from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, BOOK_STRIDE, DUE_COUNT, HAS_TERMS, PEGS, WAITS
 from protocol.enums import OFFSET_NONE
 
 
@@ -41,6 +41,7 @@ def set_terms(state, slot, seq, expiry_ns, display_lots):
     row["hidden_lots"] = 0
     row["due_at"] = 0
     row["link"] = 0
+    row["offset_kind"] = OFFSET_NONE
     state.orders[slot]["modes"] |= HAS_TERMS
     if expiry_ns != 0:
         at = state.meta[DUE_COUNT] + 1
@@ -51,8 +52,8 @@ def set_terms(state, slot, seq, expiry_ns, display_lots):
 @njit_called
 def drop_terms(state, slot):
     """Forget the terms of an order that leaves."""
+    untrail(state, slot)
     if (state.orders[slot]["modes"] & WAITS) != 0:
-        untrail(state, slot)
         state.books[instrument_of(state, state.orders[slot])]["stops"] -= 1
     other = np.int64(state.terms[slot]["link"])
     if other != 0:
@@ -74,7 +75,7 @@ def _drop_due(state, slot):
 
 @njit_called
 def trail(state, slot):
-    """Enter a trailing stop behind the others of its book and side."""
+    """Enter a trailing stop, or a peg, behind the others of its book and side."""
     order = state.orders[slot]
     book = np.int64(order["book"])
     first = 4 * book + 2 * np.int64(order["side"])
@@ -86,12 +87,12 @@ def trail(state, slot):
     else:
         state.terms[last]["trail_next"] = slot
     state.trails[first + 1] = slot
-    state.books[book]["stops"] += 1
+    _count(state, book, np.int64(1))
 
 
 @njit_called
 def untrail(state, slot):
-    """A stop that trails does so no more; others are left as they are."""
+    """A stop that trails, or a peg, does so no more; others are left as they are."""
     terms = state.terms[slot]
     if terms["offset_kind"] == OFFSET_NONE:
         return
@@ -109,7 +110,20 @@ def untrail(state, slot):
         state.trails[first + 1] = before
     else:
         state.terms[behind]["trail_prev"] = before
-    state.books[book]["stops"] -= 1
+    _count(state, book, np.int64(-1))
+
+
+@njit_called
+def _count(state, book, more):
+    """So many more stops trail in a book; where it is a main book, so many more are pegs."""
+    stride = state.meta[BOOK_STRIDE]
+    if book >= stride:
+        state.books[book]["stops"] += more
+        return
+    state.meta[PEGS] += more
+    state.books[book + BOOK_AUCTION_BIDS * stride]["stops"] += more
+    # Where one stands younger ones of the other side do not: they are looked at again.
+    state.books[book + BOOK_AUCTION_ASKS * stride]["last_ticks"] = 0
 
 
 @njit_called

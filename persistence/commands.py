@@ -109,7 +109,7 @@ def _order(head: np.void, instrument: Instrument | None, _asset: Asset | None) -
         answer |= {"amount": instrument.quote.amount(qty) if instrument else str(qty), "amount_units": qty}
     else:
         answer |= {"qty": instrument.qty(qty) if instrument else str(qty), "qty_lots": qty}
-    return answer | _price(ticks, instrument) | _trigger(head, instrument)
+    return answer | _price(ticks, instrument) | _trigger(head, instrument) | _peg(head)
 
 
 def _trigger(head: np.void, instrument: Instrument | None) -> dict[str, Any]:
@@ -125,6 +125,14 @@ def _trigger(head: np.void, instrument: Instrument | None) -> dict[str, Any]:
         return told | {unit: int(head["sub_account"])}
     price = instrument.price(ticks) if instrument and ticks > 0 else str(ticks)
     return told | {"trigger_price": price, "trigger_price_ticks": ticks}
+
+
+def _peg(head: np.void) -> dict[str, Any]:
+    """What an order follows."""
+    if not int(head["flags"]) & e.FLAG_PEG:
+        return {}
+    ref = {e.PEG_BID: "bid", e.PEG_ASK: "ask", e.PEG_MID: "mid"}.get(int(head["trigger_ref"]), "?")
+    return {"peg": ref, "peg_offset_ticks": int(head["sub_account"]) if head["offset_kind"] else 0}
 
 
 def _amend(head: np.void, instrument: Instrument | None, _asset: Asset | None) -> dict[str, Any]:

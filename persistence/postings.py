@@ -83,6 +83,7 @@ _MOVES_LOCKED[
         e.OUT_REPLACED,
         e.OUT_PREVENTED,
         e.OUT_TRIGGERED,
+        e.OUT_PEGGED,
         e.OUT_BALANCE,
     ]
 ] = True

@@ -475,6 +475,16 @@ def with_trigger(
     return named
 
 
+def with_peg(group: np.ndarray, ref: int, offset: int = 0) -> np.ndarray:
+    """The group of a new limit order that follows a best price (PEG_*), ``offset`` ticks above it or, below zero, below it."""
+    named = group.copy()
+    named["flags"][0] |= np.uint32(e.FLAG_PEG)
+    named["trigger_ref"][0] = ref
+    named["offset_kind"][0] = e.OFFSET_TICKS if offset else e.OFFSET_NONE
+    named["sub_account"][0] = offset
+    return named
+
+
 def set_prices(instrument: int, mark_ticks: int = 0, index_ticks: int = 0) -> np.ndarray:
     """SET_PRICES: the mark and index prices that stops wait for; 0 = as it was."""
     head = _head(e.SET_PRICES, instrument=instrument)

@@ -157,7 +157,7 @@ JUDGED_TRIGGER: Final = 4  # the order waits for a price
 JUDGED_TERMS: Final = 2  # the order has terms that the matcher must look at
 JUDGED_NO_TAKE: Final = 1  # flag of a verdict: the state of the market lets the order rest only
 JUDGED_LEGS: Final = 8  # the order is linked with that of a later slot
-JUDGED_PEG: Final = 32
+JUDGED_PEG: Final = 32  # the order follows a best price
 JUDGED_UNCROSS: Final = 16  # a change of state with which gathered orders trade
 
 # --- events (matcher to risk) ------------------------------------------------------------------------------------------------------------
@@ -171,6 +171,7 @@ EV_REJECTED: Final = 7
 EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
 EV_TAKER: Final = 9  # from here on the order named is the one that trades: a fired stop
 EV_POSITION_MOVED: Final = 10  # reserved
+EV_PEGGED: Final = 14  # a pegged order stands at another price
 EV_QUOTED: Final = 13  # a quote is done: taken, or refused with a reason
 EV_CROSSED: Final = 11  # a trade of an auction: EV_TAKER named the buyer, this one the seller
 EV_AUCTION: Final = (
@@ -197,6 +198,7 @@ OUT_QUOTE: Final = 17  # a quote of it was taken, or refused with a reason
 OUT_IDS: Final = 13  # continuation: client order id
 OUT_TRIGGERED: Final = 14  # a stop was set off; what follows is what it does
 OUT_AUCTION: Final = 15  # indicative price and volume of an auction, and in leaves what is left over on ``side``
+OUT_PEGGED: Final = 19  # a pegged order stands at this price; its limit, and what it holds, stay
 OUT_UNCROSSED: Final = 18  # the same of an auction that has ended: price 0 = nothing met
 
 OUTCOME_LAST: Final = 1

@@ -61,6 +61,19 @@ def trigger_code(c):
 
 
 @inner
+def peg_code(c):
+    """0, or why a new order (FLAG_PEG) cannot follow a best price; whether that price is there is known to the matcher."""
+    rests = c["type"] == e.LIMIT and (c["tif"] == e.GTC or c["tif"] == e.POST_ONLY)
+    if not rests or (c["flags"] & (e.FLAG_TRIGGER | e.FLAG_LEGS)) != 0:
+        return r.PEG_MISPLACED
+    if c["trigger_ref"] > e.PEG_MID or c["offset_kind"] > e.OFFSET_TICKS:
+        return r.BAD_FIELD
+    if (c["flags"] & e.FLAG_TERMS) != 0 and (c["display_qty_lots"] != 0 or c["min_qty_lots"] != 0):
+        return r.PEG_TERMS
+    return 0
+
+
+@inner
 def has_too_many_parts(display_lots, qty_lots):
     """Whether an iceberg would come in more parts than are allowed; without a display quantity it has one."""
     return display_lots != 0 and (qty_lots - 1) // display_lots >= e.ICEBERG_PARTS_MAX

@@ -141,7 +141,14 @@ EXIT_FORM: Final = 113
 EXITS_FULL: Final = 114
 EXIT_QUANTITY: Final = 124
 EXIT_IDS: Final = 125
+PEG_MISPLACED: Final = 115
+PEG_TERMS: Final = 116
+# The matcher's.
+PEG_NO_REFERENCE: Final = 117
+PEGS_FULL: Final = 118
+PEG_AMEND: Final = 119
 BY_LINK: Final = 92
+BY_PEG: Final = 93
 BY_DISCONNECT: Final = 97
 BY_DEAD_MAN: Final = 98
 BY_PROTECTION: Final = 99
@@ -237,7 +244,7 @@ TEXT: Final[dict[int, str]] = {
     "nothing was executed and no number used, so that it is safe to send again",
     DIVERGED: "the exchange acknowledges nothing until an operator acts, because its own check found the live engine wrong; "
     "the command was not taken",
-    IMMEDIATE_IN_AUCTION: "orders gather for an auction: no market, ioc, fok or stop orders and no quotes; cancels and amends work",
+    IMMEDIATE_IN_AUCTION: "orders gather for an auction: no market, ioc, fok, stop or pegged orders and no quotes; cancels and amends work",
     MIN_QTY_IN_AUCTION: "orders gather for an auction, and a minimum quantity could not trade at once",
     AUCTION_END: "only the state auction has an end: a time after the command, up to a day, and open, post-only or closed behind it",
     BAD_AUCTION: "a dynamic band is at most 100 %, an interruption's auction at most a day, its random part no longer than itself, "
@@ -272,6 +279,12 @@ TEXT: Final[dict[int, str]] = {
     EXITS_FULL: "as many orders with exits are open as may",
     EXIT_QUANTITY: "an exit is of no more lots than its entry",
     EXIT_IDS: "the orders of a list have different client order ids",
+    PEG_MISPLACED: "only a limit order that may rest, gtc or post-only, waits for no price and is of no list, follows a best price",
+    PEG_TERMS: "a pegged order has no display and no minimum quantity",
+    PEG_NO_REFERENCE: "the price that the order would follow is not there, or leaves it no price to stand at",
+    PEGS_FULL: "as many pegged orders of this instrument rest as may",
+    PEG_AMEND: "a pegged order is not amended; cancel it and enter another",
+    BY_PEG: "the book had no place left for the price at which it would stand",
     BY_LINK: "the order that it was linked with traded, was set off, or ended",
     BY_DISCONNECT: "cancelled because its session has ended",
     BY_PROTECTION: "pulled by market-maker protection",

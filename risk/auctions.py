@@ -16,6 +16,9 @@ def gathering_code(c):
     if c["type"] == e.QUOTE:
         # A quote stands beside what it replaces, in the book that trades.
         return r.IMMEDIATE_IN_AUCTION
+    if c["type"] != e.AMEND and (c["flags"] & e.FLAG_PEG) != 0:
+        # Best prices mean nothing while prices may cross.
+        return r.IMMEDIATE_IN_AUCTION
     if c["type"] != e.AMEND and (c["flags"] & e.FLAG_TERMS) != 0 and c["min_qty_lots"] > 0:
         return r.MIN_QTY_IN_AUCTION
     return 0

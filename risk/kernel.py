@@ -121,7 +121,8 @@ def settle_from_shard(state, rings, c, pending, shard, budget):
 def next_cancel_shard(state, rings, seq, by_age):
     """Shard whose head event comes next; _NO_SHARD while some shard concerned has not answered yet.
 
-    They come by instrument and order, those of an EXPIRE by the time and age in the event (``by_age``); then where auctions stand.
+    They come by instrument and order, those of an EXPIRE by the time and age in the event (``by_age``); then where auctions stand;
+    last what pegs do, by instrument.
     """
     shards = rings.event_words.shape[0] // HEADER_WORDS
     best = _NO_SHARD
@@ -142,8 +143,12 @@ def next_cancel_shard(state, rings, seq, by_age):
         if event["kind"] == e.EV_AUCTION:
             first = _LARGEST - 1
             then = event["instrument"]
+        elif event["kind"] == e.EV_PEGGED or event["reason"] == r.BY_PEG:
+            first = _LARGEST
+            then = event["instrument"]
         elif event["kind"] != e.EV_CANCELED:
             first = _LARGEST
+            then = 0
         if first < best_first or (first == best_first and then < best_then) or best == _NO_SHARD:
             best = k
             best_first = first

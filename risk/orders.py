@@ -13,6 +13,7 @@ from protocol.fixed_point import (
     product_below_limit,
 )
 from protocol.jit import inner
+from risk.state import HOLD_TERMS
 
 
 @inner
@@ -21,6 +22,12 @@ def limit_hold(side, price_ticks, lots, multiplier, lot_atoms):
     if side == BUY:
         return price_ticks * lots * multiplier
     return lots * lot_atoms
+
+
+@inner
+def is_pegged(h):
+    """Whether the order of a hold follows a best price."""
+    return (h["flags"] & HOLD_TERMS) != 0 and h["display_lots"] < 0
 
 
 @inner

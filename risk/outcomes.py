@@ -161,6 +161,19 @@ def emit_order(state, rings, c, hold, kind, reason, qty_lots, flags):
 
 
 @inner
+def emit_pegged(state, rings, c, hold, price_ticks, flags):
+    """A pegged order stands at this price; its limit, and what it holds, are as they were."""
+    i = next_slot(state, rings, c, e.OUT_PEGGED, flags)
+    out = rings.outcomes.slots[i]
+    order_fields(state, out, hold)
+    out["price_ticks"] = price_ticks
+    row = state.instruments[out["instrument"]]
+    paid = row["quote"] if out["side"] == e.BUY else row["base"]
+    balance_fields(state, out, paid, paid)
+    finish(state)
+
+
+@inner
 def emit_auction(state, rings, c, event, kind):
     """Price and volume of an auction, and in leaves what is left over at the price, on its side."""
     i = next_slot(state, rings, c, kind, 0)

@@ -33,7 +33,7 @@ from risk.reserve import (
     trading_code,
     within_limits,
 )
-from risk.settle import lock_amended, settle_canceled
+from risk.settle import lock_amended, settle_canceled, settle_pegged
 
 NEW_BID = 1  # of the flags of a quote's pending row: a hold row is taken for this side
 NEW_ASK = 2
@@ -219,21 +219,14 @@ def undo_quote(state, rings, seq, k):
 
 @inner
 def release_quote(state, q, p):
-    """The promises of a quote are in the ledger, or not needed."""
-    release_side(state, q, p, e.BUY)
-    release_side(state, q, p, e.SELL)
-
-
-@inner
-def release_side(state, q, p, side):
-    """The promise of one side; not before the same event locks it, for reserve may run between two events."""
-    if side == e.BUY and p["inflight_units"] != 0:
+    """The promise of a quote is in the ledger, or not needed."""
+    if p["inflight_units"] != 0:
         promise(state, p["balance"], -p["inflight_units"])
-        p["inflight_units"] = 0
-    if side == e.SELL and p["ask_units"] != 0:
+    if p["ask_units"] != 0:
         base = state.instruments_reserve[q["instrument"]]["base"]
         promise(state, balance_row(state, q["account"], base), -p["ask_units"])
-        p["ask_units"] = 0
+    p["inflight_units"] = 0
+    p["ask_units"] = 0
 
 
 @inner
@@ -352,6 +345,7 @@ def settle_quote_event(state, rings, c, q, p, event):
     """One event of a quote: an order of it that ends, is replaced or rests, or the end of the quote."""
     kind = event["kind"]
     if kind == e.EV_QUOTED:
+        # Not before: reserve may look between two events, when one side is not in the ledger yet.
         release_quote(state, q, p)
         drop_unused(state, q, p["hold"])
         drop_unused(state, q, p["ask_hold"])
@@ -363,16 +357,16 @@ def settle_quote_event(state, rings, c, q, p, event):
     elif kind == e.EV_CANCELED:
         settle_canceled(state, rings, c, event)
     elif kind == e.EV_AMENDED:
-        release_side(state, q, p, state.holds[hold]["side"])
         lock_amended(state, c, hold, event)
         emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, 0)
     elif kind == e.EV_RESTED:
-        release_side(state, q, p, state.holds[hold]["side"])
         lock_quote(state, rings, c, hold)
         if hold == p["hold"]:
             p["hold"] = -1
         else:
             p["ask_hold"] = -1
+    elif kind == e.EV_PEGGED:
+        settle_pegged(state, rings, c, event)
     else:
         state.meta[s.FAULT] = s.FAULT_UNKNOWN_EVENT
 

@@ -18,7 +18,7 @@ from protocol import reasons as r
 from protocol.fixed_point import AMOUNT_LIMIT, product_below_limit
 from protocol.instruments import bands_are_valid, listing_is_valid, listing_multiplier
 from protocol.jit import inner
-from protocol.order_terms import expiry_of, has_too_many_parts, terms_code, trigger_code
+from protocol.order_terms import expiry_of, has_too_many_parts, peg_code, terms_code, trigger_code
 from risk import state as s
 from risk.auctions import auction_end_code, gathering_code, risk_may, uncrosses
 from risk.bands import auction_rules_are_valid
@@ -27,7 +27,15 @@ from risk.exits import exit_entry_code
 from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
 from risk.limits import count_order, limits_are_valid, limits_code, tightest_collar, write_kill, write_limits
-from risk.orders import amend_difference, amount_cap_lots, band_limits, limit_hold, order_hold, order_range_code
+from risk.orders import (
+    amend_difference,
+    amount_cap_lots,
+    band_limits,
+    is_pegged,
+    limit_hold,
+    order_hold,
+    order_range_code,
+)
 from risk.outbox import cause_is_settled, tick_off_reserve
 
 WAIT: Final = -1
@@ -108,6 +116,9 @@ def trading_code(state, c, row):
         if (c["flags"] & e.FLAG_TRIGGER) != 0:
             # It could be set off at once.
             wanted = states.TAKE
+        elif (c["flags"] & e.FLAG_PEG) != 0:
+            # It never takes.
+            wanted = states.POST_ONLY
     if (states.ALLOWED[row["status"]] & wanted) == 0:
         return states.REFUSALS[row["status"]]
     if (states.ALLOWED[row["status"]] & states.GATHER) != 0 and gathering_code(c) != 0:
@@ -264,6 +275,10 @@ def plan_order(state, rings, c, seq, ids, pending):
         return WAIT, tag, 0
     price = c["price_ticks"]
     reference = state.instruments[instrument]["reference_e8"]
+    if (c["flags"] & e.FLAG_PEG) != 0:
+        code = peg_code(c)
+        if code != 0:
+            return code, tag, 0
     if (c["flags"] & e.FLAG_TRIGGER) != 0:
         code = trigger_code(c)
         if code == 0 and not product_below_limit(c["trigger_price_ticks"], row["tick_e8"]):
@@ -311,6 +326,8 @@ def take_order(state, rings, c, seq, ids, tag, need, pending):
         keep_ids(state, rings, pending["hold"], ids, tag)
     if (c["flags"] & e.FLAG_TERMS) != 0:
         keep_terms(state, c, pending)
+    if (c["flags"] & e.FLAG_PEG) != 0:
+        keep_peg(state, c, pending)
     if c["session"] != 0:
         pending["flags"] |= e.JUDGED_SESSION
     if (c["flags"] & e.FLAG_TRIGGER) != 0:
@@ -359,6 +376,18 @@ def keep_terms(state, c, pending):
 
 
 @inner
+def keep_peg(state, c, pending):
+    """Note that an accepted order follows a best price: until the matcher says where it stands, its limit."""
+    row = state.holds[pending["hold"]]
+    if (c["flags"] & e.FLAG_TERMS) == 0:
+        row["expiry_ts_ns"] = 0
+    row["flags"] |= s.HOLD_TERMS
+    row["display_lots"] = -pending["price_ticks"]
+    row["shown_lots"] = 0
+    pending["flags"] |= e.JUDGED_PEG
+
+
+@inner
 def reserve_amend(state, c, seq, pending):
     """Verdict of AMEND. Whether the order rests, and codes 12 and 13, are the matcher's to say; here only form, status and funds."""
     account = c["account"]
@@ -397,6 +426,7 @@ def reserve_amend(state, c, seq, pending):
         or h["tif"] == e.IOC
         or h["tif"] == e.FOK
         or (h["flags"] & s.HOLD_QUOTE) != 0
+        or is_pegged(h)
     ):
         return 0
     exact = exact_or_wait(state, seq, NO_BARRIER)

@@ -37,6 +37,7 @@ from risk.outcomes import (
     emit_balance,
     emit_ids,
     emit_order,
+    emit_pegged,
     emit_rejected,
     emit_simple,
     emit_trade,
@@ -114,7 +115,7 @@ def end_order(state, c, hold, how, reason):
     seq = c["seq"]
     h = state.holds[hold]
     if (h["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:
-        if how == e.ORDER_STATE_CANCELED and cancel_is_own(c, h["account"]):
+        if how == e.ORDER_STATE_CANCELED and reason != r.BY_PEG and cancel_is_own(c, h["account"]):
             free_client_id(state, hold)
         else:
             finish_client_id(state, hold, c["ts_ns"], how, reason)
@@ -169,7 +170,7 @@ def show_less(h, lots):
 @inner
 def show_part(h):
     """What an order with terms shows when it comes to rest."""
-    h["shown_lots"] = h["left_lots"] if h["display_lots"] == 0 else min(h["left_lots"], h["display_lots"])
+    h["shown_lots"] = h["left_lots"] if h["display_lots"] <= 0 else min(h["left_lots"], h["display_lots"])
 
 
 @inner
@@ -402,7 +403,8 @@ def tell_new(state, rings, c, pending, event):
     """An order's hold enters the ledger, and what is new is said, with its own ids. True when the event says no more."""
     lock_order(state, c, pending)
     hold = pending["hold"]
-    alone = event["kind"] == e.EV_RESTED
+    # Where more follows, pegs that move behind it, it says that it rests like one that has traded.
+    alone = event["kind"] == e.EV_RESTED and (event["flags"] & e.EVENT_LAST) != 0
     last = outcome_flag(c, event) if alone else 0
     if alone and (state.holds[hold]["flags"] & (s.HOLD_TERMS | s.HOLD_WAITS)) == s.HOLD_TERMS:
         show_part(state.holds[hold])
@@ -421,11 +423,11 @@ def tell_new(state, rings, c, pending, event):
 
 @inner
 def begin_second(state, rings, c, pending, event):
-    """The second of two linked orders entered: it is told like the first. True when the event says no more."""
+    """The second of two linked orders entered: it is told like the first."""
     other = state.pending[(c["seq"] + pending["first"]) & (state.pending.shape[0] - 1)]
     release_promise(state, other)
     state.meta[s.TAKER_HOLD] = other["hold"]
-    return tell_new(state, rings, c, other, event)
+    tell_new(state, rings, c, other, event)
 
 
 @inner
@@ -484,8 +486,7 @@ def settle_order_event(state, rings, c, pending, event):
             return
     elif meta[s.PHASE] == s.PHASE_OPEN and (pending["flags"] & e.JUDGED_LEGS) != 0:
         meta[s.PHASE] = s.PHASE_BOTH
-        if begin_second(state, rings, c, pending, event):
-            return
+        begin_second(state, rings, c, pending, event)
     settle_event(state, rings, c, event)
 
 
@@ -508,10 +509,23 @@ def settle_event(state, rings, c, event):
         settle_crossed(state, rings, c, meta[s.TAKER_HOLD], event)
     elif kind == e.EV_AUCTION:
         settle_auction(state, rings, c, event)
+    elif kind == e.EV_PEGGED:
+        settle_pegged(state, rings, c, event)
     elif kind == e.EV_REJECTED:
         emit_rejected(state, rings, c, event["reason"])
     elif kind != e.EV_NOTHING:
         meta[s.FAULT] = s.FAULT_UNKNOWN_EVENT
+
+
+@inner
+def settle_pegged(state, rings, c, event):
+    """A pegged order stands at another price. Its hold is that of its limit, so that nothing moves."""
+    hold = event["hold"]
+    if state.holds[hold]["order_id"] != event["order_id"]:
+        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+        return
+    state.holds[hold]["display_lots"] = -event["price_ticks"]
+    emit_pegged(state, rings, c, hold, event["price_ticks"], outcome_flag(c, event))
 
 
 @inner

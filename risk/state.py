@@ -237,7 +237,8 @@ HOLD_DTYPE: Final = np.dtype(
 ``value_units``: quote units traded so far. ``next``: of a free row the next free one, of an order the row of its exits, 0 = none.
 ``client_tag``: hash of account and client order id, where there is one.
 
-With HOLD_TERMS: what an iceberg shows at most (0 = all) and shows now, and when the order expires (0 = never); else these mean nothing."""
+With HOLD_TERMS: what an iceberg shows at most (0 = all) and shows now, and when the order expires (0 = never); else these mean nothing.
+Below zero ``display_lots`` is that of a pegged order, of which nothing is hidden: minus the price at which it stands."""
 
 HOLD_HAS_IDS: Final = 1
 HOLD_HAS_CLIENT_ID: Final = 2

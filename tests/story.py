@@ -38,6 +38,7 @@ STPS = {
     "stp-decrement": e.STP_DECREMENT,
 }
 REFERENCES = {"last": e.TRIGGER_LAST, "mark": e.TRIGGER_MARK, "index": e.TRIGGER_INDEX}
+PEGS = {"bid": e.PEG_BID, "ask": e.PEG_ASK, "mid": e.PEG_MID}
 PLENTY = 10**9
 START_TS_NS = 1_700_006_400_000_000_000
 """A midnight, UTC."""
@@ -77,14 +78,22 @@ class Story:
                 self.orders[name] = order_id
                 self.labels[order_id] = name
             self.behind, self.second = [], ""
-        told = [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
+        told = self._told_all()
         while (own := self._of_risk()) is not None:
             self.desk.sequence(own)
             if own["type"][0] in (e.SET_STATE, e.HALT):
                 wanted = STATE_NAMES[int(own["price_ticks"][0])] if own["type"][0] == e.SET_STATE else "halted"
                 told.append(f"state {wanted}")
-            told += [text for outcome in self.desk.outcomes if (text := self._told(outcome))]
+            told += self._told_all()
         return "; ".join(told) or "done"
+
+    def _told_all(self) -> list[str]:
+        """What is told of the outcomes; of a peg that is new only where it stands."""
+        rows = self.desk.outcomes
+        new = rows["order_id"][rows["kind"] == e.OUT_NEW]
+        pegged = rows["order_id"][rows["kind"] == e.OUT_PEGGED]
+        rests = np.isin(rows["order_id"], pegged) & np.isin(rows["order_id"], new) & (rows["kind"] == e.OUT_RESTED)
+        return [text for outcome in rows[~rests] if (text := self._told(outcome))]
 
     def _of_risk(self) -> np.ndarray | None:
         """The next command of risk's own, which comes back at once."""
@@ -141,6 +150,8 @@ class Story:
         group = build.market(**fields) if "market" in options else build.limit(**fields, tif=tif)
         if {"stop", "profit", "trailing"} & set(options):
             group = self._waiting(group, options)
+        if "pegged" in options:
+            group = build.with_peg(group, PEGS[options["pegged"]], int(options.get("plus", 0)))
         if {"showing", "minimum", "until", "day"} & set(options):
             expiry = e.EXPIRY_DAY if "day" in options else int(options.get("until", 0))
             group = build.with_terms(
@@ -231,6 +242,7 @@ class Story:
             e.OUT_CANCELED: f"{label} canceled {lots} {why}",
             e.OUT_REPLACED: f"{label} is {lots} at {price}",
             e.OUT_PREVENTED: f"{label} prevented {lots}",
+            e.OUT_PEGGED: f"{label} stands at {price}",
         }.get(kind, "")
 
 

@@ -167,6 +167,10 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
         "--trigger-by", choices=("last", "mark", "index"), default="last", help="price that the order waits for"
     )
     parser.add_argument(
+        "--peg", choices=("bid", "ask", "mid"), help="follow the best bid, the best ask or the middle up to --price"
+    )
+    parser.add_argument("--peg-offset", metavar="PRICE", help="stand so far above that price, or below it (-0.5)")
+    parser.add_argument(
         "--stp",
         choices=("none", "expire-taker", "expire-maker", "expire-both", "decrement"),
         default="none",
@@ -502,6 +506,8 @@ def _order(a: _Arguments) -> _Request:
         "trigger_by": a.trigger_by,
         "trail": a.trail,
         "trail_bp": a.trail_bp,
+        "peg": a.peg,
+        "peg_offset": a.peg_offset,
         "stp": a.stp.replace("-", "_"),
         "client_order_id": a.client_order_id,
         "exits": _exits(a),
@@ -517,6 +523,9 @@ def _exits(a: _Arguments) -> list[dict[str, Any]]:
         raise UsageError("an order by amount has no exits, for nobody knows yet of how many lots; give a quantity")
     exits = [] if a.exit_limit is None else [{"price": a.exit_limit}]
     if a.exit_stop is not None:
+        for one in exits:
+            # Linked with a stop it waits as a take-profit, which enters however far the price has come meanwhile.
+            one |= {"trigger": "take_profit", "trigger_price": a.exit_limit}
         exits.append({"trigger_price": a.exit_stop, "price": a.exit_stop_limit})
     return exits
 

@@ -29,6 +29,7 @@ from protocol.market_states import STATE_OF, VENUE_STATE_OF
 from protocol.records import COMMAND_DTYPE, command_slots
 
 _SIDES: Final = {"buy": e.BUY, "sell": e.SELL}
+_PEGS: Final = {"bid": e.PEG_BID, "ask": e.PEG_ASK, "mid": e.PEG_MID}
 _TRIGGERS: Final = {"last": e.TRIGGER_LAST, "mark": e.TRIGGER_MARK, "index": e.TRIGGER_INDEX}
 _TIFS: Final = {"gtc": e.GTC, "ioc": e.IOC, "fok": e.FOK, "post_only": e.POST_ONLY, "gtd": e.GTC, "day": e.GTC}
 _STPS: Final = {
@@ -178,6 +179,7 @@ class Drafter:
                     stp=stp,
                 )
         group = self._with_trigger(self._with_terms(group, args, instrument), args, instrument)
+        group = _with_peg(group, args, instrument)
         if args.exits:
             group = build.bracket(group, *(self._exit(group, one, instrument) for one in args.exits))
         client_order_id = "" if args.client_order_id is None else check_client_order_id(args.client_order_id)
@@ -563,6 +565,22 @@ def _session(text: str | None) -> int:
     if int(gateway) >= e.SOURCES_MAX or not 0 < int(number) < 1 << e.SESSION_SHIFT:
         raise Refused(reasons.BAD_SESSION, text, "args.session")
     return name
+
+
+def _with_peg(group: np.ndarray, args: m.Order, instrument: Instrument) -> np.ndarray:
+    """The price that the order follows, if it does; whether it may is risk's to say."""
+    if args.peg is None:
+        if args.peg_offset is not None:
+            raise Refused(reasons.MALFORMED, "an offset is that of a peg to bid, ask or mid", "args.peg_offset")
+        return group
+    if args.trigger_price is not None or args.trail is not None or args.trail_bp != 0:
+        raise Refused(reasons.MALFORMED, "an order waits for a price or follows one", "args.peg")
+    text = args.peg_offset or "0"
+    below = text.startswith("-")
+    offset = 0 if text == "0" else parse_price(instrument, text[below:], "args.peg_offset")
+    if offset >= 1 << 31:
+        raise Refused(reasons.MALFORMED, "the offset of a peg is below 2^31 ticks", "args.peg_offset")
+    return build.with_peg(group, _PEGS[args.peg], -offset if below else offset)
 
 
 def _signed(group: np.ndarray, operator: str, reason: str) -> np.ndarray:

@@ -113,6 +113,7 @@ class RiskView:
                 shown_lots=_shown(h),
                 expiry_ts_ns=int(h["expiry_ts_ns"]) if h["flags"] & s.HOLD_TERMS else 0,
                 waits=_waits(h),
+                pegged_ticks=_pegged(h),
             )
             for h, words in zip(holds, ids, strict=True)
             if h["state"] == e.HOLD_LIVE and (h["type"] == e.LIMIT or _waits(h)) and h["left_lots"] > 0
@@ -125,7 +126,7 @@ class RiskView:
         sides: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
         for h in holds:
             if h["state"] == e.HOLD_LIVE and h["type"] == e.LIMIT and h["left_lots"] > 0 and not _waits(h):
-                level = sides[int(h["side"])].setdefault(int(h["price_ticks"]), [0, 0])
+                level = sides[int(h["side"])].setdefault(_pegged(h) or int(h["price_ticks"]), [0, 0])
                 level[0] += _shown(h)
                 level[1] += 1
         bids = [Level(p, q, n) for p, (q, n) in sorted(sides[e.BUY].items(), reverse=True)[:levels]]
@@ -262,6 +263,11 @@ def _waits(hold: np.void) -> bool:
 def _shown(h: np.void) -> int:
     """Lots of a resting order that the book shows."""
     return int(h["shown_lots"] if h["flags"] & s.HOLD_TERMS else h["left_lots"])
+
+
+def _pegged(h: np.void) -> int:
+    """Price at which a pegged order stands; 0 = it follows no price."""
+    return max(0, -int(h["display_lots"])) if h["flags"] & s.HOLD_TERMS else 0
 
 
 def attach_view(context: Context) -> RiskView:

@@ -60,6 +60,7 @@ class Order(Args):
     """A new order. ``price`` of a market order is its protection price; ``amount`` is quote to spend or receive.
 
     ``expires_ts_ns`` belongs to tif gtd, and may stand with post_only; ``display_qty`` makes an iceberg; ``min_qty`` must trade at once.
+    With ``peg`` its price follows the best bid, the best ask or the middle, ``peg_offset`` (a price, signed) above it, up to ``price``.
     With ``trigger_price`` it waits as ``trigger`` says for that price, with ``trail`` (a price) or ``trail_bp`` (basis points) behind it.
     """
 
@@ -79,6 +80,8 @@ class Order(Args):
     trigger_by: Literal["last", "mark", "index"] = "last"
     trail: Text | None = None
     trail_bp: Number = 0
+    peg: Literal["bid", "ask", "mid"] | None = None
+    peg_offset: Text | None = None
     stp: Literal["none", "expire_taker", "expire_maker", "expire_both", "decrement"] = "none"
     client_order_id: str | None = None
     exits: list[Exit] = []

@@ -120,6 +120,7 @@ def _orders(catalog: Catalog, args: Any) -> Answered:
                 "tif": "post_only" if order.tif == POST_ONLY else "gtd" if order.expiry_ts_ns else "gtc",
                 "expires_ts_ns": order.expiry_ts_ns,
                 "price": listed.price(order.price_ticks),
+                "pegged_price": listed.price(order.pegged_ticks) if order.pegged_ticks else None,
                 "qty": listed.qty(order.qty_lots),
                 "cum_qty": listed.qty(order.cum_qty_lots),
                 "leaves_qty": listed.qty(order.leaves_qty_lots),

@@ -145,7 +145,7 @@ class Progress:
         elif kind in {e.OUT_TRADE, e.OUT_PREVENTED} and int(outcome["leaves_qty_lots"]) == 0:
             self._state = "filled" if kind == e.OUT_TRADE else "expired"
             self._end_reason = 0 if kind == e.OUT_TRADE else reasons.BY_STP
-        elif kind == e.OUT_REPLACED or (kind == e.OUT_NEW and self.done):
+        elif kind in {e.OUT_REPLACED, e.OUT_PEGGED} or (kind == e.OUT_NEW and self.done):
             # An order that neither traded nor ended has its whole in the book.
             self._state = "resting"
         if int(outcome["flags"]) & e.OUTCOME_WAITS:

@@ -72,6 +72,8 @@ class OpenOrder(NamedTuple):
     """0 = never."""
     waits: bool
     """For a price; it is in no book yet."""
+    pegged_ticks: int = 0
+    """Where a pegged order stands, its price being its limit; 0 = it follows no price."""
 
 
 class Level(NamedTuple):

@@ -96,6 +96,7 @@ def command_columns(slots: np.ndarray, heads: np.ndarray) -> Columns:
 _OF_ORDERS: Final = (
     *(e.OUT_NEW, e.OUT_RESTED, e.OUT_EXPIRED, e.OUT_CANCELED, e.OUT_REPLACED, e.OUT_PREVENTED, e.OUT_DONE),
     e.OUT_TRIGGERED,
+    e.OUT_PEGGED,
 )
 
 

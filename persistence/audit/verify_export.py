@@ -29,8 +29,8 @@ ADMIN = (
 QUOTE_ASK = 1 << 39  # bit of the ask's order id; the bid's is that of the quote's slot
 AUCTIONS = ("SET_STATE", "RESUME")
 NEW_ORDERS = ("LIMIT", "MARKET", "MARKET_AMOUNT")
-EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED")
-OF_OTHERS = ("CANCELED", "PREVENTED", "DONE", "REJECTED")
+EVENTS = ("NEW", "RESTED", "REPLACED", "CANCELED", "EXPIRED", "PREVENTED", "REJECTED", "DONE", "TRIGGERED", "PEGGED")
+OF_OTHERS = ("CANCELED", "PREVENTED", "DONE", "REJECTED", "PEGGED")
 SOURCES = {"sequencer": 0, "risk": 1, "control": 2, "replay": 3, "bots": 4}
 RENAMED = {"amount_units": "qty_lots", "hold_id": "order_id", "taker_rate_e8": "qty_lots", "end_ts_ns": "qty_lots"}
 RENAMED.update({"maker_rate_e8": "price_ticks", "period_ns": "price_ticks", "phase_ns": "qty_lots"})
@@ -646,7 +646,15 @@ class Ledger:
         else:
             same(row["qty_lots"], order["qty_lots"], where, "qty_lots (of the order)")
         need(order["leaves_qty_lots"] >= 0, where, "the order has less than nothing left")
-        for name in ("price_ticks", "cum_qty_lots", "leaves_qty_lots"):
+        if event == "PEGGED":
+            # Where it stands is what the book says; its limit, and what it holds, stay.
+            inside = (
+                row["price_ticks"] <= order["price_ticks"]
+                if row["side"] == "BUY"
+                else row["price_ticks"] >= order["price_ticks"]
+            )
+            need(inside, where, "the price is beyond the order's limit")
+        for name in ("price_ticks", "cum_qty_lots", "leaves_qty_lots")[event == "PEGGED" :]:
             same(row[name], order[name], where, f"{name} (of the order)")
         paid = self.paid_and_got(row)[0]
         same(row["asset"], paid, where, "asset")

@@ -90,6 +90,7 @@ _ORDER_KINDS[
         e.OUT_REJECTED,
         e.OUT_PREVENTED,
         e.OUT_TRIGGERED,
+        e.OUT_PEGGED,
     ]
 ] = True
 _DONE_KINDS: Final = np.isin(np.arange(256), [e.OUT_ADMIN, e.OUT_DONE])

@@ -312,6 +312,8 @@ def _check_books(engine: FusedEngine, holds: np.ndarray, rows: np.ndarray) -> No
     waits = holds["flags"] & s.HOLD_WAITS != 0
     special = (holds["flags"] & s.HOLD_TERMS != 0) & ~waits
     shown["left_lots"][special] = holds["shown_lots"][special]
+    pegs = special & (holds["display_lots"] < 0)
+    shown["price_ticks"][pegs] = -holds["display_lots"][pegs]
     assert hidden == int((holds["left_lots"] - shown["left_lots"]).sum())
     held = [
         (*row[names].item(), hold, bool(waiting))

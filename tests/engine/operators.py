@@ -260,6 +260,8 @@ class Market:
             group = self.terms(group)
         if self.access and rng.random() < 0.25:
             group = self.stop(group)
+        elif self.access and rng.random() < (0.25 if group["type"][0] == e.LIMIT else 0.02):
+            group = self.peg(group)
         if self.access and rng.random() < 0.2:
             exits = [self.exit_of(group)] if rng.random() < 0.5 else self.exits_of(group)
             group = build.bracket(group, *exits)
@@ -368,6 +370,20 @@ class Market:
             if rng.random() < 0.3:
                 exits[k] = build.with_client_order_id(exits[k], rng.choice("abcdefgh"), 3)
         return exits
+
+    def peg(self, group: np.ndarray) -> np.ndarray:
+        """The order following a best price; some make no sense."""
+        rng = self.random
+        offset = rng.choice((0, 0, 0, 1, -1, 3, -3, rng.randrange(-200, 201), 1 << 30))
+        if rng.random() < 0.9:
+            # What is left of the terms is the expiry.
+            group["tif"] = rng.choice((e.GTC, e.GTC, e.POST_ONLY))
+            group["display_qty_lots"] = group["min_qty_lots"] = 0
+        if rng.random() < 0.7 and group["price_ticks"][0] > 0:
+            # Mostly there is a way to its limit.
+            sign = 1 if group["side"][0] == e.BUY else -1
+            group["price_ticks"] = max(1, int(group["price_ticks"][0] * (1 + sign * rng.random() * 0.02)))
+        return build.with_peg(group, rng.choice((0, 1, 2, 2)) if rng.random() < 0.98 else 3, offset)
 
     def oco(self) -> None:
         """Two linked orders around the price; some make no sense."""
@@ -1069,7 +1085,7 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
     for h in risk.holds[(risk.holds["state"] == e.HOLD_LIVE) & (risk.holds["flags"] & s.HOLD_TERMS != 0)]:
         order = oracle.orders[int(h["order_id"])]
         shown = (int(h["display_lots"]), int(h["shown_lots"]), int(h["expiry_ts_ns"]))
-        wanted = (order.display, 0 if order.stop else order.shown, order.expiry)
+        wanted = (-order.price if order.peg else order.display, 0 if order.stop else order.shown, order.expiry)
         assert wanted == shown, f"order {order.id}"
     armed = risk.dead_men[: risk.meta[s.DEAD_MEN]]
     keys = zip(*(armed[name].tolist() for name in ("account", "instrument", "session")), strict=True)

@@ -129,7 +129,7 @@ class AuctionRules:
         rules = [self._rate_of(order, taker=False) for order in (buyer, seller)]  # type: ignore[attr-defined]
         charged = []
         for order in (buyer, seller):
-            held = order.price * lots * market.k if order is buyer else base
+            held = order.bound * lots * market.k if order is buyer else base
             paid, received = self._paid_with(order), self._received_in(order)  # type: ignore[attr-defined]
             self.locked[paid] -= held  # type: ignore[attr-defined]
             self.free[paid] += held - (value if order is buyer else base)  # type: ignore[attr-defined]
@@ -213,7 +213,8 @@ class AuctionRules:
         """Why an order may not wait for an auction."""
         kind, tif = int(self.head["type"]), int(self.head["tif"])
         waits = self._waits()  # type: ignore[attr-defined]
-        if kind != e.AMEND and (kind != e.LIMIT or tif in (e.IOC, e.FOK) or waits):
+        pegged = int(self.head["flags"]) & e.FLAG_PEG
+        if kind != e.AMEND and (kind != e.LIMIT or tif in (e.IOC, e.FOK) or waits or pegged):
             return r.IMMEDIATE_IN_AUCTION
         has_minimum = int(self.head["flags"]) & e.FLAG_TERMS and self.head["min_qty_lots"] > 0
         return r.MIN_QTY_IN_AUCTION if kind != e.AMEND and has_minimum else r.ACCEPTED

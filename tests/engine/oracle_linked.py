@@ -53,7 +53,8 @@ class LinkedRules(StopsOracle):
         for name in ("source", "session", "source_seq"):
             leg[name] = head[name]
         leg["flags"] = (
-            int(leg["flags"]) & (e.FLAG_TERMS | e.FLAG_TRIGGER | e.FLAG_TAKE_PROFIT) | int(head["flags"]) & e.FLAG_API
+            int(leg["flags"]) & (e.FLAG_TERMS | e.FLAG_TRIGGER | e.FLAG_TAKE_PROFIT | e.FLAG_PEG)
+            | int(head["flags"]) & e.FLAG_API
         )
         if leg["account"] != head["account"] or leg["order_id"] != head["order_id"] + at:
             self._verdict(r.BAD_FIELD)  # type: ignore[arg-type]
@@ -207,7 +208,8 @@ def pair_code(c: Any, leg: Any) -> int:
     rests = not waits and c["type"] == e.LIMIT and c["tif"] == Tif.POST_ONLY
     is_stop = triggers and not int(leg["flags"]) & e.FLAG_TAKE_PROFIT
     same = c["side"] == leg["side"] and c["qty_lots"] == leg["qty_lots"]
-    if not (profit or rests) or not is_stop or not same:
+    pegs = (int(c["flags"]) | int(leg["flags"])) & e.FLAG_PEG
+    if pegs or not (profit or rests) or not is_stop or not same:
         return r.LEG_FORM
     expiries = [int(one["expiry_ts_ns"]) if int(one["flags"]) & e.FLAG_TERMS else 0 for one in (c, leg)]
     if expiries[0] != expiries[1]:

@@ -35,6 +35,7 @@ from tests.engine.client_ids import ClientIds, Ended, Key, is_own
 from tests.engine.oracle_auctions import GATHERING, Auction, AuctionRules, is_far, random_part
 from tests.engine.oracle_exits import ExitRules, OwnExits
 from tests.engine.oracle_linked import LinkedRules
+from tests.engine.oracle_pegs import PegsOracle
 from tests.naive.exchange import (
     AMOUNT_LIMIT,
     E8,
@@ -157,7 +158,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(ExitRules, AuctionRules, LinkedRules):
+class Oracle(ExitRules, AuctionRules, LinkedRules, PegsOracle):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -225,12 +226,14 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         lists = self._is_list() and not self._has_exits()
         (self._on_list if lists else handler)(group)
         self._set_off()
+        if e.LIMIT <= kind <= e.AMEND and kind != e.CANCEL_ALL:
+            self._settle_pegs(int(self.head["instrument"]) or -1)
         self.outcomes[-1]["flags"] |= e.OUTCOME_LAST
         by_matcher = {
             r.ACCEPTED,
             *(r.UNKNOWN_ORDER, r.QUANTITY_TOO_LOW, r.NO_CHANGE, r.POST_ONLY_WOULD_TAKE, r.FOK_UNFILLED),
             *(r.MIN_QTY_UNFILLED, r.NO_TRIGGER_PRICE, r.TRIGGER_PASSED, r.OFFSET_TOO_LARGE, r.STOP_NOT_AMENDED),
-            *(r.QUOTE_AMEND, r.LINKED_AMEND),
+            *(r.QUOTE_AMEND, r.LINKED_AMEND, r.PEG_AMEND, r.PEG_NO_REFERENCE, r.PEGS_FULL),
         }
         first = self.outcomes[0]
         code = int(first["reason"]) if first["kind"] == e.OUT_REJECTED else r.ACCEPTED
@@ -289,6 +292,9 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         order_id, account, instrument, side, price, qty, stp = self._order_arguments()
         if self._waits():
             self._stop(price, int(self.head["tif"]))
+            return
+        if self._is_peg():
+            self._peg(price)
             return
         self.limit(order_id, account, instrument, side, price, qty, int(self.head["tif"]), stp)
 
@@ -374,6 +380,28 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         else:
             self._ended(order, e.ORDER_STATE_CANCELED, reason)
 
+    def _peg(self, price: int) -> None:
+        order_id, account, instrument, side, _, qty, stp = self._order_arguments()
+        refusal = self._entry_refusal(account, instrument, price, qty, self._order_out_of_range)
+        order = Order(order_id, account, instrument, side, price, qty, int(self.head["tif"]), stp)
+        if not refusal:
+            self._dress(order)
+            refusal = self._enter_peg(order)
+        if refusal:
+            self._verdict(refusal)
+            return
+        if int(self.head["flags"]) & e.FLAG_API:
+            self.api.add(order.id)
+        self._own(e.OUT_NEW, order, 0, qty, qty)
+        if self.ids is not None:
+            self._emit_ids()
+        key = self._client_key()
+        if key is not None:
+            self.client_ids.take(key, order.id)
+        self._own(e.OUT_RESTED, order, 0, qty, qty)
+        self._own(e.OUT_PEGGED, order, 0, qty, qty, price_ticks=order.price)
+        self._verdict(r.ACCEPTED)
+
     def _told_waiting(self, order: Order) -> None:
         if int(self.head["flags"]) & e.FLAG_API:
             self.api.add(order.id)
@@ -385,6 +413,10 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         key = self._client_key()
         if key is not None:
             self.client_ids.take(key, order.id)
+
+    def _told_resting(self, order: Order) -> None:
+        if self.ids is None:
+            self._own(e.OUT_RESTED, order, 0, order.total, order.left, e.OUTCOME_WAITS)
 
     def _told_amended(self, order: Order) -> None:
         self._own(e.OUT_REPLACED, order, 0, order.total, order.left, e.OUTCOME_WAITS)
@@ -415,6 +447,7 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
                     self.seen[instrument, ref] = price
             if self.state_of(instrument) == "open":
                 self._set_off(self._visit_marks(instrument))
+            self._settle_pegs(instrument)
             self._admin(self._verdict(r.ACCEPTED))
 
     def _bands_of(self, instrument: int) -> Bands:
@@ -459,7 +492,8 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         for order in mine:
             self._cancel(order)
         self._verdict(r.ACCEPTED)
-        self._emit(e.OUT_DONE, qty_lots=len(mine))
+        lost = self._settle_pegs(instrument)
+        self._emit(e.OUT_DONE, qty_lots=len(mine) + lost)
 
     def _mass_cancel_code(self, account: int, instrument: int, session: int) -> int:
         sides, cause = int(self.head["price_ticks"]), int(self.head["qty_lots"])
@@ -516,6 +550,7 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
                 price_ticks=q["bid_price_ticks"], qty_lots=q["bid_qty_lots"], value_units=q["ask_price_ticks"],
                 leaves_qty_lots=q["ask_qty_lots"],
             )  # fmt: skip
+            self._settle_pegs(int(q["instrument"]) or -1)
         self._verdict(r.ACCEPTED)
         self._emit(e.OUT_QUOTED, qty_lots=taken, leaves_qty_lots=len(entries) - taken)
 
@@ -718,6 +753,8 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
             return self._verdict(r.QUOTE_AMEND)
         if not refusal and order is not None and order.id in self.partners:
             return self._verdict(r.LINKED_AMEND)
+        if not refusal and order is not None and order.peg is not None:
+            return self._verdict(r.PEG_AMEND)
         if not refusal and order is not None:
             may_rest = order.tif in (Tif.GTC, Tif.POST_ONLY)
             if order.stop is None:
@@ -900,7 +937,8 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         for order in sorted(mine, key=lambda order: (order.instrument, order.id)):
             self._cancel(order)
         self._verdict(r.ACCEPTED)
-        self._emit(e.OUT_DONE, qty_lots=len(mine))
+        lost = self._settle_pegs(int(self.head["instrument"]))
+        self._emit(e.OUT_DONE, qty_lots=len(mine) + lost)
 
     def _on_revive(self, _group: np.ndarray) -> None:
         scope = self._kill_scope()
@@ -1042,6 +1080,7 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
                     last = self.bands[instrument].last_ticks
                     fired = self._visit(instrument, e.TRIGGER_LAST, last) if last else []
                     self._set_off(fired + self._visit_marks(instrument))
+                self._settle_pegs(instrument)
                 self._admin(self._verdict(r.ACCEPTED))
 
     def _on_set_state(self, _group: np.ndarray) -> None:
@@ -1059,7 +1098,7 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
     def _state_code(self, instrument: int) -> int:
         """Why the state of the market or of the venue refuses an order or amend."""
         now, kind, tif = self.state_of(instrument), int(self.head["type"]), int(self.head["tif"])
-        post_only = kind == e.QUOTE or (kind == e.LIMIT and tif == e.POST_ONLY)
+        post_only = kind == e.QUOTE or (kind == e.LIMIT and tif == e.POST_ONLY) or self._is_peg()
         if now == "post-only" and (self._waits() or not (post_only or kind == e.AMEND)):
             return r.INSTRUMENT_POST_ONLY
         if now in REFUSING:
@@ -1111,11 +1150,12 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
             self._cancel(order)
         self._verdict(r.ACCEPTED)
         self.publish()
+        lost = self._settle_pegs()
         self._fire_dead_men()
         for instrument, state, begun_by in self.due_auctions():
             self.bands[instrument].breaker_pending = True
             self.outbox.append(Halt(instrument, int(self.head["seq"]), len(self.outcomes), state, 0, begun_by))
-        self._emit(e.OUT_DONE, qty_lots=len(due))
+        self._emit(e.OUT_DONE, qty_lots=len(due) + lost)
 
     def _must_not_take(self, order: Order) -> bool:
         return super()._must_not_take(order) or self.state_of(order.instrument) == "post-only"
@@ -1307,6 +1347,8 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         if known and entering:
             if h["side"] > e.SELL or h["stp"] > e.STP_DECREMENT or (kind == e.LIMIT and h["tif"] > e.POST_ONLY):
                 return r.BAD_FIELD
+            if self._is_peg() and self._peg_code():
+                return self._peg_code()
             if self._waits() and self._trigger_code(self.bands[instrument].tick_e8):
                 return self._trigger_code(self.bands[instrument].tick_e8)
             if kind != e.LIMIT and price == 0 and (self.bands[instrument].on or self._collar(instrument)):
@@ -1552,16 +1594,14 @@ class Oracle(ExitRules, AuctionRules, LinkedRules):
         for name in ("client_order_id", "link_id", "tag"):
             ids[name] = self.ids[name]
 
-    def _own(self, kind: int, order: Order, reason: int, qty: int, left: int, flags: int = 0) -> None:
-        contra = self.partners[order.id].id if order.id in self.partners else 0
-        self._order_outcome(
-            kind, order, self._paid_with(order)[1], reason=reason, qty_lots=qty, leaves_qty_lots=left, flags=flags,
-            contra_order_id=contra,
-        )  # fmt: skip
+    def _own(self, kind: int, order: Order, reason: int, qty: int, left: int, flags: int = 0, **more: int) -> None:
+        said = {"reason": reason, "qty_lots": qty, "leaves_qty_lots": left, "flags": flags}
+        said["contra_order_id"] = self.partners[order.id].id if order.id in self.partners else 0
+        self._order_outcome(kind, order, self._paid_with(order)[1], **(said | more))
 
     def _order_outcome(self, kind: int, order: Order, asset: int, **fields: Any) -> None:
         about = {"account": order.account, "instrument": order.instrument, "order_id": order.id, "side": order.side}
-        about |= {"price_ticks": order.price, "cum_qty_lots": order.traded}
+        about |= {"price_ticks": order.bound, "cum_qty_lots": order.traded}
         about |= self._balances(order.account, asset, self._paid_with(order)[1])
         self._emit(kind, **(about | fields))
 

@@ -81,6 +81,7 @@ class StopsOracle(NaiveExchange):
         seen = self.seen[order.instrument, stop.ref]
         if not stop.trails and stop.is_hit(seen) and not self._must_rest():
             self.waiting.remove(order)
+            self._told_resting(order)
             self._set_off([order])
         return self._verdict(r.ACCEPTED)  # type: ignore[arg-type]
 
@@ -165,6 +166,10 @@ class StopsOracle(NaiveExchange):
     @abstractmethod
     def _told_waiting(self, order: Order) -> None:
         """The order is accepted, and waits."""
+
+    @abstractmethod
+    def _told_resting(self, order: Order) -> None:
+        """It waits, but something follows; where it has ids that was said."""
 
     @abstractmethod
     def _told_amended(self, order: Order) -> None:

@@ -217,6 +217,47 @@ def test_exit_of_an_order_by_amount_needs_a_quantity() -> None:
     assert "MALFORMED" == Exchange().refused("order", order)
 
 
+@pytest.mark.parametrize(
+    ("args", "ref", "kind", "offset"),
+    [
+        ({"peg": "bid"}, e.PEG_BID, e.OFFSET_NONE, 0),
+        ({"peg": "ask", "peg_offset": "-0.5"}, e.PEG_ASK, e.OFFSET_TICKS, -50),
+        ({"peg": "mid", "peg_offset": "0.01"}, e.PEG_MID, e.OFFSET_TICKS, 1),
+    ],
+)
+def test_what_an_order_follows_goes_into_its_command(args: dict[str, Any], ref: int, kind: int, offset: int) -> None:
+    exchange = Exchange()
+    assert exchange.submit("order", {**ORDER, **args}) is None
+    head = exchange.group()[0]
+    assert int(head["flags"]) & e.FLAG_PEG
+    assert (ref, kind, offset) == tuple(int(head[name]) for name in ("trigger_ref", "offset_kind", "sub_account"))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"peg_offset": "1"},
+        {"peg": "bid", "trigger_price": "99"},
+        {"peg": "bid", "trail": "1"},
+        {"peg": "mid", "peg_offset": "100000000"},
+    ],
+)
+def test_pegs_that_contradict_themselves_are_refused_by_the_gateway(args: dict[str, Any]) -> None:
+    assert "MALFORMED" == Exchange().refused("order", {**ORDER, **args})
+
+
+def test_a_pegged_order_is_told_as_resting_where_it_stands() -> None:
+    exchange = Exchange()
+    exchange.submit("order", {**ORDER, "peg": "bid"})
+    about = {"source_seq": 1, "account": 7, "instrument": 1, "order_id": ORDER_ID, "qty_lots": 50_000}
+    rows = [
+        outcome(30, k, kind, leaves_qty_lots=50_000, price_ticks=price, flags=e.OUTCOME_LAST * (k == 2), **about)
+        for k, (kind, price) in enumerate(((e.OUT_NEW, 10_000), (e.OUT_RESTED, 10_000), (e.OUT_PEGGED, 9_950)))
+    ]
+    result = answer(exchange, *rows).result
+    assert ("resting", "0.5", "99.5") == (result["state"], result["leaves_qty"], result["price"])
+
+
 def test_an_order_that_waits_is_told_as_waiting() -> None:
     exchange = Exchange()
     exchange.submit("order", {**ORDER, "trigger_price": "99"})

@@ -187,6 +187,8 @@ class Requests:
         plain = plain._replace(session=rng.choice((0, 1, 2)))
         if kind != e.MARKET_AMOUNT and not gathers and rng.random() < 0.2:
             return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
+        if kind == e.LIMIT and tif in (e.GTC, e.POST_ONLY) and not gathers and rng.random() < 0.25:
+            return self._peg(self._with_terms(plain) if rng.random() < 0.2 else plain)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
 
     def _stop(self, q: Request) -> Request:
@@ -201,6 +203,18 @@ class Requests:
             return stop._replace(offset_kind=kind, offset=offset)
         trigger = rng.choice((seen + rng.randrange(-12, 13), self.price(q.instrument), seen))
         return stop._replace(trigger=min(max(1, trigger), (1 << 62) - 1), takes_profit=rng.random() < 0.4)
+
+    def _peg(self, q: Request) -> Request:
+        """The order following a best price, mostly near it, mostly with a limit that lets it."""
+        rng = self.random
+        far = rng.choice((0, 1, 5, 50, 10**9))
+        limit = q.price_ticks + far if q.side == e.BUY else max(1, q.price_ticks - far)
+        limit = min(limit, VALUE_MAX // (MULTIPLIER * q.qty_lots))
+        offset = rng.choice((0, 0, 1, -1, 2, -2, rng.randrange(-70, 71), rng.randrange(-(1 << 31), 1 << 31)))
+        kind = e.OFFSET_TICKS if offset else rng.choice((e.OFFSET_NONE, e.OFFSET_TICKS))
+        ref = rng.choice((e.PEG_BID, e.PEG_ASK, e.PEG_MID, e.PEG_MID))
+        peg = q._replace(pegs=True, price_ticks=limit, ref=ref, offset_kind=kind, offset=offset)
+        return peg._replace(display=0, minimum=0)
 
     def _office(self) -> Request:
         """Mark and index prices, and states of a market."""

@@ -34,7 +34,7 @@ def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None
     verdict["qty_lots"] = q.qty_lots
     verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | q.waits * e.JUDGED_TRIGGER
     verdict["flags"] |= bool(q.session) * e.JUDGED_SESSION
-    verdict["flags"] |= q.uncross * e.JUDGED_UNCROSS
+    verdict["flags"] |= q.uncross * e.JUDGED_UNCROSS | q.pegs * e.JUDGED_PEG
     command["flags"] = q.takes_profit * e.FLAG_TAKE_PROFIT
     command["trigger_price_ticks"], command["trigger_ref"] = q.trigger, q.ref
     command["offset_kind"], command["sub_account"] = q.offset_kind, q.offset

@@ -15,15 +15,21 @@ def check_state(state: MatcherState) -> None:
     assert state.meta[s.STAGE] == s.STAGE_IDLE
     in_books: list[int] = []
     leaves: dict[int, tuple[int, int]] = {}
+    all_pegs = 0
     stride = len(state.lot_atoms)
-    assert state.meta[s.FIRED_HEAD] == state.meta[s.PARTS_LEFT] == 0
+    assert state.meta[s.FIRED_HEAD] == state.meta[s.PARTS_LEFT] == state.meta[s.PEG_INSTRUMENT] == 0
     for book in range(len(state.books)):
         slots = _check_book(state, book, leaves)
         assert len(slots) == state.books[book]["orders"], f"book {book} counts its orders"
         assert all(bool(state.orders[slot]["modes"] & s.WAITS) == (1 <= book // stride <= 3) for slot in slots)
         if 1 <= book // stride <= 3:
-            _check_trails(state, book, slots)
+            assert len(_check_trails(state, book, slots)) == state.books[book]["stops"]
+        elif book < stride:
+            pegs = _check_trails(state, book, [slot for slot in slots if state.orders[slot]["modes"] & s.HAS_TERMS])
+            assert len(pegs) == state.books[book + s.BOOK_AUCTION_BIDS * stride]["stops"]
+            all_pegs += len(pegs)
         in_books += slots
+    assert state.meta[s.PEGS] == all_pegs
     for instrument in range(1, stride):
         waiting = sum(int(state.books[instrument + kind * stride]["orders"]) for kind in (1, 2, 3))
         assert waiting == state.books[instrument]["stops"]
@@ -61,8 +67,8 @@ def _check_terms(state: MatcherState, in_books: list[int]) -> None:
         assert shown + hidden <= state.orders[slot]["total_lots"]
 
 
-def _check_trails(state: MatcherState, book: int, slots: list[int]) -> None:
-    """The trailing stops of a book are in the lists of their sides, oldest first."""
+def _check_trails(state: MatcherState, book: int, slots: list[int]) -> list[int]:
+    """The trailing stops, or the pegs, of a book are in the lists of their sides, oldest first."""
     found = []
     for side in (BUY, SELL):
         before, slot = 0, int(state.trails[4 * book + 2 * side])
@@ -73,8 +79,8 @@ def _check_trails(state: MatcherState, book: int, slots: list[int]) -> None:
             found.append(slot)
             before, slot = slot, int(state.terms[slot]["trail_next"])
         assert before == state.trails[4 * book + 2 * side + 1]
-    assert len(found) == state.books[book]["stops"]
     assert sorted(found) == sorted(slot for slot in slots if state.terms[slot]["offset_kind"])
+    return found
 
 
 def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[int, int]]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from protocol import enums as e
 from protocol import reasons as r
 from tests.matcher.naive_auction import NaiveAuctions
+from tests.matcher.naive_pegs import NaivePegs
 from tests.naive.protection import Protection
 
 
@@ -64,6 +65,7 @@ class Request(NamedTuple):
     waits: bool = False
     offset_kind: int = 0
     offset: int = 0
+    pegs: bool = False
 
 
 DAY_NS = 86_400_000_000_000
@@ -103,13 +105,16 @@ class Order:
     trigger: int = 0
     offset_kind: int = 0
     offset: int = 0
+    # Of one that follows a best price: which one, and how far.
+    peg: int | None = None
+    limit: int = 0
 
     @property
     def shown(self) -> int:
         return self.left - self.hidden
 
 
-class NaiveShard(NaiveAuctions):
+class NaiveShard(NaiveAuctions, NaivePegs):
     """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command.
 
     ``waiting``: stops, those that came to their trigger price first before others. ``seen``: (instrument, what) to the price
@@ -139,6 +144,9 @@ class NaiveShard(NaiveAuctions):
                 self.last[event.instrument] = event.price_ticks
         if not events and q.type in {e.SET_PRICES, e.SET_STATE, e.HALT, e.RESUME}:
             events = [Event(e.EV_NOTHING, 0, True, q.instrument, 0, 0, 0, 0, 0, -1)]
+        if q.type not in {e.SET_PROTECTION, e.LIST_INSTRUMENT}:
+            for instrument in [q.instrument] if q.instrument else sorted(self.multipliers):
+                events += self.settle_pegs(instrument, _event)
         return [event._replace(last=i == len(events) - 1) for i, event in enumerate(events)]
 
     def by_priority(self, instrument: int, side: int) -> list[Order]:
@@ -230,6 +238,8 @@ class NaiveShard(NaiveAuctions):
 
     def _apply(self, q: Request) -> list[Event]:
         if q.type in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT}:
+            if q.pegs:
+                return self._enter_peg(q)
             return self._enter_stop(q) if q.waits else self._enter(q)
         if q.type == e.SET_PRICES:
             for ref, price in ((e.TRIGGER_MARK, q.price_ticks), (e.TRIGGER_INDEX, q.qty_lots)):
@@ -300,6 +310,23 @@ class NaiveShard(NaiveAuctions):
             return [self._rejected(q, r.BOOK_FULL)]
         dropped = r.BY_IOC if q.type == e.LIMIT else r.BY_NO_LIQUIDITY
         return self._take(order, by_amount=q.type == e.MARKET_AMOUNT, dropped=0 if rests else dropped)
+
+    def _enter_peg(self, q: Request) -> list[Event]:
+        left = q.qty_lots
+        order = Order(q.order_id, q.account, q.instrument, q.side, 0, left, left, q.tif, q.stp, q.hold)
+        order.session, order.age, order.limit = q.session, q.seq, q.price_ticks
+        order.peg, order.offset = q.ref, q.offset if q.offset_kind else 0
+        if q.terms:
+            order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
+        price = self.enter_peg(q, order)
+        if price < 0:
+            return [self._rejected(q, -price)]
+        order.price_ticks = price
+        self.orders.append(order)
+        return [
+            Event(e.EV_RESTED, 0, False, q.instrument, q.order_id, q.price_ticks, left, left, left, q.hold),
+            Event(e.EV_PEGGED, 0, False, q.instrument, q.order_id, price, left, left, 0, q.hold),
+        ]
 
     def _quote(self, q: Request) -> list[Event]:
         """Each side: what stood goes, or changes, or keeps its place; a quote that is refused changes nothing."""
@@ -379,6 +406,8 @@ class NaiveShard(NaiveAuctions):
             return [self._rejected(q, r.UNKNOWN_ORDER)]
         if order.quote:
             return [self._rejected(q, r.QUOTE_AMEND)]
+        if order.peg is not None:
+            return [self._rejected(q, r.PEG_AMEND)]
         if order in self.waiting:
             return self._amend_stop(q, order)
         done = order.total - order.left

@@ -142,6 +142,14 @@ class Stop:
         return price >= self.trigger if self.rises else price <= self.trigger
 
 
+class Peg(NamedTuple):
+    """What an order follows: best bid, best ask or the middle (0, 1, 2), so many ticks above it, and never past its limit."""
+
+    ref: int
+    offset: int
+    limit: int
+
+
 @dataclass(slots=True, eq=False)
 class Order:
     """An order from its entry to its end; `amount_left` only for a market order by amount."""
@@ -162,6 +170,12 @@ class Order:
     expiry: int = 0  # 0 = never
     age: int = 0
     stop: Stop | None = None  # what it waits for; None once it is in the market
+    peg: Peg | None = None  # what it follows
+
+    @property
+    def bound(self) -> int:
+        """The worst price that it may trade at: what it holds is for that."""
+        return self.peg.limit if self.peg else self.price
 
     @property
     def shown(self) -> int:
@@ -618,7 +632,7 @@ class NaiveExchange:
             return order.left * market.spec.lot_atoms
         if order.amount_left is not None:
             return order.amount_left
-        return order.price * order.left * market.k
+        return order.bound * order.left * market.k
 
     def _lock(self, order: Order, amount: int) -> None:
         """From free to locked; back where the amount is negative."""
@@ -722,7 +736,7 @@ class NaiveExchange:
             if order.side == Side.SELL:
                 self.locked[wallet] -= base
             else:
-                held = order.price * lots * market.k if order.amount_left is None else value
+                held = order.bound * lots * market.k if order.amount_left is None else value
                 self.locked[wallet] -= held
                 self.free[wallet] += held - value
             order.traded += lots

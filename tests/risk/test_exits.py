@@ -152,7 +152,7 @@ def test_stop_that_the_price_has_passed_meanwhile_is_set_off_at_once() -> None:
     desk.do(desk.limit(2, e.SELL, 6, 11))
     assert 6 == desk.outcomes[-2]["price_ticks"]
     assert r.ACCEPTED == desk.comes_back()
-    assert ["NEW", "TRIGGERED", "TRADE", "TRADE"] == desk.said()
+    assert ["NEW", "RESTED", "TRIGGERED", "TRADE", "TRADE"] == desk.said()
 
 
 def test_halt_between_lets_a_stop_wait_and_refuses_what_would_trade() -> None:

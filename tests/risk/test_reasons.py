@@ -361,6 +361,7 @@ def test_tables_name_every_reason_that_risk_gives() -> None:
             "test_limits.py",
             "test_linked.py",
             "test_mass.py",
+            "test_pegs.py",
             "test_quotes.py",
             "test_states.py",
             "test_stops.py",
