@@ -52,17 +52,15 @@ def enter_linked(state, command, verdict, events):
     seq = first["seq"]
     reason, trigger, book, side = _judge(state, first, judged)
     other_reason, other_trigger, other_book, other_side = _judge(state, second, verdict)
-    passed = False
-    other_passed = False
-    if (first["flags"] & FLAG_SYSTEM) != 0:
-        # Exits that the price has passed meanwhile are set off at once, or when trading begins again.
-        passed = reason == TRIGGER_PASSED
-        other_passed = other_reason == TRIGGER_PASSED
-        if passed:
-            reason = np.int64(ACCEPTED)
-        if other_passed:
-            other_reason = np.int64(ACCEPTED)
-    sets_off = (passed or other_passed) and (verdict["flags"] & JUDGED_NO_TAKE) == 0
+    # Exits that the price has passed meanwhile are set off at once, where they may trade.
+    may = (first["flags"] & FLAG_SYSTEM) != 0 and (verdict["flags"] & JUDGED_NO_TAKE) == 0
+    passed = may and reason == TRIGGER_PASSED
+    other_passed = may and other_reason == TRIGGER_PASSED
+    if passed:
+        reason = np.int64(ACCEPTED)
+    if other_passed:
+        other_reason = np.int64(ACCEPTED)
+    sets_off = passed or other_passed
     if reason == ACCEPTED:
         reason = other_reason
     if reason == ACCEPTED:

@@ -112,7 +112,9 @@ def judge_stop(state, command):
         elif state.books[book]["stops"] >= TRAILING_MAX:
             reason = np.int64(TRAILING_FULL)
     elif (1 - 2 * direction) * (trigger_ticks - seen_ticks) >= 0:
+        # An exit is set off at once; it stands where the price is, between the two sides.
         reason = np.int64(TRIGGER_PASSED)
+        trigger_ticks = seen_ticks
     return reason, trigger_ticks, book, direction
 
 
@@ -158,11 +160,9 @@ def put_stop(state, slot, command, verdict, trigger_ticks, book, direction):
 def enter_stop(state, command, verdict, events):
     """A LIMIT or MARKET order with a trigger: it stands until its price comes. Returns ACCEPTED or the reason of refusal."""
     reason, trigger_ticks, book, direction = judge_stop(state, command)
-    passed = False
-    if reason == TRIGGER_PASSED and (command["flags"] & FLAG_SYSTEM) != 0:
-        # An exit that the price has passed meanwhile is set off at once, or when trading begins again.
-        passed = (verdict["flags"] & JUDGED_NO_TAKE) == 0
-    elif reason != ACCEPTED:
+    may = (command["flags"] & FLAG_SYSTEM) != 0 and (verdict["flags"] & JUDGED_NO_TAKE) == 0
+    passed = may and reason == TRIGGER_PASSED
+    if reason != ACCEPTED and not passed:
         return reason
     if state.meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not has_place(state, book, trigger_ticks):
         return np.int64(BOOK_FULL)

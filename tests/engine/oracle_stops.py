@@ -63,7 +63,7 @@ class StopsOracle(NaiveExchange):
             return r.NO_TRIGGER_PRICE
         if stop.trails and not 1 <= stop.trigger < 1 << 62:
             return r.OFFSET_TOO_LARGE
-        passed = not stop.trails and stop.is_hit(seen) and not self._is_exit()
+        passed = not stop.trails and stop.is_hit(seen) and (not self._is_exit() or self._must_rest())
         return r.TRIGGER_PASSED if passed else r.ACCEPTED
 
     def _enter_stop(self, order: Order) -> Verdict:

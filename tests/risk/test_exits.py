@@ -170,16 +170,28 @@ def test_halt_between_lets_a_stop_wait_and_refuses_what_would_trade() -> None:
     assert [500, 1_000] == list(desk.money(1)[1])
 
 
-def test_stop_that_was_passed_in_a_halt_is_set_off_when_trading_begins_again() -> None:
+def test_stop_that_was_passed_is_refused_in_a_halt_and_what_was_locked_is_free() -> None:
     desk = Exits()
-    desk.do(desk.limit(2, e.BUY, 5, 10))
     desk.do(desk.entry(10, 10, sale(10, trigger_price_ticks=11)))
     desk.do(desk.limit(2, e.SELL, 10, 10))
     desk.do(build.halt(1, *WHO))
+    assert r.TRIGGER_PASSED == desk.comes_back()
+    assert [(900, 0), (1_000, 0)] == desk.money(1)
+
+
+def test_stop_that_is_set_off_at_once_leaves_those_of_the_other_side_where_they_are() -> None:
+    desk = Exits()
+    desk.fund(3, quote=1_000, base=1_000)
+    desk.do(desk.limit(2, e.BUY, 5, 10))
+    desk.do(desk.entry(5, 10, sale(5, trigger_price_ticks=14)))
+    desk.do(desk.limit(2, e.SELL, 10, 5))
+    for trigger in (11, 12, 13):
+        order = build.limit(account=3, instrument=1, side=e.BUY, price_ticks=20, qty_lots=1)
+        desk.do(build.with_trigger(order, trigger_price_ticks=trigger))
     assert r.ACCEPTED == desk.comes_back()
-    assert ["NEW"] == desk.said()
-    desk.do(build.resume(1, *WHO))
-    assert ["TRIGGERED", "TRADE", "TRADE", "ADMIN"] == desk.said()
+    desk.do(build.limit(account=2, instrument=1, side=e.SELL, price_ticks=12, qty_lots=2))
+    desk.do(build.limit(account=3, instrument=1, side=e.BUY, price_ticks=12, qty_lots=1))
+    assert 2 == desk.said().count("TRIGGERED")
 
 
 @pytest.mark.parametrize("how", ["frozen", "killed", "delisted"])
