@@ -176,7 +176,7 @@ def enter_order(state, command, verdict):
     tif = np.int64(command["tif"]) if kind == LIMIT else IOC
     number = resting_book(state, instrument, side)
     crossing = crosses(state, instrument, side, price_ticks) and number == instrument
-    if tif == POST_ONLY and crossing:
+    if crossing and (tif == POST_ONLY or (verdict["flags"] & JUDGED_NO_TAKE) != 0):
         return POST_ONLY_WOULD_TAKE
     if tif == FOK and not fillable(state, instrument, side, price_ticks, qty, account, stp):
         return FOK_UNFILLED

@@ -13,20 +13,22 @@ from matcher.book import crosses, new_slot, put_on, register
 from matcher.events import say
 from matcher.jit import njit_called
 from matcher.levels import find_leaf
-from matcher.state import LEAVES_LIVE, NO_ASK, ORDERS_LIVE
-from matcher.stops import judge_stop, put_stop
+from matcher.state import LEAVES_LIVE, NO_ASK, ORDERS_LIVE, STAGE, STAGE_PARTS, TAKER_SEQ
+from matcher.stops import fire, judge_stop, put_stop
 from matcher.terms import set_terms, show
 from protocol.enums import (
     EV_REJECTED,
     EV_RESTED,
     EVENT_LAST,
+    FLAG_SYSTEM,
     FLAG_TRIGGER,
+    JUDGED_NO_TAKE,
     JUDGED_SESSION,
     JUDGED_TERMS,
     POST_ONLY,
 )
 from protocol.order_terms import expiry_of
-from protocol.reasons import ACCEPTED, BOOK_FULL, POST_ONLY_WOULD_TAKE
+from protocol.reasons import ACCEPTED, BOOK_FULL, POST_ONLY_WOULD_TAKE, TRIGGER_PASSED
 
 _NONE = np.int64(0)
 
@@ -50,6 +52,15 @@ def enter_linked(state, command, verdict, events):
     seq = first["seq"]
     reason, trigger, book, side = _judge(state, first, judged)
     other_reason, other_trigger, other_book, other_side = _judge(state, second, verdict)
+    # Exits that the price has passed meanwhile are set off at once, where they may trade.
+    may = (first["flags"] & FLAG_SYSTEM) != 0 and (verdict["flags"] & JUDGED_NO_TAKE) == 0
+    passed = may and reason == TRIGGER_PASSED
+    other_passed = may and other_reason == TRIGGER_PASSED
+    if passed:
+        reason = np.int64(ACCEPTED)
+    if other_passed:
+        other_reason = np.int64(ACCEPTED)
+    sets_off = passed or other_passed
     if reason == ACCEPTED:
         reason = other_reason
     if reason == ACCEPTED:
@@ -65,9 +76,23 @@ def enter_linked(state, command, verdict, events):
         say(state, events.slots, seq, rejected, reason, last, instrument, order_id, zero, zero, zero, zero, hold)
         return
     a = _put(state, events, seq, first, judged, trigger, book, side, np.int64(0))
-    b = _put(state, events, seq, second, verdict, other_trigger, other_book, other_side, np.int64(EVENT_LAST))
+    b = _put(
+        state,
+        events,
+        seq,
+        second,
+        verdict,
+        other_trigger,
+        other_book,
+        other_side,
+        np.int64(0 if sets_off else EVENT_LAST),
+    )
     state.terms[a]["link"] = b
     state.terms[b]["link"] = a
+    if sets_off:
+        state.meta[TAKER_SEQ] = seq
+        state.meta[STAGE] = STAGE_PARTS
+        fire(state, a if passed else b)
 
 
 @njit_called

@@ -57,6 +57,7 @@ from protocol.enums import (
     EV_RESTED,
     EV_TAKER,
     EVENT_LAST,
+    FLAG_SYSTEM,
     FLAG_TAKE_PROFIT,
     FOK,
     GTC,
@@ -116,7 +117,9 @@ def judge_stop(state, command):
         elif row["stops"] >= TRAILING_MAX:
             reason = np.int64(TRAILING_FULL)
     elif (1 - 2 * direction) * (trigger_ticks - seen_ticks) >= 0:
+        # An exit is set off at once; it stands where the price is, between the two sides.
         reason = np.int64(TRIGGER_PASSED)
+        trigger_ticks = seen_ticks
     return reason, trigger_ticks, book, direction
 
 
@@ -162,11 +165,14 @@ def put_stop(state, slot, command, verdict, trigger_ticks, book, direction):
 def enter_stop(state, command, verdict, events):
     """A LIMIT or MARKET order with a trigger: it stands until its price comes. Returns ACCEPTED or the reason of refusal."""
     reason, trigger_ticks, book, direction = judge_stop(state, command)
-    if reason != ACCEPTED:
+    may = (command["flags"] & FLAG_SYSTEM) != 0 and (verdict["flags"] & JUDGED_NO_TAKE) == 0
+    passed = may and reason == TRIGGER_PASSED
+    if reason != ACCEPTED and not passed:
         return reason
     if state.meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not has_place(state, book, trigger_ticks):
         return np.int64(BOOK_FULL)
-    put_stop(state, new_slot(state), command, verdict, trigger_ticks, book, direction)
+    slot = new_slot(state)
+    put_stop(state, slot, command, verdict, trigger_ticks, book, direction)
     qty = verdict["qty_lots"]
     say(
         state,
@@ -174,7 +180,7 @@ def enter_stop(state, command, verdict, events):
         command["seq"],
         np.int64(EV_RESTED),
         np.int64(0),
-        np.int64(EVENT_LAST),
+        np.int64(0 if passed else EVENT_LAST),
         np.int64(command["instrument"]),
         command["order_id"],
         verdict["price_ticks"],
@@ -183,7 +189,11 @@ def enter_stop(state, command, verdict, events):
         qty,
         np.int64(verdict["hold"]),
     )
-    return reason
+    if passed:
+        state.meta[TAKER_SEQ] = command["seq"]
+        state.meta[STAGE] = STAGE_PARTS
+        fire(state, slot)
+    return np.int64(ACCEPTED)
 
 
 @njit_called
@@ -320,15 +330,15 @@ def visit(state, instrument, kind, price_ticks):
     book = instrument + kind * state.meta[BOOK_STRIDE]
     row = state.books[book]
     while row["best_ticks"][SELL] <= price_ticks:
-        _fire(state, head_of(state, np.int64(row["best_level"][SELL])))
+        fire(state, head_of(state, np.int64(row["best_level"][SELL])))
     while row["best_ticks"][BUY] >= price_ticks:
-        _fire(state, head_of(state, np.int64(row["best_level"][BUY])))
+        fire(state, head_of(state, np.int64(row["best_level"][BUY])))
     if row["stops"] != 0:
         _follow(state, book, price_ticks)
 
 
 @njit_called
-def _fire(state, slot):
+def fire(state, slot):
     """Take an order out of its book of stops, to the end of those that enter."""
     meta = state.meta
     take_off(state, slot)

@@ -139,6 +139,8 @@ LINKED_AMEND: Final = 111
 LEG_EXPIRY: Final = 112
 EXIT_FORM: Final = 113
 EXITS_FULL: Final = 114
+EXIT_QUANTITY: Final = 124
+EXIT_IDS: Final = 125
 PEG_MISPLACED: Final = 115
 PEG_TERMS: Final = 116
 # The matcher's.
@@ -276,6 +278,8 @@ TEXT: Final[dict[int, str]] = {
     LEG_EXPIRY: "linked orders expire together: both say the same",
     EXIT_FORM: "the exits of an order are one or two orders of the other side and its instrument that may rest or wait, without terms",
     EXITS_FULL: "as many orders with exits are open as may",
+    EXIT_QUANTITY: "an exit is of no more lots than its entry",
+    EXIT_IDS: "the orders of a list have different client order ids",
     PEG_MISPLACED: "only a limit order that may rest, gtc or post-only, waits for no price and is of no list, follows a best price",
     PEG_TERMS: "a pegged order has no display and no minimum quantity",
     PEG_NO_REFERENCE: "the price that the order would follow is not there, or leaves it no price to stand at",

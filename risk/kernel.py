@@ -23,10 +23,12 @@ from ringbuf.loop import STOPPED
 from ringbuf.ring import HEADER_WORDS, advance, publish, published, room
 from risk import state as s
 from risk.bands import end_auctions
+from risk.brackets import reserve_list
 from risk.client_ids import publish_client_ids
 from risk.dead_men import cancel_came_back, fire_dead_men
+from risk.exits import unlock_for_exits
 from risk.ledger import foresee_hold
-from risk.linked import reserve_linked, write_leg_verdict
+from risk.linked import write_leg_verdict
 from risk.outcomes import emit_count, emit_duplicate, emit_rejected, emit_simple, fold_outcomes
 from risk.quotes import reserve_quotes, settle_quotes, write_quote_verdicts
 from risk.reserve import WAIT, reserve_command
@@ -183,6 +185,9 @@ def settle_next(state, rings, seq, budget):
     wanted = OUTCOMES_PER_STEP + state.meta[s.OUTCOMES] - published(rings.outcomes)
     if room(rings.outcomes, wanted) < wanted:
         return 0, False
+    if pending["code"] != 0 and c["source"] == e.SOURCE_RISK and e.LIMIT <= c["type"] <= e.MARKET_AMOUNT:
+        unlock_for_exits(state, rings, c, pending["slots"])
+        state.accounts[c["account"]]["activity"] -= 1
     if pending["code"] == r.DUPLICATE_CLIENT_ID:
         emit_duplicate(state, rings, c, pending["first"])
         return 1, True
@@ -310,8 +315,8 @@ def reserve_step(state, rings, budget):
         c = rings.commands.slots[(seq - 1) & (rings.commands.slots.shape[0] - 1)]
         if c["type"] == e.QUOTE:
             code = reserve_quotes(state, rings, c, seq, slots, pending)
-        elif (c["flags"] & e.FLAG_LEGS) != 0 and e.LIMIT <= c["type"] <= e.MARKET_AMOUNT:
-            code = reserve_linked(state, rings, c, seq, slots, pending)
+        elif (c["flags"] & (e.FLAG_LEGS | e.FLAG_SYSTEM)) != 0 and e.LIMIT <= c["type"] <= e.MARKET_AMOUNT:
+            code = reserve_list(state, rings, c, seq, slots, pending)
         else:
             code = reserve_command(state, rings, seq, slots, pending)
         if code == WAIT:

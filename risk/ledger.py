@@ -110,6 +110,7 @@ def take_hold(state, order_id):
     assert hold < state.holds.shape[0]
     meta[HOLDS_USED] += 1
     state.holds[hold]["order_id"] = order_id
+    state.holds[hold]["next"] = 0
     add_id(state.order_index, state.meta[INDEX_SHIFT], order_id, hold + 1)
     return hold
 

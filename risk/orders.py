@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from protocol.enums import BUY, MARKET_AMOUNT
-from protocol.fixed_point import AMOUNT_LIMIT, E8, muldiv_ceil, muldiv_floor, product_below_limit
+from protocol import reasons as r
+from protocol.enums import BUY, MARKET_AMOUNT, SELL
+from protocol.fixed_point import (
+    AMOUNT_LIMIT,
+    E8,
+    muldiv_ceil,
+    muldiv_floor,
+    notional_below_limit,
+    product_below_limit,
+)
 from protocol.jit import inner
 from risk.state import HOLD_TERMS
 
@@ -41,6 +49,24 @@ def order_hold(kind, side, price_ticks, qty, multiplier, lot_atoms):
     if not product_below_limit(cap, lot_atoms):
         return -1
     return cap * lot_atoms
+
+
+@inner
+def order_range_code(kind, side, price, qty, row):
+    """0 or RANGE (flow format 2, code 7), and the instrument's own limits."""
+    if kind == MARKET_AMOUNT:
+        if qty >= AMOUNT_LIMIT:
+            return r.RANGE
+        if side == SELL and order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"]) < 0:
+            return r.RANGE
+        return 0
+    if not notional_below_limit(price, qty, row["multiplier"]) or not product_below_limit(qty, row["lot_atoms"]):
+        return r.RANGE
+    if row["qty_max_lots"] > 0 and qty > row["qty_max_lots"]:
+        return r.RANGE
+    if row["price_max_ticks"] > 0 and price > row["price_max_ticks"]:
+        return r.RANGE
+    return 0
 
 
 @inner

@@ -3,8 +3,8 @@
 A FIFO of fixed size, part of the state; the process sends it through risk's ingress ring. An entry is keyed by its cause
 (settled seq, outcome index). On replay the journal already has the command: it is ticked off by content, a difference is
 a fault. Spot uses it for circuit breakers, which interrupt trading, and for the ends of auctions, at most one entry an
-instrument (``Engine.check``), and for dead-man timers, of which as many are armed or pending as there are further rows: so it
-cannot overflow.
+instrument (``Engine.check``), for dead-man timers, and for the exits of orders, of which each have further rows for as many as
+are armed or pending: so it cannot overflow. Exits are groups of slots, an entry each.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _QTY: Final = 6
 _TRIGGER: Final = 7
 _ASSET_CAUSE_INDEX: Final = 12
 _CAUSE_SEQ: Final = 13
+# Of a slot with a client's ids these are words of its own; that they come back is not asked.
 _SOURCE: Final = 8
 _SOURCE_SEQ: Final = 9
 _WORDS: Final = 16
@@ -73,21 +74,31 @@ def push(state, kind, cause_seq, cause_index):
 
 
 @inner
+def push_copy(state, words, first):
+    """Another entry, one slot of a command, with the words from ``first`` on; its row."""
+    i = push(state, 0, 0, 0)
+    for word in range(_TYPE_FLAGS, _WORDS):
+        state.outbox[i, word] = words[first + word]
+    return i
+
+
+@inner
 def cause_is_settled(state):
     """Whether the oldest entry that has not come back is there: on replay reserve may be ahead of the cause's settling."""
     return state.meta[s.OUTBOX_TICKED] < state.meta[s.OUTBOX_PUSHED]
 
 
 @inner
-def tick_off_reserve(state, command_words, seq):
-    """Compare a command of risk's own that came back with the oldest entry that has not, and pass that entry."""
+def tick_off_reserve(state, command_words, seq, slots):
+    """Compare the slots of a command of risk's own that came back with the oldest entries that have not, and pass these."""
     meta = state.meta
-    i = meta[s.OUTBOX_TICKED] % state.outbox.shape[0]
-    slot = (seq - 1) & (command_words.shape[0] - 1)
-    for word in range(_TYPE_FLAGS, _WORDS):
-        if word != _SOURCE and word != _SOURCE_SEQ and state.outbox[i, word] != command_words[slot, word]:
-            meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
-    meta[s.OUTBOX_TICKED] += 1
+    for k in range(slots):
+        i = meta[s.OUTBOX_TICKED] % state.outbox.shape[0]
+        slot = (seq + k - 1) & (command_words.shape[0] - 1)
+        for word in range(_TYPE_FLAGS, _WORDS):
+            if word != _SOURCE and word != _SOURCE_SEQ and state.outbox[i, word] != command_words[slot, word]:
+                meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
+        meta[s.OUTBOX_TICKED] += 1
 
 
 @entry
@@ -104,6 +115,10 @@ def send(stage, budget):
         return 0
     count = min(count, room(stage.ring, count))
     outbox = stage.state.outbox
+    slots = stage.state.outbox_slots
+    while count > 0 and (slots[(sent + count - 1) % outbox.shape[0]]["flags"] & e.FLAG_MORE) != 0:
+        # Groups are sent whole.
+        count -= 1
     for number in range(sent + 1, sent + count + 1):
         row = (number - 1) & (stage.words.shape[0] - 1)
         stage.words[row, 0] = number

@@ -19,7 +19,7 @@ from ringbuf.ring import HEADER_WORDS, published, room
 from risk import state as s
 from risk.ledger import available, balance_row, drop_hold, post, promise, take_hold
 from risk.limits import count_end, count_order, limits_of, tightest_collar
-from risk.orders import limit_hold
+from risk.orders import limit_hold, order_range_code
 from risk.outcomes import emit_order, finish, next_slot
 from risk.quote_table import keep_quote, quote_hold
 from risk.reserve import (
@@ -30,7 +30,6 @@ from risk.reserve import (
     exact_or_wait,
     has_band,
     instrument_code,
-    order_range_code,
     trading_code,
     within_limits,
 )

@@ -15,7 +15,7 @@ from typing import Final
 from protocol import enums as e
 from protocol import market_states as states
 from protocol import reasons as r
-from protocol.fixed_point import AMOUNT_LIMIT, notional_below_limit, product_below_limit
+from protocol.fixed_point import AMOUNT_LIMIT, product_below_limit
 from protocol.instruments import bands_are_valid, listing_is_valid, listing_multiplier
 from protocol.jit import inner
 from protocol.order_terms import expiry_of, has_too_many_parts, peg_code, terms_code, trigger_code
@@ -23,10 +23,19 @@ from risk import state as s
 from risk.auctions import auction_end_code, gathering_code, risk_may, uncrosses
 from risk.bands import auction_rules_are_valid
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
+from risk.exits import exit_entry_code
 from risk.fees import listing_fees_code, master_of
 from risk.ledger import available, balance_row, find_hold, hold_row_free, promise, take_hold
 from risk.limits import count_order, limits_are_valid, limits_code, tightest_collar, write_kill, write_limits
-from risk.orders import amend_difference, amount_cap_lots, band_limits, is_pegged, limit_hold, order_hold
+from risk.orders import (
+    amend_difference,
+    amount_cap_lots,
+    band_limits,
+    is_pegged,
+    limit_hold,
+    order_hold,
+    order_range_code,
+)
 from risk.outbox import cause_is_settled, tick_off_reserve
 
 WAIT: Final = -1
@@ -85,24 +94,6 @@ def order_fields_code(kind, side, tif, stp):
         return r.BAD_FIELD
     if kind == e.LIMIT and tif > e.POST_ONLY:
         return r.BAD_FIELD
-    return 0
-
-
-@inner
-def order_range_code(kind, side, price, qty, row):
-    """0 or RANGE (flow format 2, code 7), and the instrument's own limits."""
-    if kind == e.MARKET_AMOUNT:
-        if qty >= AMOUNT_LIMIT:
-            return r.RANGE
-        if side == e.SELL and order_hold(kind, side, price, qty, row["multiplier"], row["lot_atoms"]) < 0:
-            return r.RANGE
-        return 0
-    if not notional_below_limit(price, qty, row["multiplier"]) or not product_below_limit(qty, row["lot_atoms"]):
-        return r.RANGE
-    if row["qty_max_lots"] > 0 and qty > row["qty_max_lots"]:
-        return r.RANGE
-    if row["price_max_ticks"] > 0 and price > row["price_max_ticks"]:
-        return r.RANGE
     return 0
 
 
@@ -190,10 +181,13 @@ def band_code(reference, row, side, price, collar_e8):
 
 
 @inner
-def ids_slot(rings, seq, slots):
-    """Index in the command ring of the group's slot with the client's own ids, the last one where there are several; -1 = none."""
+def ids_slot(rings, c, seq, slots):
+    """Index in the command ring of the group's slot with the client's own ids, the last one where there are several; -1 = none.
+
+    Of a list of orders it is the head's own, which stands behind it.
+    """
     mask = rings.commands.slots.shape[0] - 1
-    for k in range(slots - 1, 0, -1):
+    for k in range(1 if (c["flags"] & e.FLAG_LEGS) != 0 else slots - 1, 0, -1):
         i = (seq + k - 1) & mask
         if rings.commands.slots[i]["type"] == e.EXT_IDS:
             return i
@@ -229,7 +223,7 @@ def keep_ids(state, rings, hold, slot, tag):
 @inner
 def reserve_order(state, rings, c, seq, slots, pending):
     """Verdict of LIMIT, MARKET, MARKET_AMOUNT: a refusal, OK with a hold row, or WAIT."""
-    ids = ids_slot(rings, seq, slots) if slots > 1 else -1
+    ids = ids_slot(rings, c, seq, slots) if slots > 1 else -1
     code, tag, need = plan_order(state, rings, c, seq, ids, pending)
     if code != 0:
         return code
@@ -306,9 +300,10 @@ def plan_order(state, rings, c, seq, ids, pending):
         if code != 0:
             return code, tag, 0
     code = order_range_code(kind, side, price, qty, row)
+    is_exit = c["source"] == e.SOURCE_RISK
     if code == 0:
-        code = trading_code(state, c, row)
-    if code == 0 and state.meta[s.LIMITED] != 0:
+        code = exit_entry_code(state, c, row, pending) if is_exit else trading_code(state, c, row)
+    if code == 0 and state.meta[s.LIMITED] != 0 and not is_exit:
         by_amount = kind == e.MARKET_AMOUNT
         value = qty if by_amount else price * qty * row["multiplier"]
         lots = amount_cap_lots(qty, price, row["multiplier"]) if by_amount else qty
@@ -537,15 +532,23 @@ def session_code(c):
 
 
 @inner
+def own_code(state, seq):
+    """0 for a command of risk's own that the outbox may have; WAIT while its cause is not settled."""
+    if cause_is_settled(state):
+        return 0
+    if not exact_or_wait(state, seq, NO_BARRIER):
+        return WAIT
+    state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
+    return r.UNSUPPORTED
+
+
+@inner
 def came_back(state, rings, seq):
-    """0 for a command of risk's own that the outbox has, which it is ticked off; WAIT while its cause is not settled."""
-    if not cause_is_settled(state):
-        if not exact_or_wait(state, seq, NO_BARRIER):
-            return WAIT
-        state.meta[s.FAULT] = s.FAULT_OUTBOX_DIFFERS
-        return r.UNSUPPORTED
-    tick_off_reserve(state, rings.command_words, seq)
-    return 0
+    """The same, and a command that the outbox has is ticked off."""
+    code = own_code(state, seq)
+    if code == 0:
+        tick_off_reserve(state, rings.command_words, seq, 1)
+    return code
 
 
 @inner

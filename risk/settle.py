@@ -17,6 +17,7 @@ from risk.auctions import risk_may, settle_market
 from risk.bands import check_breaker, set_reference, tick_references
 from risk.client_ids import finish_client_id, free_client_id
 from risk.dead_men import settle_dead_man
+from risk.exits import end_exits, give_row_back, keep_proceeds, lock_of_exit, unlock_for_exits
 from risk.fees import (
     charge,
     count_volume,
@@ -126,6 +127,8 @@ def end_order(state, c, hold, how, reason):
         h["locked_units"] = 0
     if (h["flags"] & s.HOLD_QUOTE) != 0:
         forget_quote(state, hold)
+    if h["next"] != 0:
+        end_exits(state, hold, seq)
     if (h["flags"] & s.HOLD_LINKED) != 0:
         unlink_hold(state, hold)
     state.accounts[h["account"]]["activity"] -= 1
@@ -207,6 +210,10 @@ def settle_fill(state, rings, c, taker, event):
     if maker_rate >= 0:
         maker_asset = row["base"] if m["side"] == e.BUY else row["quote"]
     charge(state, balance_row(state, m["account"], maker_asset), maker_asset, maker_units, False, seq)
+    if t["next"] != 0:
+        keep_proceeds(state, taker, (base if taker_side == e.BUY else value) - taker_fee, seq)
+    if m["next"] != 0:
+        keep_proceeds(state, maker, (value if taker_side == e.BUY else base) - max(maker_units, 0), seq)
     count_volume(state, row, t["account"], m["account"], value, c["ts_ns"])
     check_breaker(state, c, instrument, price)
     row["last_price_ticks"] = price
@@ -247,6 +254,10 @@ def settle_crossed(state, rings, c, buyer, event):
     seller_fee = fee_charge(value, max(seller_rate, 0))
     charge(state, balance_row(state, b["account"], row["base"]), row["base"], buyer_fee, False, seq)
     charge(state, balance_row(state, a["account"], row["quote"]), row["quote"], seller_fee, False, seq)
+    if b["next"] != 0:
+        keep_proceeds(state, buyer, base - buyer_fee, seq)
+    if a["next"] != 0:
+        keep_proceeds(state, seller, value - seller_fee, seq)
     count_volume(state, row, b["account"], a["account"], value, c["ts_ns"])
     row["last_price_ticks"] = price
     state.meta[s.TRADES] += 1
@@ -357,17 +368,34 @@ def begin_order(state, rings, c, pending, event):
     """First event of a new order: refused by the matcher, or its hold enters the ledger. True when that was all."""
     release_promise(state, pending)
     hold = pending["hold"]
+    if c["source"] == e.SOURCE_RISK:
+        unlock_for_exits(state, rings, c, pending["slots"])
+        pending["inflight_units"] = lock_of_exit(state, hold)
+        if (pending["flags"] & e.JUDGED_LEGS) != 0:
+            promise_second(state, c, pending)
     if event["kind"] == e.EV_REJECTED:
         state.accounts[c["account"]]["activity"] -= 1
         count_end(state, c["account"], c["instrument"])
         if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:
             free_client_id(state, hold)
+        if state.holds[hold]["next"] != 0:
+            give_row_back(state, hold)
+            state.meta[s.EXITS_USED] -= 1
         drop_hold(state, hold)
         if (pending["flags"] & e.JUDGED_LEGS) != 0:
             drop_second(state, c, pending)
         emit_rejected(state, rings, c, event["reason"])
         return True
     return tell_new(state, rings, c, pending, event)
+
+
+@inner
+def promise_second(state, c, pending):
+    """What was locked for two exits is free from here on, and the second one locks with another event: promise all of its part."""
+    other = state.pending[(c["seq"] + pending["first"]) & (state.pending.shape[0] - 1)]
+    more = max(0, lock_of_exit(state, other["hold"]) - lock_of_exit(state, pending["hold"]))
+    promise(state, other["balance"], more - other["inflight_units"])
+    other["inflight_units"] = more
 
 
 @inner
@@ -456,7 +484,8 @@ def settle_order_event(state, rings, c, pending, event):
         meta[s.TAKER_HOLD] = pending["hold"]
         if done:
             return
-    elif (pending["flags"] & e.JUDGED_LEGS) != 0 and event["kind"] == e.EV_RESTED:
+    elif meta[s.PHASE] == s.PHASE_OPEN and (pending["flags"] & e.JUDGED_LEGS) != 0:
+        meta[s.PHASE] = s.PHASE_BOTH
         begin_second(state, rings, c, pending, event)
     settle_event(state, rings, c, event)
 

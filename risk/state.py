@@ -234,7 +234,8 @@ HOLD_DTYPE: Final = np.dtype(
     }
 )
 """An open order as risk sees it. ``left_lots`` counts units for a market order by amount. ``locked_units`` is what the ledger holds for it.
-``value_units``: quote units traded so far. ``client_tag``: hash of account and client order id, where there is one.
+``value_units``: quote units traded so far. ``next``: of a free row the next free one, of an order the row of its exits, 0 = none.
+``client_tag``: hash of account and client order id, where there is one.
 
 With HOLD_TERMS: what an iceberg shows at most (0 = all) and shows now, and when the order expires (0 = never); else these mean nothing.
 Below zero ``display_lots`` is that of a pegged order, of which nothing is hidden: minus the price at which it stands."""
@@ -287,6 +288,22 @@ DEAD_MAN_DTYPE: Final = np.dtype(
 
 DEAD_MEN_MAX: Final = 1024
 """Timers that are armed, or have fired and whose cancel has not come back."""
+
+EXITS_MAX: Final = 1 << 14
+"""Orders with exits that are open, or whose exits have been asked for and have not come back."""
+
+EXITS_PER_ORDER: Final = 2
+EXIT_WORDS: Final = 16
+EXITS_LOCKED: Final = 0  # settle: units received that are locked for the exits; of a free row: the next free one
+EXITS_SLOTS: Final = 1  # how many slots follow
+EXITS_FLAGS: Final = 2  # FLAG_API where the entry has it
+EXITS_SESSION: Final = 3  # of the entry
+EXITS_FIRST: Final = 4  # the slots as they came: each exit, and its ids where it has any
+EXITS_WORDS: Final = EXITS_FIRST + 2 * EXITS_PER_ORDER * EXIT_WORDS
+"""Words of a row of ``exits``; row 0 stands for none, and the hold row of the entry names its row."""
+
+EXIT_LOCKED_WORD: Final = 15
+"""Word of a command of exits (``value_units``) that says how much is locked for them."""
 
 PENDING_DTYPE: Final = np.dtype(
     {
@@ -372,11 +389,15 @@ TAKER_HOLD: Final = 45  # settle: hold of the order that trades now within the c
 QUOTES_TAKEN: Final = 58  # settle: quotes taken, and refused, of the mass quote in progress
 QUOTES_REFUSED: Final = 59
 PROTECTIONS: Final = 60  # settle: rows of ``protections`` in use
+EXITS_USED: Final = 48  # reserve adds, settle takes off: orders whose exits are held or asked for
+EXITS_HIGH: Final = 49  # reserve: rows of ``exits`` ever used
+EXITS_FREE: Final = 50  # head of the list of free rows, 0 = none
 AUCTIONS: Final = 47  # settle: instruments in an auction that has an end
 META_WORDS: Final = 64
 
 PHASE_NONE: Final = 0
 PHASE_OPEN: Final = 1
+PHASE_BOTH: Final = 2  # of two linked orders both have begun
 
 FAULT_NONE: Final = 0
 FAULT_NEGATIVE_BALANCE: Final = 1
@@ -419,7 +440,7 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("holds", HOLD_DTYPE, (limits.orders,)),
         ("hold_ids", i8, (limits.orders, HOLD_ID_WORDS)),
         ("hold_links", i4, (limits.orders,)),  # with HOLD_LINKED: row of the other order
-        ("leg", COMMAND_DTYPE, (1,)),  # the second order of a group as a command, while it is reserved
+        ("leg", COMMAND_DTYPE, (2,)),  # the second order of a group as a command, or two exits, while it is reserved
         ("finished", FINISHED_DTYPE, (limits.client_ids,)),
         ("finished_ids", i8, (limits.client_ids, CLIENT_ID_WORDS)),
         ("client_index", i8, (table_capacity(limits.orders + limits.client_ids),)),
@@ -438,14 +459,15 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("dead_men", DEAD_MAN_DTYPE, (DEAD_MEN_MAX,)),
         ("quotes", QUOTE_DTYPE, (table_capacity(limits.orders),)),
         ("protections", PROTECTION_DTYPE, (PROTECTIONS_MAX,)),
-        # A row for each circuit breaker and for each timer.
-        ("outbox", i8, (limits.outbox + DEAD_MEN_MAX, SLOT_BYTES // 8)),
+        ("exits", i8, (EXITS_MAX + 1, EXITS_WORDS)),
+        # A row for each circuit breaker, for each timer, and for each slot of exits.
+        ("outbox", i8, (limits.outbox + DEAD_MEN_MAX + 2 * EXITS_PER_ORDER * EXITS_MAX, SLOT_BYTES // 8)),
     ]
 
 
 def make_state(arrays: dict[str, np.ndarray]) -> Bundle:
     """The state over arrays that exist already (as recovery left them)."""
-    return Bundle(**arrays)
+    return Bundle(**arrays, outbox_slots=arrays["outbox"].view(COMMAND_DTYPE).reshape(-1))
 
 
 def reset(state: Bundle, limits: Limits) -> None:

@@ -8,6 +8,7 @@ A line is a command, and behind ``->`` what came of it, outcomes divided by ``;`
 ``sells 2 at 110 post-only as A or at 88 stop 90 as B`` are two linked orders.
 ``session 1 ends`` is what the gateway sends when a session has ended, and what risk sends by itself is told behind what made it.
 ``alice quotes 5@99 4@101 as Q`` has the orders Qbid and Qask, ``-`` is a side without one.
+``alice buys 5 at 100 as A exit 5 at 110 as X`` is an order with an exit, which is told of when it enters.
 ``clock 60`` is the sequenced clock 60 seconds after the story's midnight.
 Accounts are alice, bob and carol, who have enough of everything; the instrument has a value of one quote unit a tick and lot.
 """
@@ -23,8 +24,9 @@ from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.market_states import STATE_NAMES, STATE_OF, VENUE_STATE_OF
-from protocol.records import VERSION, command_slots
+from protocol.records import command_slots
 from risk import state as s
+from tests.engine.operators import pushed_group
 from tests.risk.desk import LIMITS, WHO, Desk
 
 ACCOUNTS = {"alice": 1, "bob": 2, "carol": 3}
@@ -56,6 +58,7 @@ class Story:
         self.taken = False
         self.orders: dict[str, int] = {}
         self.labels: dict[int, str] = {}
+        self.behind: list[str] = []
 
     def play(self, line: str) -> str:
         """Outcomes of a command in words."""
@@ -70,16 +73,15 @@ class Story:
             self.labels |= {quote: f"{label}bid", quote | e.QUOTE_ASK_BIT: f"{label}ask"}
             self.orders |= {f"{label}bid": quote, f"{label}ask": quote | e.QUOTE_ASK_BIT}
         elif label:
-            self.orders[label] = self.desk.order_id
-            self.labels[self.desk.order_id] = label
-            if self.second:
-                self.orders[self.second] = self.desk.order_id + 1
-                self.labels[self.desk.order_id + 1] = self.second
-                self.second = ""
+            behind = [self.second] if self.second else self.behind
+            for order_id, name in enumerate([label, *behind], self.desk.order_id):
+                self.orders[name] = order_id
+                self.labels[order_id] = name
+            self.behind, self.second = [], ""
         told = self._told_all()
         while (own := self._of_risk()) is not None:
             self.desk.sequence(own)
-            if own["type"][0] != e.CANCEL_ALL:
+            if own["type"][0] in (e.SET_STATE, e.HALT):
                 wanted = STATE_NAMES[int(own["price_ticks"][0])] if own["type"][0] == e.SET_STATE else "halted"
                 told.append(f"state {wanted}")
             told += self._told_all()
@@ -98,11 +100,9 @@ class Story:
         risk = self.desk.engine.risk
         if self.sent == risk.meta[s.OUTBOX_PUSHED]:
             return None
-        slot = command_slots(1)
-        slot.view(np.int64)[:] = risk.outbox[self.sent % len(risk.outbox)]
-        self.sent += 1
-        slot["version"], slot["source"], slot["source_seq"] = VERSION, e.SOURCE_RISK, self.sent
-        return slot
+        group = pushed_group(risk, self.sent)
+        self.sent += len(group)
+        return group
 
     def _of_client(self, account: int, verb: str, words: list[str]) -> tuple[np.ndarray, str]:
         if verb == "cancels" and words[0] == "all":
@@ -123,6 +123,8 @@ class Story:
             return build.dead_man(account=account, duration_ns=SECOND_NS * int(words[0]), session=session), ""
         if verb == "cancels":
             return build.cancel(account=account, instrument=1, order_id=self.orders[words[0]]), ""
+        if "exit" in words:
+            return self._bracket(account, verb, " ".join(words).split(" exit "))
         if "or" in words:
             # Two linked orders of one quantity.
             at = words.index("or")
@@ -160,6 +162,14 @@ class Story:
             )
         group["session"][0] = int(options.get("session", 0))
         return group, options.get("as", "")
+
+    def _bracket(self, account: int, verb: str, parts: list[str]) -> tuple[np.ndarray, str]:
+        """``buys 5 at 100 as A exit 5 at 110 as X``: the exits are of the other side."""
+        entry, label = self._of_client(account, verb, parts[0].split())
+        back = "sells" if verb == "buys" else "buys"
+        exits = [self._of_client(account, back, part.split()) for part in parts[1:]]
+        self.behind = [name for _, name in exits]
+        return build.bracket(entry, *(group for group, _ in exits)), label
 
     def _waiting(self, group: np.ndarray, options: dict[str, str]) -> np.ndarray:
         """``stop 90``, ``profit 120``, ``trailing 5`` or ``trailing 250bp``; ``on mark``."""

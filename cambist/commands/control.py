@@ -194,6 +194,15 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
         help="self-trade prevention",
     )
     parser.add_argument("--client-order-id", metavar="ID", help="your own id, 1 to 36 characters")
+    parser.add_argument(
+        "--exit-limit",
+        metavar="PRICE",
+        help="when it has traded and ended, a limit order of the other side at this price",
+    )
+    parser.add_argument("--exit-stop", metavar="PRICE", help="the same, a stop at this price: a market order")
+    parser.add_argument(
+        "--exit-stop-limit", metavar="PRICE", help="with --exit-stop: a limit order at this price instead"
+    )
     _account(parser)
     _common(parser)
 
@@ -532,8 +541,24 @@ def _order(a: _Arguments) -> _Request:
         "peg_offset": a.peg_offset,
         "stp": a.stp.replace("-", "_"),
         "client_order_id": a.client_order_id,
+        "exits": _exits(a),
     }
     return _Request("order", args)
+
+
+def _exits(a: _Arguments) -> list[dict[str, Any]]:
+    """What enters when the order has traded and ended."""
+    if a.exit_stop_limit is not None and a.exit_stop is None:
+        raise UsageError("--exit-stop-limit is the limit price of a stop; add --exit-stop PRICE")
+    if a.by_amount and (a.exit_limit is not None or a.exit_stop is not None):
+        raise UsageError("an order by amount has no exits, for nobody knows yet of how many lots; give a quantity")
+    exits = [] if a.exit_limit is None else [{"price": a.exit_limit}]
+    if a.exit_stop is not None:
+        for one in exits:
+            # Linked with a stop it waits as a take-profit, which enters however far the price has come meanwhile.
+            one |= {"trigger": "take_profit", "trigger_price": a.exit_limit}
+        exits.append({"trigger_price": a.exit_stop, "price": a.exit_stop_limit})
+    return exits
 
 
 def _named_order(a: _Arguments) -> dict[str, Any]:

@@ -182,6 +182,8 @@ class Drafter:
                 )
         group = self._with_trigger(self._with_terms(group, args, instrument), args, instrument)
         group = _with_peg(group, args, instrument)
+        if args.exits:
+            group = build.bracket(group, *(self._exit(group, one, instrument) for one in args.exits))
         client_order_id = "" if args.client_order_id is None else check_client_order_id(args.client_order_id)
         group = _signed(group, operator, reason)
         if client_order_id:
@@ -202,7 +204,31 @@ class Drafter:
             return group
         return build.with_terms(group, display_qty_lots=display, min_qty_lots=minimum, expiry_ts_ns=expiry)
 
-    def _with_trigger(self, group: np.ndarray, args: m.Order, instrument: Instrument) -> np.ndarray:
+    def _exit(self, entry: np.ndarray, args: m.Exit, instrument: Instrument) -> np.ndarray:
+        """An order of the other side for ``bracket``."""
+        if args.qty is None and entry["type"][0] == e.MARKET_AMOUNT:
+            raise Refused(
+                reasons.MALFORMED, "the exit of an order by amount has a quantity of its own", "args.exits.qty"
+            )
+        waits = args.trigger_price is not None or args.trail is not None or args.trail_bp != 0
+        if args.price is None and not waits:
+            raise Refused(reasons.MALFORMED, "an exit has a price, or waits for one", "args.exits.price")
+        if args.price is None and args.tif != "gtc":
+            raise Refused(reasons.MALFORMED, "a market order is immediate by itself; leave tif out", "args.exits.tif")
+        lots = int(entry["qty_lots"][0]) if args.qty is None else parse_qty(instrument, args.qty, "args.exits.qty")
+        account, side = int(entry["account"][0]), e.BUY + e.SELL - int(entry["side"][0])
+        common = {"account": account, "instrument": instrument.index, "side": side, "qty_lots": lots}
+        if args.price is None:
+            group = build.market(**common, stp=int(entry["stp"][0]))
+        else:
+            price_ticks = parse_price(instrument, args.price, "args.exits.price")
+            group = build.limit(**common, price_ticks=price_ticks, tif=_TIFS[args.tif], stp=int(entry["stp"][0]))
+        group = self._with_trigger(group, args, instrument)
+        if args.client_order_id is None:
+            return group
+        return build.with_client_order_id(group, check_client_order_id(args.client_order_id))
+
+    def _with_trigger(self, group: np.ndarray, args: m.Order | m.Exit, instrument: Instrument) -> np.ndarray:
         """The price that the order waits for, if it does."""
         given = [args.trigger_price is not None, args.trail is not None, args.trail_bp != 0]
         if not any(given):

@@ -39,6 +39,23 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Arguments of one operation."""
 
 
+class Exit(Args):
+    """An order of the other side that enters when its entry has traded and ended, of as many lots unless ``qty`` says fewer.
+
+    A limit order at ``price``; with a trigger it waits, and without a price it is then a market order.
+    """
+
+    qty: Text | None = None
+    price: Text | None = None
+    tif: Literal["gtc", "ioc", "post_only"] = "gtc"
+    trigger: Literal["stop", "take_profit"] = "stop"
+    trigger_price: Text | None = None
+    trigger_by: Literal["last", "mark", "index"] = "last"
+    trail: Text | None = None
+    trail_bp: Number = 0
+    client_order_id: str | None = None
+
+
 class Order(Args):
     """A new order. ``price`` of a market order is its protection price; ``amount`` is quote to spend or receive.
 
@@ -67,6 +84,7 @@ class Order(Args):
     peg_offset: Text | None = None
     stp: Literal["none", "expire_taker", "expire_maker", "expire_both", "decrement"] = "none"
     client_order_id: str | None = None
+    exits: list[Exit] = []
 
 
 class Cancel(Args):

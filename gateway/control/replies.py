@@ -107,6 +107,9 @@ class Progress:
             result["instrument"] = draft.instrument.symbol
         if draft.type in _ORDER_TYPES:
             result["order_id"] = self.order_id
+            exits = draft.group["order_id"][draft.group["type"] == e.EXT_LEG].tolist()
+            if exits:
+                result["exit_order_ids"] = exits
         if draft.client_order_id:
             result["client_order_id"] = draft.client_order_id
         if draft.type == e.WITHDRAW_HOLD:

@@ -96,9 +96,10 @@ class Schedule:
 
     @property
     def finished(self) -> bool:
-        """Whether everything fed is settled and read."""
+        """Whether everything fed is settled and read, and the matchers have it too: some commands they do not answer."""
         engine = self.engine
-        return not self.left() and engine.settled_seq == engine.last_seq and self._unread() == 0
+        applied = all(int(m.meta[matcher_state.APPLIED_SEQ]) == engine.last_seq for m in engine.matchers)
+        return not self.left() and applied and engine.settled_seq == engine.last_seq and self._unread() == 0
 
     def left(self) -> bool:
         """Whether there are commands to put into the ring, now or later."""

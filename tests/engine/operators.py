@@ -25,11 +25,19 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.instance import Limits
 from protocol.instruments import Asset, Instrument
-from protocol.records import EXT_FEES_SLOT, EXT_IDS_SLOT, OUTCOME_DTYPE, OUTCOME_DUPLICATE, OUTCOME_IDS, command_slots
+from protocol.records import (
+    EXT_FEES_SLOT,
+    EXT_IDS_SLOT,
+    OUTCOME_DTYPE,
+    OUTCOME_DUPLICATE,
+    OUTCOME_IDS,
+    VERSION,
+    command_slots,
+)
 from risk import state as s
 from tests.engine.campaign import variants
 from tests.engine.driver import LIMITS, Run, Schedule, Variant, balance
-from tests.engine.oracle_more import STATES, Oracle
+from tests.engine.oracle_more import STATES, Halt, Oracle
 from tests.naive.exchange import E8, Side, Stp, Tif
 from tests.naive.fees import DAY_NS
 
@@ -160,7 +168,7 @@ class Market:
         if self.oracle.outbox and rng.random() < 0.12:
             own = self.oracle.outbox[0]
             self._apply(self.oracle.halt_command())
-            halts = own.kind != e.CANCEL_ALL
+            halts = isinstance(own, Halt) and own.kind != e.CANCEL_ALL
             if halts and (self.oracle.state_of(own.instrument) == "halted" or rng.random() < 0.5):
                 self.follow.append(lambda: self.office(build.resume(own.instrument, *WHO)))
             return
@@ -254,10 +262,16 @@ class Market:
             group = self.stop(group)
         elif self.access and rng.random() < (0.25 if group["type"][0] == e.LIMIT else 0.02):
             group = self.peg(group)
+        if self.access and rng.random() < 0.2:
+            exits = [self.exit_of(group)] if rng.random() < 0.5 else self.exits_of(group)
+            group = build.bracket(group, *exits)
         if rng.random() < 0.5:
             letter = rng.choice("abcd")
             text = rng.choice((letter, 9 * letter, 35 * "z" + letter))
             group = build.with_client_order_id(group, text, rng.randrange(1 << 40), rng.randrange(-5, 1 << 62))
+            if group["flags"][0] & e.FLAG_LEGS and rng.random() < 0.1:
+                group = np.concatenate([group, build.admin_slot(*WHO)])
+                group["flags"][-2] |= e.FLAG_MORE
             if rng.random() < 0.03:
                 group.view(EXT_IDS_SLOT.slot_dtype)["client_order_id"][1] = b""
         self.send(group)
@@ -298,6 +312,64 @@ class Market:
         away = max(1, int(seen * rng.random() ** 2 * rng.choice((0.004, 0.004, 0.02))))
         trigger = seen + (away if rises else -away) if rng.random() < 0.93 else rng.choice((seen, 0, -1, 1 << 61))
         return build.with_trigger(group, trigger_ref=ref, trigger_price_ticks=trigger, takes_profit=takes_profit)
+
+    def exit_of(self, group: np.ndarray) -> np.ndarray:
+        """An exit of the order, mostly of the same lots, not far from its price; some make no sense."""
+        rng = self.random
+        account, instrument, side = (int(group[name][0]) for name in ("account", "instrument", "side"))
+        side = 1 - side if rng.random() < 0.98 else side
+        qty = max(1, int(group["qty_lots"][0]))
+        lots = rng.choice((qty, qty, qty, -(-qty // 2), 1)) if rng.random() < 0.97 else rng.choice((qty + 1, 0))
+        if group["type"][0] == e.MARKET_AMOUNT:
+            lots = 1 + rng.randrange(50)
+        price = self.price(instrument, side, crosses=rng.random() < 0.3)
+        if rng.random() < 0.7:
+            tif = rng.choice((Tif.GTC,) * 8 + (Tif.IOC, Tif.POST_ONLY, Tif.FOK))
+            order = build.limit(
+                account=account, instrument=instrument, side=side, price_ticks=price, qty_lots=lots, tif=tif
+            )
+        else:
+            price = rng.choice((0, 1 if side == Side.SELL else 2 * price, price))
+            order = build.market(account=account, instrument=instrument, side=side, qty_lots=lots, price_ticks=price)
+        order["stp"][0] = self.stp()
+        if rng.random() < 0.5:
+            order = self.stop(order)
+        if rng.random() < 0.02:
+            order = self.terms(order)
+        if rng.random() < 0.4:
+            order = build.with_client_order_id(order, rng.choice("abcdefgh"), 0, rng.randrange(9))
+        return order
+
+    def exits_of(self, group: np.ndarray) -> list[np.ndarray]:
+        """A take-profit and a stop for the order, mostly around its price."""
+        rng = self.random
+        account, instrument, side = (int(group[name][0]) for name in ("account", "instrument", "side"))
+        away = 1 if side == Side.BUY else -1
+        qty = 5 if group["type"][0] == e.MARKET_AMOUNT else max(1, int(group["qty_lots"][0]))
+        named = {
+            "account": account,
+            "instrument": instrument,
+            "side": 1 - side,
+            "qty_lots": -(-qty // rng.choice((1, 1, 3))),
+        }
+        mid = int(self.mid.get(instrument, 400.0))
+        near, far = (max(1, mid + sign * int(mid * rng.random() * 0.01)) for sign in (away, -away))
+        first = build.limit(price_ticks=near, tif=Tif.POST_ONLY, **named)
+        if rng.random() < 0.5:
+            first = build.limit(price_ticks=max(1, near - away * rng.choice((0, 0, 9))), **named)
+            ref = rng.choice((0, 0, 0, 1))
+            first = build.with_trigger(first, trigger_price_ticks=near, trigger_ref=ref, takes_profit=True)
+        second = build.limit(price_ticks=max(1, far - away * rng.choice((0, 2, 9, 40))), **named)
+        if rng.random() < 0.4:
+            second = build.market(price_ticks=max(1, far - away * rng.choice((2, 9, 40))), **named)
+        second = build.with_trigger(second, trigger_price_ticks=far, trigger_ref=rng.choice((0, 0, 0, 2)))
+        if rng.random() < 0.03:
+            second["qty_lots"] += 1
+        exits = [first, second]
+        for k in range(2):
+            if rng.random() < 0.3:
+                exits[k] = build.with_client_order_id(exits[k], rng.choice("abcdefgh"), 3)
+        return exits
 
     def peg(self, group: np.ndarray) -> np.ndarray:
         """The order following a best price; some make no sense."""
@@ -1020,7 +1092,10 @@ def compare_tables(oracle: Oracle, run: Run) -> None:
     assert oracle.dead_men == dict(zip(keys, armed["until_ns"].tolist(), strict=True))
     compare_client_ids(oracle, risk)
     pushed, back = int(risk.meta[s.OUTBOX_PUSHED]), int(risk.meta[s.OUTBOX_SETTLED])
-    assert (len(oracle.outbox) + oracle.sent, oracle.sent) == (pushed, back)
+    asked = sum(1 if isinstance(own, Halt) else len(own.group) for own in oracle.outbox)
+    assert (asked + oracle.sent, oracle.sent) == (pushed, back)
+    exits = sum(not isinstance(own, Halt) for own in oracle.outbox)
+    assert len(oracle.brackets) + exits == risk.meta[s.EXITS_USED]
 
 
 def compare_client_ids(oracle: Oracle, risk: Any) -> None:
@@ -1075,6 +1150,18 @@ def run_market(seed: int, n: int, only: str | None = None) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- live outbox
 
 
+def pushed_group(risk: Any, sent: int) -> np.ndarray:
+    """The command of risk's own behind the first ``sent`` slots, as it comes back; seq and time are missing."""
+    slots: list[np.ndarray] = []
+    while not slots or slots[-1]["flags"][0] & e.FLAG_MORE:
+        slot = command_slots(1)
+        slot.view(np.int64)[:] = risk.outbox[(sent + len(slots)) % len(risk.outbox)]
+        slots.append(slot)
+    group = np.concatenate(slots)
+    group["version"][0], group["source"][0], group["source_seq"][0] = VERSION, e.SOURCE_RISK, sent + 1
+    return group
+
+
 class LiveSchedule(Schedule):
     """Random steps with the outbox at work.
 
@@ -1110,10 +1197,8 @@ class LiveSchedule(Schedule):
         risk = self.engine.risk
         if self.sent == risk.meta[s.OUTBOX_PUSHED]:
             return 0
-        slot = command_slots(1)
-        slot.view(np.int64)[:] = risk.outbox[self.sent % len(risk.outbox)]
-        slot["version"], slot["source"], slot["source_seq"] = command_slots(1)["version"], e.SOURCE_RISK, self.sent + 1
-        entered = self._enter(slot)
+        group = pushed_group(risk, self.sent)
+        entered = len(group) * self._enter(group)
         self.sent += entered
         return int(entered)
 
@@ -1137,7 +1222,7 @@ def run_live(seed: int, n: int) -> dict[str, Any]:
     expected = []
     for group in schedule.order:
         expected.append(oracle.apply(group))
-        oracle.sent += int(group["source"][0] == e.SOURCE_RISK)
+        oracle.sent += len(group) * int(group["source"][0] == e.SOURCE_RISK)
     try:
         compare(np.concatenate(expected), outcomes.all(), schedule.order)
         compare_tables(oracle, live)

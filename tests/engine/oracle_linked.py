@@ -82,7 +82,7 @@ class LinkedRules(StopsOracle):
         for ids in (first_ids, second_ids):
             self.ids = ids
             keys.append(self._client_key())
-        code = _pair_code(head, leg)
+        code = pair_code(head, leg)
         if not code and keys[0] is not None and keys[0] == keys[1]:
             code = r.LEG_FORM
         need, more = self._hold_of(first), max(0, self._hold_of(second) - self._hold_of(first))
@@ -105,6 +105,17 @@ class LinkedRules(StopsOracle):
             self._told_linked(order, int(command["type"]))
         self.head = head
         self._verdict(r.ACCEPTED)  # type: ignore[arg-type]
+        passed = [order for order in orders if self._has_passed(order)]
+        if passed and not self._must_rest():
+            self.waiting.remove(passed[0])
+            partner = self.leaving[passed[0].id] = self.partners[passed[0].id]
+            self._leave_book(partner)
+            self._set_off(passed[:1])
+
+    def _has_passed(self, order: Order) -> bool:
+        """Whether the price has passed what the order waits for."""
+        stop = order.stop
+        return stop is not None and not stop.trails and stop.is_hit(self.seen[order.instrument, stop.ref])
 
     def _standing_code(self, order: Order) -> int:
         """Why an order cannot stand, on the prices as they are."""
@@ -191,7 +202,7 @@ def _ids_of(slots: list[Any], at: int) -> Any:
     return None
 
 
-def _pair_code(c: Any, leg: Any) -> int:
+def pair_code(c: Any, leg: Any) -> int:
     waits, triggers = int(c["flags"]) & e.FLAG_TRIGGER, int(leg["flags"]) & e.FLAG_TRIGGER
     profit = waits and int(c["flags"]) & e.FLAG_TAKE_PROFIT
     rests = not waits and c["type"] == e.LIMIT and c["tif"] == Tif.POST_ONLY

@@ -20,7 +20,6 @@ from protocol.records import (
     EXT_ASSET_SLOT,
     EXT_AUCTION_SLOT,
     EXT_FEES_SLOT,
-    EXT_IDS_SLOT,
     EXT_LIMITS_SLOT,
     EXT_LISTING_SLOT,
     EXT_QUOTES_SLOT,
@@ -28,11 +27,13 @@ from protocol.records import (
     OUTCOME_DUPLICATE,
     OUTCOME_IDS,
     SYSTEM_COMMAND,
+    VERSION,
     command_slots,
 )
 from risk.state import table_capacity
 from tests.engine.client_ids import ClientIds, Ended, Key, is_own
 from tests.engine.oracle_auctions import GATHERING, Auction, AuctionRules, is_far, random_part
+from tests.engine.oracle_exits import ExitRules, OwnExits
 from tests.engine.oracle_linked import LinkedRules
 from tests.engine.oracle_pegs import PegsOracle
 from tests.naive.exchange import (
@@ -157,7 +158,7 @@ class Groups(NamedTuple):
     stp: int = 0
 
 
-class Oracle(AuctionRules, LinkedRules, PegsOracle):
+class Oracle(ExitRules, AuctionRules, LinkedRules, PegsOracle):
     """See the module. Tables have fixed sizes; ``status`` by account, ``bands`` by instrument, ``outbox`` oldest first."""
 
     def __init__(
@@ -177,7 +178,7 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
         self.instruments_max = instruments
         self.status: dict[int, int] = {}
         self.bands: dict[int, Bands] = {}
-        self.outbox: list[Halt] = []
+        self.outbox: list[Halt | OwnExits] = []
         self.sent = 0
         self.amounts: dict[int, int] = {}
         self.charges: list[tuple[tuple[int, int], int]] = []
@@ -210,19 +211,19 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
 
     def apply(self, group: np.ndarray) -> np.ndarray:  # type: ignore[override]
         """Outcomes of a stamped command group, ``OUTCOME_DTYPE[n]``."""
-        self.head = group[0]
+        self.head, self.group = group[0], group
         self.outcomes = []
         self.before = {instrument: bands.last_ticks for instrument, bands in self.bands.items()}
-        ids = group[1:].view(EXT_IDS_SLOT.slot_dtype)
-        ids = ids[ids["type"] == e.EXT_IDS]
-        self.ids = ids[-1] if len(ids) else None
+        self.ids = self._ids_of_head()
         kind = int(self.head["type"])
         handler: Callable[[np.ndarray], object] = getattr(
             self, f"_on_{e.COMMAND_NAMES.get(kind, 'unknown').lower()}", self._on_unknown
         )
         if kind in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT} and self.head["session"]:
-            self.sessions[int(self.head["order_id"])] = int(self.head["source"]) << 16 | int(self.head["session"])
-        lists = self._is_list()
+            self._note_session(int(self.head["order_id"]))
+        if self._is_exit():
+            self._exits_came_back()
+        lists = self._is_list() and not self._has_exits()
         (self._on_list if lists else handler)(group)
         self._set_off()
         if e.LIMIT <= kind <= e.AMEND and kind != e.CANCEL_ALL:
@@ -251,6 +252,11 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
         if first is None:
             return False
         self._verdict(r.DUPLICATE_CLIENT_ID)
+        self._tell_first(first)
+        return True
+
+    def _tell_first(self, first: int | Ended) -> None:
+        """What became of the order that has the client order id, into the refusal."""
         out = self.outcomes[-1].reshape(1).view(OUTCOME_DUPLICATE.slot_dtype)[0]
         if isinstance(first, Ended):
             out["first_order_id"], out["first_instrument"] = first.order_id, first.instrument
@@ -263,7 +269,6 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
             out["first_cum_qty_lots"], out["first_leaves_qty_lots"] = order.traded, order.left
             out["first_value_units"] = self.client_ids.values.get(order.id, 0)
             out["first_state"] = e.ORDER_STATE_LIVE
-        return True
 
     def _client_key(self) -> Key | None:
         """Account and client order id of the command, where it has one."""
@@ -273,6 +278,7 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
     def _ended(self, order: Order, state: int, reason: int) -> None:
         ts_ns = int(self.head["ts_ns"])
         self.client_ids.end(order.id, order.instrument, order.traded, ts_ns, state, reason)
+        self._end_exits(order)
 
     def _order_arguments(self) -> tuple[int, int, int, int, int, int, int]:
         h = self.head
@@ -341,7 +347,8 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
         return amount >= AMOUNT_LIMIT or lots * market.spec.lot_atoms >= AMOUNT_LIMIT
 
     def _note_session(self, order_id: int) -> None:
-        self.sessions[order_id] = int(self.head["source"]) << 16 | int(self.head["session"])
+        source = order_id >> 40 if self._is_exit() else int(self.head["source"])
+        self.sessions[order_id] = source << 16 | int(self.head["session"])
 
     def _told_linked(self, order: Order, kind: int) -> None:
         """One of two linked orders stands."""
@@ -398,6 +405,7 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
     def _told_waiting(self, order: Order) -> None:
         if int(self.head["flags"]) & e.FLAG_API:
             self.api.add(order.id)
+        self._keep_exits(order)
         self._own(e.OUT_NEW, order, 0, order.total, order.left, e.OUTCOME_WAITS)
         if self.ids is not None:
             self._emit_ids()
@@ -405,6 +413,10 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
         key = self._client_key()
         if key is not None:
             self.client_ids.take(key, order.id)
+
+    def _told_resting(self, order: Order) -> None:
+        if self.ids is None:
+            self._own(e.OUT_RESTED, order, 0, order.total, order.left, e.OUTCOME_WAITS)
 
     def _told_amended(self, order: Order) -> None:
         self._own(e.OUT_REPLACED, order, 0, order.total, order.left, e.OUTCOME_WAITS)
@@ -1141,6 +1153,8 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
             order.expiry = (ts_ns // DAY_NS + 1) * DAY_NS if expiry == -1 else expiry
 
     def _minimum_refusal(self, order: Order) -> Any:
+        if self._must_rest() and self._would_take(order):
+            return r.POST_ONLY_WOULD_TAKE
         wanted = int(self.head["min_qty_lots"]) if self._has_terms() else 0
         return r.MIN_QTY_UNFILLED if wanted and not self._fillable(order, wanted) else r.ACCEPTED
 
@@ -1368,16 +1382,18 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
             return out_of_range(market, price, qty) or too_many or (limited and 0 < bands.price_max_ticks < price)
 
         code: int = super()._entry_refusal(account, instrument, price, qty, beyond)
-        if code == r.ACCEPTED:
+        if self._is_exit():
+            code = self._exit_refusal(code, instrument)
+        elif code == r.ACCEPTED:
             code = self._state_code(instrument)
-        if code == r.ACCEPTED:
+        if code == r.ACCEPTED and not self._is_exit():
             by_amount = kind == e.MARKET_AMOUNT
             lot_value = price * self.markets[instrument].k
             lots, value = (qty // lot_value, qty) if by_amount else (qty, lot_value * qty)
             code = self._limit_code(account, instrument, lots, value)
         if code == r.ACCEPTED and kind == e.LIMIT:
             code = self._band_code(instrument, int(h["side"]), price)
-        return code
+        return self._exits_code() if code == r.ACCEPTED and self._has_exits() else code
 
     def _band_code(self, instrument: int, side: int, price: int) -> int:
         bands = self._bands_of(instrument)
@@ -1395,12 +1411,17 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
             self._emit(
                 e.OUT_REJECTED, reason=code, side=h["side"], price_ticks=h["price_ticks"], qty_lots=h["qty_lots"]
             )
+        if self.name_taken is not None:
+            self._tell_first(self.name_taken)
+            self.name_taken = None
         return Verdict(code, x, y)  # type: ignore[arg-type]
 
     def _take_then_rest_or_drop(self, taker: Order, *, may_rest: bool) -> Verdict:
         amends = self.head["type"] == e.AMEND
         if not amends and int(self.head["flags"]) & e.FLAG_API:
             self.api.add(taker.id)
+        if not amends:
+            self._keep_exits(taker)
         self._own(e.OUT_REPLACED if amends else e.OUT_NEW, taker, 0, self._total(taker), self._left(taker))
         if self.ids is not None and not amends:
             self._emit_ids()
@@ -1557,6 +1578,7 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
         self.more.pop(order.id, None)
         if not cause and is_own(kind, account, source, order.account):
             self.client_ids.free(order.id)
+            self._end_exits(order)
         else:
             self._ended(order, e.ORDER_STATE_CANCELED, reason)
 
@@ -1603,9 +1625,15 @@ class Oracle(AuctionRules, LinkedRules, PegsOracle):
     # ------------------------------------------------------------------------------------------------- risk's commands
 
     def halt_command(self, entry: Halt | None = None) -> np.ndarray:
-        """The oldest command of risk's own that has not come back, as the sequencer puts it; ``sent`` counts them."""
+        """The oldest command of risk's own that has not come back, as the sequencer puts it; ``sent`` counts their slots."""
+        own = entry or self.outbox[0]
         self.sent += 1
-        return halt_slot(entry or self.outbox[0], self.sent)
+        if isinstance(own, Halt):
+            return halt_slot(own, self.sent)
+        group = own.group.copy()
+        group["version"][0], group["source"][0], group["source_seq"][0] = VERSION, e.SOURCE_RISK, self.sent
+        self.sent += len(group) - 1
+        return group
 
 
 def halt_slot(halt: Halt, number: int) -> np.ndarray:

@@ -65,7 +65,8 @@ class StopsOracle(NaiveExchange):
             return r.IMMEDIATE_IN_AUCTION
         if stop.trails and not 1 <= stop.trigger < 1 << 62:
             return r.OFFSET_TOO_LARGE
-        return r.TRIGGER_PASSED if not stop.trails and stop.is_hit(seen) else r.ACCEPTED
+        passed = not stop.trails and stop.is_hit(seen) and (not self._is_exit() or self._must_rest())
+        return r.TRIGGER_PASSED if passed else r.ACCEPTED
 
     def _enter_stop(self, order: Order) -> Verdict:
         """An order whose form is sound; its funds come first, then the prices."""
@@ -79,6 +80,11 @@ class StopsOracle(NaiveExchange):
         self.orders[order.id] = order
         self.waiting.append(order)
         self._told_waiting(order)
+        seen = self.seen[order.instrument, stop.ref]
+        if not stop.trails and stop.is_hit(seen) and not self._must_rest():
+            self.waiting.remove(order)
+            self._told_resting(order)
+            self._set_off([order])
         return self._verdict(r.ACCEPTED)  # type: ignore[arg-type]
 
     def _amend_stop(self, order: Order, price: int, total: int) -> Verdict:
@@ -154,10 +160,22 @@ class StopsOracle(NaiveExchange):
         dropped = r.BY_NO_LIQUIDITY if stop.market else r.BY_IOC
         self._trade_on(order, may_rest=order.tif in (Tif.GTC, Tif.POST_ONLY), dropped=dropped, refused=code)
 
+    @abstractmethod
+    def _is_exit(self) -> bool:
+        """Whether the command is an exit that came back."""
+
+    @abstractmethod
+    def _must_rest(self) -> bool:
+        """Whether it is one that may not trade now."""
+
     # What the oracle of outcomes says.
     @abstractmethod
     def _told_waiting(self, order: Order) -> None:
         """The order is accepted, and waits."""
+
+    @abstractmethod
+    def _told_resting(self, order: Order) -> None:
+        """It waits, but something follows; where it has ids that was said."""
 
     @abstractmethod
     def _told_amended(self, order: Order) -> None:

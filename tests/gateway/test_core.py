@@ -16,7 +16,14 @@ from protocol.build import order_id_of
 from protocol.instance import Limits, Overload
 from protocol.instruments import Asset
 from protocol.readers import refused_word
-from protocol.records import EXT_ADMIN_SLOT, EXT_AUCTION_SLOT, EXT_IDS_SLOT, EXT_LISTING_SLOT, OUTCOME_DTYPE
+from protocol.records import (
+    EXT_ADMIN_SLOT,
+    EXT_AUCTION_SLOT,
+    EXT_IDS_SLOT,
+    EXT_LEG_SLOT,
+    EXT_LISTING_SLOT,
+    OUTCOME_DTYPE,
+)
 from ringbuf import advance, private_ring, published
 from tests.gateway.support import BTCUSDT, Exchange, FakeView, outcome
 
@@ -183,6 +190,31 @@ def test_what_an_order_waits_for_goes_into_its_command(
 )
 def test_triggers_that_contradict_themselves_are_refused_by_the_gateway(args: dict[str, Any]) -> None:
     assert "MALFORMED" == Exchange().refused("order", {**ORDER, **args})
+
+
+def test_exits_of_an_order_go_into_its_group_and_get_numbers_of_their_own() -> None:
+    exchange = Exchange()
+    stop = {"trigger_price": "90", "price": "89", "qty": "0.1", "client_order_id": "out"}
+    assert exchange.submit("order", {**ORDER, "client_order_id": "in", "exits": [stop]}) is None
+    group = exchange.group()
+    assert [e.LIMIT, e.EXT_IDS, e.EXT_LEG, e.EXT_IDS, e.EXT_ADMIN] == group["type"].tolist()
+    leg = group[2:3].view(EXT_LEG_SLOT.slot_dtype)[0]
+    names = ("order_id", "order_type", "role", "side", "price_ticks", "trigger_price_ticks", "qty_lots")
+    assert (ORDER_ID + 2, e.LIMIT, e.LEG_EXIT, 1 - int(group["side"][0]), 8_900, 9_000, 10_000) == tuple(
+        int(leg[name]) for name in names
+    )
+
+
+@pytest.mark.parametrize(
+    "one", [{}, {"trigger_price": "90", "tif": "ioc"}, {"price": "90", "trail": "1", "trail_bp": 1}]
+)
+def test_exits_that_contradict_themselves_are_refused_by_the_gateway(one: dict[str, Any]) -> None:
+    assert "MALFORMED" == Exchange().refused("order", {**ORDER, "exits": [one]})
+
+
+def test_exit_of_an_order_by_amount_needs_a_quantity() -> None:
+    order = {**ORDER, "type": "market", "price": None, "qty": None, "amount": "10", "exits": [{"price": "90"}]}
+    assert "MALFORMED" == Exchange().refused("order", order)
 
 
 @pytest.mark.parametrize(

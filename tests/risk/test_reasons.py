@@ -355,6 +355,7 @@ def test_tables_name_every_reason_that_risk_gives() -> None:
         Path(__file__).with_name(name).read_text()
         for name in (
             "test_reasons.py",
+            "test_exits.py",
             "test_auctions.py",
             "test_client_ids.py",
             "test_fees.py",
