@@ -10,28 +10,21 @@ from typing import Final
 
 import numpy as np
 
-from matcher.auction import begin_uncross, indicate, move_to, resting_book, set_market_state, uncross
-from matcher.book import append, crosses, fillable, forget, new_slot, register, remove, unlink
-from matcher.events import emit, has_room, say
+from matcher.auction import indicate, move_to, resting_book, uncross
+from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
+from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import find_leaf, head_of, leaf_available, next_level_down, next_level_up
+from matcher.levels import find_leaf, leaf_available
 from matcher.links import end_partner, is_linked
+from matcher.mass import cancel_collected, emit_canceled
 from matcher.parts import has_parts
 from matcher.pegs import is_peg
 from matcher.state import (
-    AUCTION_INSTRUMENT,
-    AUCTIONS,
-    BOOK_KINDS,
-    BOOK_STRIDE,
     HAS_TERMS,
     IDS_SHIFT,
     IS_QUOTE,
     NO_ASK,
     ORDERS_LIVE,
-    ORDERS_USED,
-    SCRATCH_COUNT,
-    SCRATCH_NEXT,
-    SCRATCH_REASON,
     STAGE,
     STAGE_CANCELING,
     STAGE_EXPIRED,
@@ -62,55 +55,30 @@ from matcher.state import (
     TAKER_TYPE,
     WAITS,
 )
-from matcher.stops import amend_stop, begin_fired, flag_of_end, go_on, visit_open
-from matcher.terms import collect_due, hidden_lots, instrument_of, lower, set_terms, show
+from matcher.stops import amend_stop, begin_fired, flag_of_end
+from matcher.terms import hidden_lots, instrument_of, lower, set_terms, show
 from matcher.trading import trade
 from protocol.enums import (
     AMEND,
-    BUY,
-    CANCEL_ASKS,
-    CANCEL_BIDS,
-    CANCEL_BOTH,
-    CAUSE_DEAD_MAN,
-    CAUSE_DISCONNECT,
     EV_AMENDED,
-    EV_CANCELED,
     EV_EXPIRED,
-    EV_NOTHING,
     EV_REJECTED,
     EV_RESTED,
     EVENT_LAST,
     FOK,
     GTC,
-    INSTRUMENT_DELISTED,
-    INSTRUMENT_OPEN,
     IOC,
     JUDGED_NO_TAKE,
     JUDGED_SESSION,
     JUDGED_TERMS,
-    JUDGED_UNCROSS,
     LIMIT,
-    ORDER_ID_SOURCE_SHIFT,
     POST_ONLY,
-    SCOPE_ACCOUNT,
-    SCOPE_FIRM,
-    SCOPE_INSTRUMENT,
-    SCOPE_USER,
-    SCOPE_VENUE,
-    SELL,
-    SESSION_SHIFT,
 )
 from protocol.order_terms import expiry_of
 from protocol.reasons import (
     ACCEPTED,
     BOOK_FULL,
-    BY_CANCEL_ALL,
-    BY_DEAD_MAN,
-    BY_DELISTING,
-    BY_DISCONNECT,
-    BY_EXPIRY,
     BY_IOC,
-    BY_KILL,
     BY_NO_LIQUIDITY,
     BY_STP,
     BY_USER,
@@ -127,7 +95,6 @@ from protocol.reasons import (
 from ringbuf.idtable import find_id
 
 NONE: Final = np.int64(0)
-# The compiler specializes a function for each literal that it is called with; np.int64 keeps one version of it.
 
 
 @njit_inlined
@@ -318,30 +285,10 @@ def cancel_order(state, command, events):
         return UNKNOWN_ORDER
     if is_linked(state, slot):
         end_partner(state, events, command["seq"], slot, np.int64(0), True)
-    _emit_canceled(state, events, command["seq"], slot, np.int64(BY_USER), np.int64(EVENT_LAST), NONE, NONE)
+    emit_canceled(state, events, command["seq"], slot, np.int64(BY_USER), np.int64(EVENT_LAST), NONE, NONE)
     unlink(state, slot)
     forget(state, slot)
     return ACCEPTED
-
-
-@njit_inlined
-def _emit_canceled(state, events, seq, slot, reason, flags, expiry_ns, age):
-    order = state.orders[slot]
-    emit(
-        state,
-        events.slots,
-        seq,
-        np.int64(EV_CANCELED),
-        reason,
-        flags,
-        instrument_of(state, order),
-        order["order_id"],
-        order["price_ticks"],
-        order["left_lots"] + hidden_lots(state, slot),
-        expiry_ns,
-        age,
-        np.int64(order["hold"]),
-    )
 
 
 @njit_inlined
@@ -447,7 +394,7 @@ def proceed(state, events):
 def _go_on(state, events):
     """Go on with a stage that has no taker. Returns False when the ring is full, else the command is idle."""
     meta = state.meta
-    if meta[STAGE] == STAGE_CANCELING and not _cancel_collected(state, events):
+    if meta[STAGE] == STAGE_CANCELING and not cancel_collected(state, events):
         return False
     if meta[STAGE] == STAGE_INDICATING and not indicate(state, events):
         return False
@@ -462,262 +409,3 @@ def _go_on(state, events):
 def _begin_part(state, events):
     """Begin with what else the command has to do, once its taker is done. Returns False when the ring is full."""
     return begin_fired(state, events)
-
-
-# --- cancel-all: rare, and as long as its orders are many -------------------------------------------------------------
-
-
-@njit_called
-def cancel_all(state, command, events):
-    """CANCEL_ALL: collect the orders of account, instrument and session, as far as they are named; ``proceed`` removes them."""
-    account = np.int64(command["account"])
-    instrument = np.int64(command["instrument"])
-    session = command["trigger_price_ticks"]
-    sides = command["price_ticks"]
-    zero = np.int64(0)
-    if account != 0:
-        count = _collect_account(state, account, instrument, zero)
-    elif instrument != 0:
-        count = _collect_book(state, instrument, zero)
-    else:
-        count = _collect_session(state, session)
-    if session != 0 or sides != CANCEL_BOTH:
-        count = _keep_of_session(state, count, session, sides)
-    reason = np.int64(BY_CANCEL_ALL)
-    if command["qty_lots"] == CAUSE_DISCONNECT:
-        reason = np.int64(BY_DISCONNECT)
-    elif command["qty_lots"] == CAUSE_DEAD_MAN:
-        reason = np.int64(BY_DEAD_MAN)
-    _begin_canceling(state, command, events, count, reason)
-
-
-@njit_called
-def kill(state, command, events):
-    """KILL: collect the orders of the scope, whoever has them."""
-    scope = command["price_ticks"]
-    count = np.int64(0)
-    if scope == SCOPE_INSTRUMENT:
-        count = _collect_book(state, np.int64(command["instrument"]), count)
-    elif scope == SCOPE_ACCOUNT:
-        count = _collect_account(state, np.int64(command["account"]), np.int64(0), count)
-    else:
-        for account in range(1, state.accounts.shape[0]):
-            row = state.groups[account]
-            master = row["master"] if row["master"] != 0 else account
-            if (
-                scope == SCOPE_VENUE
-                or (scope == SCOPE_USER and master == command["account"])
-                or (scope == SCOPE_FIRM and row["firm"] == command["trigger_price_ticks"])
-            ):
-                count = _collect_account(state, np.int64(account), np.int64(0), count)
-    _begin_canceling(state, command, events, count, np.int64(BY_KILL))
-
-
-@njit_called
-def change_state(state, command, verdict, events):
-    """SET_STATE, HALT, RESUME: the market's state; delisting takes all orders of the instrument away."""
-    instrument = np.int64(command["instrument"])
-    wanted = verdict["price_ticks"]
-    if wanted != 0:
-        trades = set_market_state(state, instrument, wanted, verdict["qty_lots"])
-        if trades and (verdict["flags"] & JUDGED_UNCROSS) != 0:
-            state.meta[TAKER_SEQ] = command["seq"]
-            state.meta[STAGE] = STAGE_UNCROSSING
-            begin_uncross(state, instrument)
-            return
-    if wanted == INSTRUMENT_DELISTED:
-        count = _collect_book(state, instrument, np.int64(0))
-        _begin_canceling(state, command, events, count, np.int64(BY_DELISTING))
-        return
-    if wanted == INSTRUMENT_OPEN:
-        visit_open(state, instrument)
-    go_on(state, command, events)
-
-
-@njit_called
-def expire(state, command, events):
-    """EXPIRE: the orders whose time has come, by time and age; then where auctions stand."""
-    meta = state.meta
-    count = collect_due(state, command["ts_ns"])
-    meta[AUCTION_INSTRUMENT] = 1 if meta[AUCTIONS] != 0 else 0
-    if count == 0 and meta[AUCTIONS] != 0:
-        meta[TAKER_SEQ] = command["seq"]
-        meta[STAGE] = STAGE_INDICATING
-        return
-    _begin_canceling(state, command, events, count, np.int64(BY_EXPIRY))
-
-
-@njit_called
-def _begin_canceling(state, command, events, count, reason):
-    """Have ``proceed`` cancel what was collected in ``scratch``, or say that there is nothing."""
-    meta = state.meta
-    if count == 0:
-        say(
-            state,
-            events.slots,
-            command["seq"],
-            np.int64(EV_NOTHING),
-            NONE,
-            np.int64(EVENT_LAST),
-            np.int64(command["instrument"]),
-            NONE,
-            NONE,
-            NONE,
-            NONE,
-            NONE,
-            np.int64(-1),
-        )
-        return
-    if reason != BY_EXPIRY:
-        _sort_scratch(state, count)
-    meta[TAKER_SEQ] = command["seq"]
-    meta[SCRATCH_NEXT] = 0
-    meta[SCRATCH_COUNT] = count
-    meta[SCRATCH_REASON] = reason
-    meta[STAGE] = STAGE_CANCELING
-
-
-@njit_called
-def _cancel_collected(state, events):
-    meta = state.meta
-    count = meta[SCRATCH_COUNT]
-    for i in range(meta[SCRATCH_NEXT], count):
-        if not has_room(state, events, np.int64(1)):
-            meta[SCRATCH_NEXT] = i
-            return False
-        slot = np.int64(state.scratch[i])
-        indicates = meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0
-        flags = np.int64(EVENT_LAST if i == count - 1 and not indicates else 0)
-        # Risk merges what several shards expire, by time and age.
-        expiry_ns = np.int64(0)
-        age = np.int64(0)
-        if meta[SCRATCH_REASON] == BY_EXPIRY:
-            expiry_ns = state.terms[slot]["expiry_ns"]
-            age = state.terms[slot]["age"]
-        _emit_canceled(state, events, meta[TAKER_SEQ], slot, meta[SCRATCH_REASON], flags, expiry_ns, age)
-        remove(state, slot)
-    meta[STAGE] = (
-        STAGE_INDICATING if meta[SCRATCH_REASON] == BY_EXPIRY and meta[AUCTION_INSTRUMENT] != 0 else STAGE_IDLE
-    )
-    return True
-
-
-@njit_called
-def _collect_account(state, account, instrument, first):
-    """Slots of the account's orders (instrument 0 = on any) in ``scratch`` from ``first`` on, the oldest first: so ids mostly rise.
-
-    Returns the entry behind the last one.
-    """
-    orders = state.orders
-    scratch = state.scratch
-    count = first
-    slot = np.int64(state.accounts[account])
-    while slot != 0:
-        if instrument == 0 or instrument_of(state, orders[slot]) == instrument:
-            scratch[count] = slot
-            count += 1
-        slot = np.int64(orders[slot]["account_next"])
-    for i in range((count - first) // 2):
-        other = scratch[count - 1 - i]
-        scratch[count - 1 - i] = scratch[first + i]
-        scratch[first + i] = other
-    return count
-
-
-@njit_called
-def _collect_book(state, instrument, count):
-    """Slots of all orders of an instrument in ``scratch`` from ``count`` on; returns the entry behind the last one."""
-    orders = state.orders
-    leaves = state.leaves
-    scratch = state.scratch
-    for kind in range(BOOK_KINDS):
-        row = state.books[instrument + kind * state.meta[BOOK_STRIDE]]
-        for side in (BUY, SELL):
-            level = np.int64(row["best_level"][side])
-            while level != 0:
-                slot = head_of(state, level)
-                while slot != 0:
-                    scratch[count] = slot
-                    count += 1
-                    slot = np.int64(orders[slot]["next"])
-                level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
-    return count
-
-
-@njit_inlined
-def _is_of_session(state, slot, session):
-    """Whether an order came in the session ``source << 16 | number``."""
-    source = state.orders[slot]["order_id"] >> ORDER_ID_SOURCE_SHIFT
-    return source << SESSION_SHIFT | np.int64(state.sessions[slot]) == session
-
-
-@njit_called
-def _collect_session(state, session):
-    """Slots of all orders of a session in ``scratch``: a look at every slot ever used. Returns their number."""
-    count = np.int64(0)
-    for slot in range(1, state.meta[ORDERS_USED] + 1):
-        if state.orders[slot]["order_id"] != 0 and _is_of_session(state, np.int64(slot), session):
-            state.scratch[count] = slot
-            count += 1
-    return count
-
-
-@njit_called
-def _keep_of_session(state, count, session, sides):
-    """Of the slots collected keep those of the session (0 = any) and sides; returns how many."""
-    scratch = state.scratch
-    kept = np.int64(0)
-    for i in range(count):
-        slot = np.int64(scratch[i])
-        waits = (state.orders[slot]["modes"] & WAITS) != 0
-        own = np.int64(state.terms[slot]["side"]) if waits else np.int64(state.orders[slot]["side"])
-        side = CANCEL_BIDS if own == BUY else CANCEL_ASKS
-        if (session == 0 or _is_of_session(state, slot, session)) and (sides == CANCEL_BOTH or sides == side):
-            scratch[kept] = slot
-            kept += 1
-    return kept
-
-
-@njit_inlined
-def _precedes(state, a, b):
-    """Whether the order in slot a comes before that in slot b by (instrument, order id)."""
-    orders = state.orders
-    one = instrument_of(state, orders[a])
-    other = instrument_of(state, orders[b])
-    if one != other:
-        return one < other
-    return orders[a]["order_id"] < orders[b]["order_id"]
-
-
-@njit_called
-def _sort_scratch(state, count):
-    """Heap sort of the slots collected, unless they are in order: no memory, and no bad case."""
-    scratch = state.scratch
-    i = 1
-    while i < count and _precedes(state, np.int64(scratch[i - 1]), np.int64(scratch[i])):
-        i += 1
-    if i >= count:
-        return
-    for start in range(count // 2 - 1, -1, -1):
-        _sift_down(state, start, count)
-    for end in range(count - 1, 0, -1):
-        largest = scratch[0]
-        scratch[0] = scratch[end]
-        scratch[end] = largest
-        _sift_down(state, np.int64(0), end)
-
-
-@njit_called
-def _sift_down(state, start, end):
-    scratch = state.scratch
-    root = start
-    slot = np.int64(scratch[root])
-    while 2 * root + 1 < end:
-        child = 2 * root + 1
-        if child + 1 < end and _precedes(state, np.int64(scratch[child]), np.int64(scratch[child + 1])):
-            child += 1
-        if not _precedes(state, slot, np.int64(scratch[child])):
-            break
-        scratch[root] = scratch[child]
-        root = child
-    scratch[root] = slot

@@ -6,21 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from matcher.commands import (
-    amend_order,
-    cancel_all,
-    cancel_order,
-    change_state,
-    enter_order,
-    expire,
-    kill,
-    proceed,
-    reject,
-)
+from matcher.commands import amend_order, cancel_order, enter_order, proceed, reject
 from matcher.events import has_room, publish_events
 from matcher.hashes import books_hash
 from matcher.jit import njit_called, njit_inlined, njit_kernel
 from matcher.linked import enter_linked, keep_first
+from matcher.mass import cancel_all, change_state, expire, kill
 from matcher.pegs import enter_peg, settle_pegs
 from matcher.protection import set_protection
 from matcher.quotes import enter_quote

@@ -6,22 +6,13 @@ from protocol import enums as e
 from protocol import reasons as r
 from protocol.jit import inner
 from risk.exits import exits_code, exits_row_free, keep_exits, locked_for_exit
+from risk.judging import NO_BARRIER, WAIT, exact_or_wait, own_code
 from risk.ledger import available, hold_row_free
 from risk.limits import count_order, tightest_collar
 from risk.linked import begin_pending, pair_code, reserve_linked
 from risk.outbox import tick_off_reserve
-from risk.reserve import (
-    NO_BARRIER,
-    WAIT,
-    exact_or_wait,
-    has_band,
-    ids_slot,
-    own_code,
-    plan_order,
-    reserve_command,
-    short_of_funds,
-    take_order,
-)
+from risk.reserve import reserve_command
+from risk.reserve_orders import has_band, ids_slot, plan_order, short_of_funds, take_order
 
 
 @inner

@@ -27,13 +27,16 @@ from risk.brackets import reserve_list
 from risk.client_ids import publish_client_ids
 from risk.dead_men import cancel_came_back, fire_dead_men
 from risk.exits import unlock_for_exits
+from risk.judging import WAIT
 from risk.ledger import foresee_hold
 from risk.linked import write_leg_verdict
 from risk.outcomes import emit_count, emit_duplicate, emit_rejected, emit_simple, fold_outcomes
 from risk.quotes import reserve_quotes, settle_quotes, write_quote_verdicts
-from risk.reserve import WAIT, reserve_command
+from risk.reserve import reserve_command
 from risk.scopes import examine_touched_scopes
-from risk.settle import ends_with_count, settle_admin, settle_event, settle_money, settle_order_event, settle_state
+from risk.settle import settle_event, settle_order_event
+from risk.settle_admin import ends_with_count, settle_admin, settle_state
+from risk.settle_money import settle_money
 
 OUTCOMES_PER_STEP: Final = 4
 """Most outcomes that one event settles: a new order, its ids, and both sides of a trade."""

@@ -10,10 +10,11 @@ from protocol.hashing import roll
 from protocol.jit import inner
 from risk import state as s
 from risk.exits import locked_for_exit
+from risk.judging import NO_BARRIER, WAIT, exact_or_wait
 from risk.ledger import available
 from risk.limits import count_end, count_order
 from risk.quotes import NEW_BID, count_open
-from risk.reserve import NO_BARRIER, WAIT, exact_or_wait, plan_order, short_of_funds, take_order
+from risk.reserve_orders import plan_order, short_of_funds, take_order
 
 LEG_FLAGS: Final = e.FLAG_TERMS | e.FLAG_TRIGGER | e.FLAG_TAKE_PROFIT | e.FLAG_PEG
 """Flags of the command that a leg may have as well; the others are the group's."""

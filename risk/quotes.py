@@ -17,23 +17,15 @@ from protocol.jit import inner
 from ringbuf.bank import bank_advance, bank_cursor, bank_published, bank_slot
 from ringbuf.ring import HEADER_WORDS, published, room
 from risk import state as s
+from risk.judging import NO_BARRIER, WAIT, account_code, exact_or_wait, instrument_code
 from risk.ledger import available, balance_row, drop_hold, post, promise, take_hold
 from risk.limits import count_end, count_order, limits_of, tightest_collar
 from risk.orders import limit_hold, order_range_code
 from risk.outcomes import emit_order, finish, next_slot
 from risk.quote_table import keep_quote, quote_hold
-from risk.reserve import (
-    NO_BARRIER,
-    WAIT,
-    account_code,
-    band_code,
-    exact_or_wait,
-    has_band,
-    instrument_code,
-    trading_code,
-    within_limits,
-)
-from risk.settle import lock_amended, settle_canceled, settle_pegged
+from risk.reserve_orders import band_code, has_band, trading_code, within_limits
+from risk.settle import settle_canceled, settle_pegged
+from risk.settle_locks import lock_amended
 
 NEW_BID = 1  # of the flags of a quote's pending row: a hold row is taken for this side
 NEW_ASK = 2

@@ -111,17 +111,17 @@ MUTANTS = {
     ),
     "reserve-refuses-early": Mutant(
         "an order is refused on a bound instead of waiting for exact state",
-        "risk.reserve",
-        '        if not exact_or_wait(state, seq, NO_BARRIER) and state.accounts[account]["activity"] > 0:\n'
-        "            return WAIT\n        return r.INSUFFICIENT_FUNDS",
-        "        return r.INSUFFICIENT_FUNDS",
+        "risk.reserve_orders",
+        '    if not exact_or_wait(state, seq, NO_BARRIER) and state.accounts[c["account"]]["activity"] > 0:\n'
+        "        return WAIT\n    return r.INSUFFICIENT_FUNDS",
+        "    return r.INSUFFICIENT_FUNDS",
         "quick",
         plain=True,
     ),
     "band-read-early": Mutant(
         "a banded order does not wait for the clock tick before it",
-        "risk.reserve",
-        "    if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):\n        return WAIT\n",
+        "risk.reserve_orders",
+        "    if banded and not exact_or_wait(state, seq, state.meta[s.BARRIER]):\n        return WAIT, tag, 0\n",
         "",
         "quick",
         plain=True,
@@ -161,7 +161,7 @@ MUTANTS = {
     ),
     "residue-not-released": Mutant(
         "what an order by amount still locks when its amount is used up is not given back",
-        "risk.settle",
+        "risk.settle_locks",
         '        post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, seq)\n'
         '        h["locked_units"] = 0\n',
         '        h["locked_units"] = 0\n',
@@ -214,7 +214,7 @@ MUTANTS = {
     ),
     "client-id-refused-early": Mutant(
         "a client order id is refused for one that a command in flight may set free",
-        "risk.reserve",
+        "risk.reserve_orders",
         '    if not exact_or_wait(state, seq, NO_BARRIER):\n        return WAIT\n    pending["first"] = first\n',
         '    pending["first"] = first\n',
         "quick",
@@ -223,8 +223,8 @@ MUTANTS = {
     "client-id-kept-by-a-refusal": Mutant(
         "an order that the book refused keeps its client order id",
         "risk.settle",
-        '        if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:\n            free_client_id(state, hold)\n        drop_hold',
-        "        drop_hold",
+        '        if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:\n            free_client_id(state, hold)\n        if state',
+        "        if state",
         "quick",
         plain=True,
     ),
