@@ -203,6 +203,12 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-stop-limit", metavar="PRICE", help="with --exit-stop: a limit order at this price instead"
     )
+    parser.add_argument(
+        "--or-stop", metavar="PRICE", help="link it with a stop of the same side at this price: one ends the other"
+    )
+    parser.add_argument(
+        "--or-stop-limit", metavar="PRICE", help="with --or-stop: a limit order at this price, not a market order"
+    )
     _account(parser)
     _common(parser)
 
@@ -542,8 +548,20 @@ def _order(a: _Arguments) -> _Request:
         "stp": a.stp.replace("-", "_"),
         "client_order_id": a.client_order_id,
         "exits": _exits(a),
+        "linked": _linked(a),
     }
     return _Request("order", args)
+
+
+def _linked(a: _Arguments) -> dict[str, Any] | None:
+    """The stop that the order is linked with."""
+    if a.or_stop_limit is not None and a.or_stop is None:
+        raise UsageError("--or-stop-limit is the limit price of a stop; add --or-stop PRICE")
+    if a.or_stop is None:
+        return None
+    if a.by_amount:
+        raise UsageError("an order by amount is linked with none, for two that are have one quantity")
+    return {"trigger_price": a.or_stop, "price": a.or_stop_limit, "trigger_by": a.trigger_by}
 
 
 def _exits(a: _Arguments) -> list[dict[str, Any]]:

@@ -182,8 +182,16 @@ class Drafter:
                 )
         group = self._with_trigger(self._with_terms(group, args, instrument), args, instrument)
         group = _with_peg(group, args, instrument)
+        if args.exits and args.linked is not None:
+            raise Refused(reasons.MALFORMED, "an order has exits, or is linked with another, not both", "args.linked")
         if args.exits:
-            group = build.bracket(group, *(self._exit(group, one, instrument) for one in args.exits))
+            side = e.BUY + e.SELL - side
+            group = build.bracket(group, *(self._leg(group, side, one, instrument) for one in args.exits))
+        elif args.linked is not None:
+            leg = self._leg(group, side, args.linked, instrument)
+            if int(group["expiry_ts_ns"][0]) != 0:
+                leg = build.with_terms(leg, expiry_ts_ns=int(group["expiry_ts_ns"][0]))
+            group = build.oco(group, leg)
         client_order_id = "" if args.client_order_id is None else check_client_order_id(args.client_order_id)
         group = _signed(group, operator, reason)
         if client_order_id:
@@ -204,8 +212,8 @@ class Drafter:
             return group
         return build.with_terms(group, display_qty_lots=display, min_qty_lots=minimum, expiry_ts_ns=expiry)
 
-    def _exit(self, entry: np.ndarray, args: m.Exit, instrument: Instrument) -> np.ndarray:
-        """An order of the other side for ``bracket``."""
+    def _leg(self, entry: np.ndarray, side: int, args: m.Exit, instrument: Instrument) -> np.ndarray:
+        """Another order of a list, of this side, for ``bracket`` or ``oco``."""
         if args.qty is None and entry["type"][0] == e.MARKET_AMOUNT:
             raise Refused(
                 reasons.MALFORMED, "the exit of an order by amount has a quantity of its own", "args.exits.qty"
@@ -216,8 +224,7 @@ class Drafter:
         if args.price is None and args.tif != "gtc":
             raise Refused(reasons.MALFORMED, "a market order is immediate by itself; leave tif out", "args.exits.tif")
         lots = int(entry["qty_lots"][0]) if args.qty is None else parse_qty(instrument, args.qty, "args.exits.qty")
-        account, side = int(entry["account"][0]), e.BUY + e.SELL - int(entry["side"][0])
-        common = {"account": account, "instrument": instrument.index, "side": side, "qty_lots": lots}
+        common = {"account": int(entry["account"][0]), "instrument": instrument.index, "side": side, "qty_lots": lots}
         if args.price is None:
             group = build.market(**common, stp=int(entry["stp"][0]))
         else:

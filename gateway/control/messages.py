@@ -40,8 +40,9 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Exit(Args):
-    """An order of the other side that enters when its entry has traded and ended, of as many lots unless ``qty`` says fewer.
+    """An order of the other side that enters when its entry has traded and ended, or one of the same side that it is linked with.
 
+    It is of as many lots, unless ``qty`` says fewer, which only an exit may.
     A limit order at ``price``; with a trigger it waits, and without a price it is then a market order.
     """
 
@@ -61,6 +62,7 @@ class Order(Args):
 
     ``expires_ts_ns`` belongs to tif gtd, and may stand with post_only; ``display_qty`` makes an iceberg; ``min_qty`` must trade at once.
     With ``peg`` its price follows the best bid, the best ask or the middle, ``peg_offset`` (a price, signed) above it, up to ``price``.
+    ``linked`` is a stop of the same side and quantity: what happens first to one of the two ends the other.
     With ``trigger_price`` it waits as ``trigger`` says for that price, with ``trail`` (a price) or ``trail_bp`` (basis points) behind it.
     """
 
@@ -85,6 +87,7 @@ class Order(Args):
     stp: Literal["none", "expire_taker", "expire_maker", "expire_both", "decrement"] = "none"
     client_order_id: str | None = None
     exits: list[Exit] = []
+    linked: Exit | None = None
 
 
 class Cancel(Args):

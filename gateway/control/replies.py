@@ -14,7 +14,7 @@ from gateway.control.quotes import QuoteProgress
 from protocol import enums as e
 from protocol import reasons
 from protocol.instruments import Instrument, plain
-from protocol.records import OUTCOME_DUPLICATE
+from protocol.records import EXT_LEG_SLOT, OUTCOME_DUPLICATE
 
 ROWS_MAX: Final = 1000
 """Fills and cancelled orders listed in one reply; the counts are always whole."""
@@ -107,9 +107,12 @@ class Progress:
             result["instrument"] = draft.instrument.symbol
         if draft.type in _ORDER_TYPES:
             result["order_id"] = self.order_id
-            exits = draft.group["order_id"][draft.group["type"] == e.EXT_LEG].tolist()
+            legs = draft.group[draft.group["type"] == e.EXT_LEG].view(EXT_LEG_SLOT.slot_dtype)
+            exits = legs["order_id"][legs["role"] == e.LEG_EXIT].tolist()
             if exits:
                 result["exit_order_ids"] = exits
+            elif len(legs):
+                result["linked_order_id"] = int(legs["order_id"][0])
         if draft.client_order_id:
             result["client_order_id"] = draft.client_order_id
         if draft.type == e.WITHDRAW_HOLD:

@@ -212,6 +212,25 @@ def test_exits_that_contradict_themselves_are_refused_by_the_gateway(one: dict[s
     assert "MALFORMED" == Exchange().refused("order", {**ORDER, "exits": [one]})
 
 
+def test_linked_stop_is_of_the_same_side_quantity_and_expiry() -> None:
+    exchange = Exchange()
+    stop = {"trigger_price": "90", "price": "89"}
+    order = {**ORDER, "tif": "post_only", "expires_ts_ns": 7, "client_order_id": "near", "linked": stop}
+    assert exchange.submit("order", order) is None
+    group = exchange.group()
+    assert [e.LIMIT, e.EXT_IDS, e.EXT_LEG, e.EXT_ADMIN] == group["type"].tolist()
+    assert group["flags"][0] & e.FLAG_LEGS
+    leg = group[2:3].view(EXT_LEG_SLOT.slot_dtype)[0]
+    names = ("order_id", "order_type", "role", "side", "price_ticks", "trigger_price_ticks", "qty_lots", "expiry_ts_ns")
+    side, lots = int(group["side"][0]), int(group["qty_lots"][0])
+    assert (ORDER_ID + 2, e.LIMIT, e.LEG_LINKED, side, 8_900, 9_000, lots, 7) == tuple(int(leg[n]) for n in names)
+
+
+def test_order_is_linked_or_has_exits_but_not_both() -> None:
+    stop = {"trigger_price": "90", "price": "89"}
+    assert "MALFORMED" == Exchange().refused("order", {**ORDER, "exits": [stop], "linked": stop})
+
+
 def test_exit_of_an_order_by_amount_needs_a_quantity() -> None:
     order = {**ORDER, "type": "market", "price": None, "qty": None, "amount": "10", "exits": [{"price": "90"}]}
     assert "MALFORMED" == Exchange().refused("order", order)
