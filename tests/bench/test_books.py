@@ -113,9 +113,8 @@ def test_footprint_counts_pages_in_use_by_array(tmp_path: Path) -> None:
         # 100 orders of 64 bytes, from slot 1 on, are on two pages.
         assert 2 * 4096 / 100 == row["bytes_by_array"]["orders"]
         assert 128 == row["risk"]["hold"]
-    layouts = [row["limit"]["value"] for row in found.values()]
-    assert sorted(layouts) == layouts
-    assert 64 < layouts[0]
+    for row in found.values():
+        assert 64 < row["limit"]["value"] <= 128, "an order takes at most 128 bytes, wherever it stands"
 
 
 def test_pages_and_lines_in_use_are_those_with_a_byte_that_is_not_zero() -> None:
