@@ -16,6 +16,7 @@ from matcher.state import (
     HAS_TERMS,
     IDS_SHIFT,
     IS_QUOTE,
+    ORDERS_USED,
     PROTECTIONS_HIGH,
     SHARD,
     SHARDS,
@@ -176,3 +177,23 @@ def take_over_books(target, source):
                 return False
             _copy_trails(target, source, row)
     return True
+
+
+@njit_kernel
+def relevel(state):
+    """Put every order on its level, in the order of its links: of a state that has none, after ``forget_levels``.
+
+    Parameters
+    ----------
+    state : MatcherState between commands, changed in place
+    """
+    orders = state.orders
+    for first in range(1, state.meta[ORDERS_USED] + 1):
+        if orders[first]["order_id"] == 0 or orders[first]["prev"] != 0:
+            continue
+        slot = np.int64(first)
+        while slot != 0:
+            order = orders[slot]
+            behind = np.int64(order["next"])
+            append(state, slot, np.int64(order["book"]), np.int64(order["side"]), order["price_ticks"])
+            slot = behind

@@ -389,6 +389,23 @@ def reset(state: MatcherState, shard: int = 0, shards: int = 1) -> None:
     state.books["best_ticks"][:, 1] = NO_ASK
 
 
+def forget_levels(state: MatcherState) -> None:
+    """Make the books of a state empty whose orders another version has put on levels: ``matcher.rebuild.relevel`` does so anew."""
+    meta = state.meta
+    for array in (state.leaves, state.levels, state.nodes, state.leaf_table):
+        array.view(np.uint8)[:] = 0
+    for word in (LEAVES_USED, LEAVES_FREE, LEAVES_LIVE, NODES_USED, NODES_FREE, LEVELS_USED):
+        meta[word] = 0
+    meta[LEVELS_FREE : LEVELS_FREE + BLOCK_SIZES] = 0
+    meta[IDS_SHIFT] = id_shift(len(state.ids))
+    meta[LEAF_TABLE_SHIFT] = _line_shift(len(state.leaf_table), 64, 4)
+    meta[BOOK_STRIDE] = len(state.lot_atoms)
+    state.books["best_ticks"][:, 0] = 0
+    state.books["best_ticks"][:, 1] = NO_ASK
+    for name in ("best_level", "root", "reserved"):
+        state.books[name] = 0
+
+
 def limits_of(state: MatcherState) -> MatcherLimits:
     """The limits that the arrays were made for."""
     return MatcherLimits(

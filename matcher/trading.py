@@ -47,14 +47,16 @@ EVENTS_WITH_PULLS: int = 3
 def _pull_quotes(state, events, slot, account, instrument, side, taker_left):
     """Take away what is left of a quote of which ``side`` traded: the order in ``slot`` (0 = nothing is left of it), and the other side."""
     other = np.int64(state.quotes[quote_row(state, account, instrument)]["slot"][1 - side])
+    if slot != 0:
+        unlink(state, slot)
+    if other != 0:
+        unlink(state, other)
     end = np.int64(flag_of_end(state, state.books[instrument]) if taker_left == 0 else 0)
     if slot != 0:
         emit_pulled(state, events, slot, instrument, np.int64(end if other == 0 else 0))
-        unlink(state, slot)
         forget(state, slot)
     if other != 0:
         emit_pulled(state, events, other, instrument, end)
-        unlink(state, other)
         forget(state, other)
 
 
@@ -137,6 +139,16 @@ def trade(state, events):
         if kind == EV_FILL:
             book["last_ticks"] = best_ticks
             first_ticks = best_ticks if first_ticks == 0 else first_ticks
+        order_id = maker["order_id"]
+        hold = np.int64(maker["hold"])
+        # It leaves first: what the price sets off or moves may need its place.
+        if maker_left != 0:
+            maker["left_lots"] = maker_left
+        elif hidden != 0:
+            replenish(state, slot)
+        else:
+            unlink(state, slot)
+            forget(state, slot)
         flags = np.int64(0)
         if left == 0:
             meta[TAKER_FIRST] = first_ticks
@@ -149,21 +161,13 @@ def trade(state, events):
             reason,
             flags,
             instrument,
-            maker["order_id"],
+            order_id,
             best_ticks,
             lots,
             maker_left + hidden,
             left,
-            np.int64(maker["hold"]),
+            hold,
         )
-        if maker_left == 0:
-            if hidden != 0:
-                replenish(state, slot)
-            else:
-                unlink(state, slot)
-                forget(state, slot)
-        else:
-            maker["left_lots"] = maker_left
         if pulls != 0:
             _pull_quotes(
                 state, events, slot if maker_left != 0 else np.int64(0), maker_account, instrument, 1 - side, left

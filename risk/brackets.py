@@ -5,7 +5,7 @@ from __future__ import annotations
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.jit import inner
-from risk.exits import exits_code, exits_row_free, keep_exits, locked_for_exit
+from risk.exits import exits_code, exits_row_free, keep_exits
 from risk.judging import NO_BARRIER, WAIT, exact_or_wait, own_code
 from risk.ledger import available, hold_row_free
 from risk.limits import count_order, tightest_collar
@@ -84,20 +84,16 @@ def reserve_exits(state, rings, c, seq, slots, pending):
     if code == WAIT:
         return WAIT
     tick_off_reserve(state, rings.command_words, seq, slots)
-    if code != 0:
-        # What was locked for them becomes free when the refusal is settled.
-        state.accounts[c["account"]]["activity"] += 1
     return code
 
 
 @inner
 def reserve_exit(state, rings, c, seq, slots, pending):
-    """An exit alone. What was locked for it stays so until it is settled; only the rest is to be promised."""
+    """An exit alone."""
     ids = ids_slot(rings, c, seq, slots) if slots > 1 else -1
     code, tag, need = plan_order(state, rings, c, seq, ids, pending)
     if code != 0:
         return code
-    need = max(0, need - locked_for_exit(rings, seq))
     if need > available(state, pending["balance"]):
         return short_of_funds(state, c, seq)
     if not hold_row_free(state):

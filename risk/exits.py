@@ -1,9 +1,8 @@
 """Exits of an order (brackets): held beside it while it is open, entered by a command of risk's own when it has traded and ended.
 
-Only the entry's funds are held at first. What it receives, net of fees, is locked for its exits from the fill on, so that nobody
-can take it before they are there. When the entry ends, the row of its exits is given back: the command in the outbox says how
-much is locked for it (``value_units``, the last word), and when it is settled that becomes free in the moment in which the
-exits lock what they need. Rows and their count are reserve's to take and settle's to give back.
+Only the entry's funds are held at first. What it receives, net of fees, is counted, for an exit sells no more than that. When the
+entry ends, the row of its exits is given back: their command is in the outbox, and finds its funds like any other order when it
+comes back. Rows and their count are reserve's to take and settle's to give back.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from protocol.jit import inner
 from protocol.order_terms import trigger_code
 from risk import state as s
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time
-from risk.ledger import balance_row, post
 from risk.limits import limits_of
-from risk.orders import limit_hold, order_range_code
+from risk.orders import order_range_code
 from risk.outbox import push_copy
 
 WAIT: Final = -1
@@ -148,7 +146,7 @@ def keep_exits(state, rings, c, seq, slots, hold):
     meta = state.meta
     row = meta[s.EXITS_FREE]
     if row != 0:
-        meta[s.EXITS_FREE] = state.exits[row, s.EXITS_LOCKED]
+        meta[s.EXITS_FREE] = state.exits[row, s.EXITS_RECEIVED]
     else:
         meta[s.EXITS_HIGH] += 1
         row = meta[s.EXITS_HIGH]
@@ -156,7 +154,7 @@ def keep_exits(state, rings, c, seq, slots, hold):
     mask = rings.command_words.shape[0] - 1
     first, end = exit_slots(rings, seq, slots)
     x = state.exits[row]
-    x[s.EXITS_LOCKED] = 0
+    x[s.EXITS_RECEIVED] = 0
     x[s.EXITS_SLOTS] = end - first
     x[s.EXITS_FLAGS] = c["flags"] & e.FLAG_API
     x[s.EXITS_SESSION] = c["session"]
@@ -171,25 +169,16 @@ def keep_exits(state, rings, c, seq, slots, hold):
 
 
 @inner
-def received_asset(state, h):
-    """Asset that an order receives."""
-    row = state.instruments[h["instrument"]]
-    return row["base"] if h["side"] == e.BUY else row["quote"]
-
-
-@inner
-def keep_proceeds(state, hold, units, seq):
-    """What a fill brought an order with exits, net of its fee, is locked for these."""
-    h = state.holds[hold]
-    state.exits[h["next"], s.EXITS_LOCKED] += units
-    post(state, balance_row(state, h["account"], received_asset(state, h)), -units, units, seq)
+def count_received(state, hold, units):
+    """A fill brought an order with exits so much, net of its fee."""
+    state.exits[state.holds[hold]["next"], s.EXITS_RECEIVED] += units
 
 
 @inner
 def give_row_back(state, hold):
     """The row of an order's exits is free again; whether they count as open is the caller's to say."""
     row = state.holds[hold]["next"]
-    state.exits[row, s.EXITS_LOCKED] = state.meta[s.EXITS_FREE]
+    state.exits[row, s.EXITS_RECEIVED] = state.meta[s.EXITS_FREE]
     state.meta[s.EXITS_FREE] = row
     state.holds[hold]["next"] = 0
 
@@ -201,14 +190,11 @@ def end_exits(state, hold, seq):
     x = state.exits[h["next"]]
     lots = h["traded_lots"]
     if h["side"] == e.BUY:
-        lots = min(lots, x[s.EXITS_LOCKED] // state.instruments[h["instrument"]]["lot_atoms"])
+        lots = min(lots, x[s.EXITS_RECEIVED] // state.instruments[h["instrument"]]["lot_atoms"])
     if lots > 0:
         push_exits(state, x, lots, seq)
     else:
         state.meta[s.EXITS_USED] -= 1
-        units = x[s.EXITS_LOCKED]
-        if units != 0:
-            post(state, balance_row(state, h["account"], received_asset(state, h)), units, -units, seq)
     give_row_back(state, hold)
 
 
@@ -241,16 +227,9 @@ def push_exits(state, x, lots, seq):
         if k == 0:
             state.outbox[i, 12] = (state.meta[s.INDEX] - 1) << 32
             state.outbox[i, 13] = seq
-            state.outbox[i, s.EXIT_LOCKED_WORD] = x[s.EXITS_LOCKED]
 
 
 # --- when they come back -----------------------------------------------------------------------------------------------
-
-
-@inner
-def locked_for_exit(rings, seq):
-    """Units that are locked for the exits in the command with head ``seq``."""
-    return rings.command_words[(seq - 1) & (rings.command_words.shape[0] - 1), s.EXIT_LOCKED_WORD]
 
 
 @inner
@@ -282,20 +261,7 @@ def is_killed(state, account, instrument):
 
 
 @inner
-def unlock_for_exits(state, rings, c, slots):
-    """Exits came back: what was locked for them is free, in this moment of settling, and their place in the outbox too."""
-    units = locked_for_exit(rings, c["seq"])
-    row = state.instruments[c["instrument"]]
-    asset = row["quote"] if c["side"] == e.BUY else row["base"]
-    if units != 0:
-        post(state, balance_row(state, c["account"], asset), units, -units, c["seq"])
+def exits_are_back(state, slots):
+    """Exits are settled: their place in the outbox is free."""
     state.meta[s.OUTBOX_SETTLED] += slots
     state.meta[s.EXITS_USED] -= 1
-
-
-@inner
-def lock_of_exit(state, hold):
-    """Units that an exit with this hold row needs."""
-    h = state.holds[hold]
-    row = state.instruments[h["instrument"]]
-    return limit_hold(h["side"], h["price_ticks"], h["total_lots"], row["multiplier"], row["lot_atoms"])

@@ -270,7 +270,7 @@ def first_unbalanced_asset(state):
 
 @inner
 def locked_for(state, asset):
-    """What live orders, exits and withdrawal holds lock of an asset."""
+    """What live orders and withdrawal holds lock of an asset."""
     total = 0
     for hold in range(state.meta[s.HOLDS_HIGH]):
         h = state.holds[hold]
@@ -278,23 +278,8 @@ def locked_for(state, asset):
             row = state.instruments[h["instrument"]]
             if asset == (row["quote"] if h["side"] == e.BUY else row["base"]):
                 total += h["locked_units"]
-            if h["next"] != 0 and asset == (row["base"] if h["side"] == e.BUY else row["quote"]):
-                total += state.exits[h["next"], s.EXITS_LOCKED]
     if state.meta[s.WITHDRAWALS_USED] > 0:
         for i in range(state.withdrawals.shape[0]):
             if state.withdrawals[i]["hold_id"] != 0 and state.withdrawals[i]["asset"] == asset:
                 total += state.withdrawals[i]["amount_units"]
-    return total + locked_for_pushed(state, asset)
-
-
-@inner
-def locked_for_pushed(state, asset):
-    """What is locked of an asset for exits that have not come back."""
-    total = 0
-    for k in range(state.meta[s.OUTBOX_SETTLED], state.meta[s.OUTBOX_PUSHED]):
-        out = state.outbox_slots[k % state.outbox.shape[0]]
-        if out["type"] == e.LIMIT or out["type"] == e.MARKET:
-            row = state.instruments[out["instrument"]]
-            if asset == (row["quote"] if out["side"] == e.BUY else row["base"]):
-                total += state.outbox[k % state.outbox.shape[0], s.EXIT_LOCKED_WORD]
     return total

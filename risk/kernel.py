@@ -26,7 +26,7 @@ from risk.bands import end_auctions
 from risk.brackets import reserve_list
 from risk.client_ids import publish_client_ids
 from risk.dead_men import cancel_came_back, fire_dead_men
-from risk.exits import unlock_for_exits
+from risk.exits import exits_are_back
 from risk.judging import WAIT
 from risk.ledger import foresee_hold
 from risk.linked import write_leg_verdict
@@ -189,8 +189,7 @@ def settle_next(state, rings, seq, budget):
     if room(rings.outcomes, wanted) < wanted:
         return 0, False
     if pending["code"] != 0 and c["source"] == e.SOURCE_RISK and e.LIMIT <= c["type"] <= e.MARKET_AMOUNT:
-        unlock_for_exits(state, rings, c, pending["slots"])
-        state.accounts[c["account"]]["activity"] -= 1
+        exits_are_back(state, pending["slots"])
     if pending["code"] == r.DUPLICATE_CLIENT_ID:
         emit_duplicate(state, rings, c, pending["first"])
         return 1, True

@@ -9,7 +9,6 @@ from protocol import reasons as r
 from protocol.hashing import roll
 from protocol.jit import inner
 from risk import state as s
-from risk.exits import locked_for_exit
 from risk.judging import NO_BARRIER, WAIT, exact_or_wait
 from risk.ledger import available
 from risk.limits import count_end, count_order
@@ -86,11 +85,6 @@ def reserve_linked(state, rings, c, seq, slots, pending):
     if code != 0:
         return code
     more = max(0, leg_need - need)
-    if c["source"] == e.SOURCE_RISK:
-        # Exits: what was locked for them stays so until they are settled; only the rest is to be promised.
-        kept = locked_for_exit(rings, seq)
-        more = max(0, more - max(0, kept - need))
-        need = max(0, need - kept)
     if need + more > available(state, pending["balance"]):
         return short_of_funds(state, c, seq)
     if state.meta[s.HOLDS_USED] + 2 > state.holds.shape[0]:

@@ -12,8 +12,8 @@ from protocol import reasons as r
 from protocol.jit import inner
 from risk import state as s
 from risk.client_ids import free_client_id
-from risk.exits import give_row_back, lock_of_exit, unlock_for_exits
-from risk.ledger import balance_row, drop_hold, post, promise
+from risk.exits import exits_are_back, give_row_back
+from risk.ledger import balance_row, drop_hold, post
 from risk.limits import count_end
 from risk.links import drop_second, take_over_lock
 from risk.outcomes import emit_ids, emit_order, emit_pegged, emit_rejected
@@ -69,10 +69,7 @@ def begin_order(state, rings, c, pending, event):
     release_promise(state, pending)
     hold = pending["hold"]
     if c["source"] == e.SOURCE_RISK:
-        unlock_for_exits(state, rings, c, pending["slots"])
-        pending["inflight_units"] = lock_of_exit(state, hold)
-        if (pending["flags"] & e.JUDGED_LEGS) != 0:
-            promise_second(state, c, pending)
+        exits_are_back(state, pending["slots"])
     if event["kind"] == e.EV_REJECTED:
         state.accounts[c["account"]]["activity"] -= 1
         count_end(state, c["account"], c["instrument"])
@@ -87,15 +84,6 @@ def begin_order(state, rings, c, pending, event):
         emit_rejected(state, rings, c, event["reason"])
         return True
     return tell_new(state, rings, c, pending, event)
-
-
-@inner
-def promise_second(state, c, pending):
-    """What was locked for two exits is free from here on, and the second one locks with another event: promise all of its part."""
-    other = state.pending[(c["seq"] + pending["first"]) & (state.pending.shape[0] - 1)]
-    more = max(0, lock_of_exit(state, other["hold"]) - lock_of_exit(state, pending["hold"]))
-    promise(state, other["balance"], more - other["inflight_units"])
-    other["inflight_units"] = more
 
 
 @inner

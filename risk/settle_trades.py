@@ -8,7 +8,7 @@ from protocol.fixed_point import fee_charge
 from protocol.jit import inner
 from risk import state as s
 from risk.bands import check_breaker, set_reference
-from risk.exits import keep_proceeds
+from risk.exits import count_received
 from risk.fees import charge, count_volume, fee_or_rebate, rate_of
 from risk.ledger import balance_row
 from risk.outcomes import emit_auction, emit_order, emit_trade
@@ -62,9 +62,9 @@ def settle_fill(state, rings, c, taker, event):
         maker_asset = row["base"] if m["side"] == e.BUY else row["quote"]
     charge(state, balance_row(state, m["account"], maker_asset), maker_asset, maker_units, False, seq)
     if t["next"] != 0:
-        keep_proceeds(state, taker, (base if taker_side == e.BUY else value) - taker_fee, seq)
+        count_received(state, taker, (base if taker_side == e.BUY else value) - taker_fee)
     if m["next"] != 0:
-        keep_proceeds(state, maker, (value if taker_side == e.BUY else base) - max(maker_units, 0), seq)
+        count_received(state, maker, (value if taker_side == e.BUY else base) - max(maker_units, 0))
     count_volume(state, row, t["account"], m["account"], value, c["ts_ns"])
     check_breaker(state, c, instrument, price)
     row["last_price_ticks"] = price
@@ -106,9 +106,9 @@ def settle_crossed(state, rings, c, buyer, event):
     charge(state, balance_row(state, b["account"], row["base"]), row["base"], buyer_fee, False, seq)
     charge(state, balance_row(state, a["account"], row["quote"]), row["quote"], seller_fee, False, seq)
     if b["next"] != 0:
-        keep_proceeds(state, buyer, base - buyer_fee, seq)
+        count_received(state, buyer, base - buyer_fee)
     if a["next"] != 0:
-        keep_proceeds(state, seller, value - seller_fee, seq)
+        count_received(state, seller, value - seller_fee)
     count_volume(state, row, b["account"], a["account"], value, c["ts_ns"])
     row["last_price_ticks"] = price
     state.meta[s.TRADES] += 1

@@ -294,16 +294,13 @@ EXITS_MAX: Final = 1 << 14
 
 EXITS_PER_ORDER: Final = 2
 EXIT_WORDS: Final = 16
-EXITS_LOCKED: Final = 0  # settle: units received that are locked for the exits; of a free row: the next free one
+EXITS_RECEIVED: Final = 0  # settle: units received net of fees; of a free row: the next free one
 EXITS_SLOTS: Final = 1  # how many slots follow
 EXITS_FLAGS: Final = 2  # FLAG_API where the entry has it
 EXITS_SESSION: Final = 3  # of the entry
 EXITS_FIRST: Final = 4  # the slots as they came: each exit, and its ids where it has any
 EXITS_WORDS: Final = EXITS_FIRST + 2 * EXITS_PER_ORDER * EXIT_WORDS
 """Words of a row of ``exits``; row 0 stands for none, and the hold row of the entry names its row."""
-
-EXIT_LOCKED_WORD: Final = 15
-"""Word of a command of exits (``value_units``) that says how much is locked for them."""
 
 PENDING_DTYPE: Final = np.dtype(
     {

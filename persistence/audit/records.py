@@ -106,7 +106,6 @@ _EXTENSIONS: Final = {
     e.EXT_ASSET: EXT_ASSET_SLOT,
     e.EXT_FEES: EXT_FEES_SLOT,
     e.EXT_LIMITS: EXT_LIMITS_SLOT,
-    e.EXT_LEG: EXT_LEG_SLOT,
     e.EXT_QUOTES: EXT_QUOTES_SLOT,
     e.EXT_AUCTION: EXT_AUCTION_SLOT,
 }
@@ -159,6 +158,9 @@ def _record(group: np.ndarray, outcomes: np.ndarray, risk: Bundle) -> Record:
         if ext == e.EXT_ADMIN:
             signed = group[k : k + 1].view(EXT_ADMIN_SLOT.slot_dtype)[0]
             who, why = text_of(signed["operator"]), text_of(signed["reason"])
+        elif ext == e.EXT_LEG:
+            leg = _ext_fields(group[k : k + 1].view(EXT_LEG_SLOT.slot_dtype)[0], kind, ext)
+            what.setdefault("legs", []).append(leg)
         elif ext in _EXTENSIONS:
             what |= _ext_fields(group[k : k + 1].view(_EXTENSIONS[ext].slot_dtype)[0], kind, ext)
     _name(what, kind, seq, risk)

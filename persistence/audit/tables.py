@@ -60,7 +60,8 @@ def command_columns(slots: np.ndarray, heads: np.ndarray) -> Columns:
         texts = {"client_order_id": "", "operator": "", "reason": ""}
         for k in range(head + 1, head + sizes[head]):
             kind = int(slots["type"][k])
-            if kind in (e.EXT_IDS, e.EXT_ADMIN):
+            # Ids further behind are those of the command's other orders.
+            if kind == e.EXT_ADMIN or (kind == e.EXT_IDS and k == head + 1):
                 slot = EXT_IDS_SLOT if kind == e.EXT_IDS else EXT_ADMIN_SLOT
                 row = slots[k : k + 1].view(slot.slot_dtype)[0]
                 texts |= {name: text_of(row[name]) for name in texts if name in (slot.slot_dtype.names or ())}

@@ -333,11 +333,12 @@ class Ledger:
         if after is not None:
             need(number == after if self.everything else number >= after, where, f"source_seq {number} behind {after}")
         self.numbers[source] = number + command["slots"]
-        if kind in (*NEW_ORDERS, "WITHDRAW_HOLD"):
+        # Risk's own orders are exits, under the ids that they had in the command of their entry.
+        if kind in (*NEW_ORDERS, "WITHDRAW_HOLD") and source != "risk":
             code = SOURCES.get(source)
             code = int(source[len("gateway-") :]) if code is None else code
             same(command["order_id"], code << 40 | number, where, "order_id (of source and source_seq)")
-        if kind in (*NEW_ORDERS, "AMEND", "CANCEL", "CANCEL_ALL"):
+        if kind in (*NEW_ORDERS, "AMEND", "CANCEL", "CANCEL_ALL") and source != "risk":
             same((command["asset"], command["timer"]), (0, 0), where, "asset and timer of an order")
         plain = (command["side"], command["stp"], command["client_order_id"]) == ("", "", "")
         need(kind in NEW_ORDERS or plain, where, "terms of an order")
@@ -411,6 +412,7 @@ class Ledger:
         at = 0
         while at < len(outcomes):
             row = outcomes[at]
+            self.behind = outcomes[at + 1] if at + 1 < len(outcomes) else {}
             pair = [row]
             begins = row.get("liquidity") == "TAKER" or ("liquidity" in row and row["type"] in AUCTIONS)
             if begins and at + 1 < len(outcomes):
@@ -435,7 +437,9 @@ class Ledger:
         self.fired = (row["seq"], row["order_id"]) if row.get("event") == "TRIGGERED" else self.fired
         taker = self.fired[1] if self.fired[0] == row["seq"] else command and command["order_id"]
         own = taker is not None and row.get("order_id", row.get("hold_id")) == taker
-        if command:
+        # The second of two linked orders has the number of its own slot.
+        listed = command is not None and 0 < row.get("order_id", 0) - command["order_id"] < command["slots"]
+        if command and not (listed and row.get("event") == "NEW"):
             same(row["type"], command["type"], where, "type (of the command)")
         quoted = command is not None and command["type"] == "QUOTE"
         if "liquidity" in row:
@@ -448,7 +452,11 @@ class Ledger:
             self.counts["fills"] += 1
         elif "event" in row:
             need(row["event"] in EVENTS, where, "an unknown event")
-            need(own or quoted or row["event"] in OF_OTHERS, where, "it is about another order than its command")
+            need(
+                own or quoted or listed or row["event"] in OF_OTHERS,
+                where,
+                "it is about another order than its command",
+            )
             legs, left = self.order(row, pair, command)
             self.counts["refusals" if row["event"] == "REJECTED" else "orders"] += 1
         elif row["reason"]:
@@ -636,6 +644,12 @@ class Ledger:
             need(takes == has, where, f"it takes {takes}, the order has {has} left")
             order["leaves_qty_lots"] = order["locked_units"] = 0
             self.removed += 1
+        elif event == "TRIGGERED" and self.behind.get("reason") == "BY_LINK" and self.behind["side"] == row["side"]:
+            # It takes over what the order that it was linked with holds, which ends behind it.
+            partner = self.find(self.behind)
+            before += partner["locked_units"]
+            partner["locked_units"] = 0
+            order["locked_units"] = self.hold_of(order, order["leaves_qty_lots"])
         elif event == "PREVENTED":
             lots, by_amount = row["qty_lots"], order["type"] == "MARKET_AMOUNT"
             price = pair[-1]["price_ticks"]
@@ -673,7 +687,10 @@ class Ledger:
         need(row["order_id"] not in self.orders, where, f"order {row['order_id']} is open already")
         need(command, where, "an order without its command")
         quoted = row["type"] == "QUOTE"
-        for name in ("type", "account", *(() if quoted else ("instrument", "side", "order_id", "qty_lots"))):
+        # The second of two linked orders: of one instrument, side and quantity, and under the number of its own slot.
+        listed = not quoted and 0 < row["order_id"] - command["order_id"] < command["slots"]
+        names = ("type", "account") if quoted else ("account", "instrument", "side", "qty_lots")
+        for name in names if quoted or listed else (*names, "type", "order_id"):
             same(row[name], command[name], where, f"{name} (of the command)")
         price, stated = row["price_ticks"], command["price_ticks"]
         if quoted:
@@ -682,7 +699,7 @@ class Ledger:
             slot = (row["order_id"] & ~QUOTE_ASK) - (code << 40 | command["source_seq"])
             need(0 < slot < command["slots"], where, "order_id is none of the command's quotes")
             need((row["order_id"] & QUOTE_ASK != 0) == (row["side"] == "SELL"), where, "side of a quote's order")
-        else:
+        elif not listed:
             tighter = price <= stated or stated == 0 if row["side"] == "BUY" else price >= stated
             need(price == stated if row["type"] == "LIMIT" else tighter, where, "the price is not the command's")
         order = {
@@ -697,8 +714,15 @@ class Ledger:
         else:
             lots = row["qty_lots"] // (price * self.instruments[row["instrument"]]["multiplier"])
             order["locked_units"] = lots * self.instruments[row["instrument"]]["lot_atoms"]
+        if listed:
+            # Beyond what the first of the two holds.
+            order["locked_units"] = max(0, order["locked_units"] - self.orders[command["order_id"]]["locked_units"])
         for name in ("tif", "stp", "client_order_id"):
-            order[name] = command[name]
+            # Of the second of two the tables of commands say no more.
+            order[name] = None if listed else command[name]
+        if row["type"] != "LIMIT":
+            # One that waits for a price is open, and never rests.
+            order["tif"] = "IOC"
         if quoted:
             order.update(type="LIMIT", tif="POST_ONLY", stp="NONE")
         order.update(entry_seq=row["seq"], entry_ts_ns=row["ts_ns"])
@@ -751,7 +775,7 @@ class Ledger:
                 order = left.pop(row["order_id"], None)
                 need(order, row["@"], f"order {row['order_id']} is not open at the end")
                 for name in names:
-                    same(row[name], order[name], row["@"], name)
+                    same(row[name], row[name] if order[name] is None else order[name], row["@"], name)
         need(not left, "open_orders.csv", f"open orders are missing at the closing: {sorted(left)[:5]}")
         holds = dict(self.holds)
         for row in table(self.folder, "open_withdrawals.csv"):

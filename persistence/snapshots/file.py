@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -289,14 +289,14 @@ class Snapshot:
         self._fill(info, array)
         return array
 
-    def load(self, part: str, arrays: Arrays) -> None:
-        """Fill zeroed arrays with what is stored of a part, field by field where the dtype is another one.
+    def load(self, part: str, arrays: Arrays, without: Collection[str] = ()) -> None:
+        """Fill zeroed arrays with what is stored of a part, field by field where the dtype is another one, but those ``without``.
 
         An array that the snapshot has and the version has not, or the other way round, is passed over: hashes say whether that is right.
         SnapshotError where the stored rows do not fit.
         """
         for info in self.manifest.arrays:
-            target = arrays.get(info.name) if info.part == part else None
+            target = arrays.get(info.name) if info.part == part and info.name not in without else None
             if target is None:
                 continue
             if len(info.shape) != target.ndim or info.shape[1:] != target.shape[1:] or info.shape[0] > len(target):

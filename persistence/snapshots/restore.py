@@ -7,7 +7,7 @@ import numpy as np
 
 from matcher import state as m
 from matcher.process import shard_spec, shard_state
-from matcher.rebuild import take_over_books
+from matcher.rebuild import relevel, take_over_books
 from persistence.fused import FusedEngine
 from persistence.snapshots.errors import SnapshotError
 from persistence.snapshots.file import Snapshot
@@ -17,6 +17,8 @@ from protocol.records import OUTCOME_DTYPE
 from protocol.versions import executable
 from ringbuf.arena import private_arena
 from risk import state as s
+
+_LEVELS = ("leaves", "levels", "nodes", "leaf_table")
 
 
 def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool = False) -> FusedEngine:
@@ -39,7 +41,7 @@ def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool =
     snapshot.load(RISK, state.risk)
     if manifest.shards == config.shards:
         for shard, arrays in enumerate(state.shards):
-            snapshot.load(matcher_part(shard), arrays)
+            _load_matcher(snapshot, shard, arrays)
     else:
         _redistribute(snapshot, config, state.shards)
     snapshot.load(SEQUENCER, state.sequencer)
@@ -58,6 +60,16 @@ def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool =
     if different:
         raise SnapshotError(f"{snapshot.path}: what was loaded is not what was written: {', '.join(different)} differ")
     return engine
+
+
+def _load_matcher(snapshot: Snapshot, shard: int, arrays: Arrays) -> None:
+    """A shard's arrays; another version's orders are put on their levels anew, for it may have laid out books otherwise."""
+    if executable(snapshot.manifest.written):
+        snapshot.load(matcher_part(shard), arrays)
+        return
+    snapshot.load(matcher_part(shard), arrays, without=_LEVELS)
+    m.forget_levels(m.make_state(arrays))
+    relevel(shard_state(arrays))
 
 
 def _different(one: Limits, other: Limits) -> str:
@@ -84,7 +96,7 @@ def _redistribute(snapshot: Snapshot, config: Engine, shards: list[Arrays]) -> N
     targets = [shard_state(arrays) for arrays in shards]
     for number in range(written.shards):
         arrays = private_arena(shard_spec(written))
-        snapshot.load(matcher_part(number), arrays)
+        _load_matcher(snapshot, number, arrays)
         source = shard_state(arrays)
         for target in targets:
             if not take_over_books(target, source):

@@ -147,7 +147,7 @@ class AuctionRules:
             units = min(value * self.volume_rates.get(market.spec.quote, 0) // E8, AMOUNT_LIMIT - 1)  # type: ignore[attr-defined]
             master = self._group(order.account).master  # type: ignore[attr-defined]
             self.fees.add_volume(master, ts_ns, units)  # type: ignore[attr-defined]
-            self._keep_proceeds(order, (base if order is buyer else value) - fee)  # type: ignore[attr-defined]
+            self._count_received(order, (base if order is buyer else value) - fee)  # type: ignore[attr-defined]
             charged.append((order, rule, fee, received[1]))
         self.trades += 1  # type: ignore[attr-defined]
         for (order, rule, fee, asset), other in zip(charged, (seller, buyer), strict=True):

@@ -1,4 +1,4 @@
-"""What the oracle knows of brackets: exits of orders, what is locked for them, and how they enter, as docs/matching.md says."""
+"""What the oracle knows of brackets: exits of orders, and how they enter, as docs/matching.md says."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,21 +18,19 @@ MEANS = e.FLAG_TRIGGER | e.FLAG_TAKE_PROFIT
 
 @dataclass
 class Bracket:
-    """Of an open order: the slots of its exits, and what it has received, which is locked for them."""
+    """Of an open order: the slots of its exits, and what it has received net of fees."""
 
     order: Order
     slots: np.ndarray
     flags: int
     session: int
-    locked: int = 0
+    received: int = 0
 
 
 class OwnExits(NamedTuple):
     """Exits that have been asked for and have not come back."""
 
     group: np.ndarray
-    wallet: tuple[int, int]
-    locked: int
     instrument: int
     kind: int = e.LIMIT
 
@@ -148,13 +146,10 @@ class ExitRules(NaiveExchange):
             flags = int(self.head["flags"]) & e.FLAG_API
             self.brackets[order.id] = Bracket(order, self._legs().copy(), flags, int(self.head["session"]))
 
-    def _keep_proceeds(self, order: Order, units: int) -> None:
+    def _count_received(self, order: Order, units: int) -> None:
         """An order received so much net of its fee."""
         if order.id in self.brackets:
-            wallet = self._received_in(order)
-            self.free[wallet] -= units
-            self.locked[wallet] += units
-            self.brackets[order.id].locked += units
+            self.brackets[order.id].received += units
 
     def _fill(self, taker: Order, maker: Order, lots: int) -> None:
         super()._fill(taker, maker, lots)
@@ -162,27 +157,24 @@ class ExitRules(NaiveExchange):
         value, base = maker.price * lots * market.k, lots * market.spec.lot_atoms
         for order, (wallet, fee) in zip((taker, maker), self.charges, strict=True):  # type: ignore[attr-defined]
             paid = max(0, fee) if wallet == self._received_in(order) else 0
-            self._keep_proceeds(order, (base if order.side == Side.BUY else value) - paid)
+            self._count_received(order, (base if order.side == Side.BUY else value) - paid)
 
     def _end_exits(self, order: Order) -> None:
         """An order has ended: as much of its exits is asked for as it traded, and received in whole lots."""
         bracket = self.brackets.pop(order.id, None)
         if bracket is None:
             return
-        lots, wallet = order.traded, self._received_in(order)
+        lots = order.traded
         if order.side == Side.BUY:
-            lots = min(lots, bracket.locked // self.markets[order.instrument].spec.lot_atoms)
+            lots = min(lots, bracket.received // self.markets[order.instrument].spec.lot_atoms)
         if lots == 0:
-            self.locked[wallet] -= bracket.locked
-            self.free[wallet] += bracket.locked
             return
         mine = [n for n, out in enumerate(self.outcomes) if out["order_id"] == order.id and out["kind"] != e.OUT_IDS]
         index = mine[-1] + bool(self.outcomes[mine[-1]]["flags"] & e.OUTCOME_TAKER)
         group = self._exits_group(bracket, lots)
         system = group[:1].view(SYSTEM_COMMAND.slot_dtype)
         system["cause_seq"], system["cause_index"] = self.head["seq"], index
-        system["value_units"] = bracket.locked
-        self.outbox.append(OwnExits(group, wallet, bracket.locked, order.instrument))
+        self.outbox.append(OwnExits(group, order.instrument))
 
     def _exits_group(self, bracket: Bracket, lots: int) -> np.ndarray:
         group = np.zeros(len(bracket.slots), dtype=COMMAND_DTYPE)
@@ -208,14 +200,10 @@ class ExitRules(NaiveExchange):
                 group[0]["flags"] |= e.FLAG_LEGS
         return group
 
-    def _units_beside(self) -> list[tuple[tuple[int, int], int]]:
-        kept = [(self._received_in(b.order), b.locked) for b in self.brackets.values()]
-        return kept + [(own.wallet, own.locked) for own in self.outbox if isinstance(own, OwnExits)]
-
     # ---------------------------------------------------------------------------------------------- when they come back
 
     def _exits_came_back(self) -> None:
-        """What was locked for them is theirs to use, and free where they do not."""
+        """They are those that were asked for."""
         own = self.outbox.pop(0)
         assert isinstance(own, OwnExits)
         named = [
@@ -224,8 +212,6 @@ class ExitRules(NaiveExchange):
             if name not in ("seq", "ts_ns", "source", "source_seq", "version")
         ]
         assert own.group[named].tolist() == self.group[named].tolist()
-        self.locked[own.wallet] -= own.locked
-        self.free[own.wallet] += own.locked
 
     def _must_rest(self) -> bool:
         """Whether the command's exits may not trade now."""

@@ -779,10 +779,6 @@ class NaiveExchange:
 
     # ----------------------------------------------------------------------------------------------- to look at
 
-    def _units_beside(self) -> Iterable[tuple[tuple[int, int], int]]:
-        """What is locked in a wallet beside orders and holds; here nothing."""
-        return ()
-
     def check(self) -> None:
         """Raise `AssertionError` where money appeared, vanished, is below zero or locked without need."""
         needed = dict.fromkeys(self.locked, 0)
@@ -791,8 +787,6 @@ class NaiveExchange:
             needed[self._paid_with(order)] += self._hold_of(order)
         for hold in self.holds.values():
             needed[hold.account, hold.asset] += hold.amount
-        for wallet, units in self._units_beside():
-            needed[wallet] += units
         assert needed == self.locked, f"locked is {self.locked}, open orders and holds need {needed}"
         for asset, name in self.asset_names.items():
             free = [self.free[account, asset] for account in range(1, self.n_accounts + 1)]

@@ -225,7 +225,7 @@ def test_a_writer_that_dies_at_any_step_leaves_nothing_that_is_read(
 
     def die(*_: object) -> None:
         calls["n"] += 1
-        if calls["n"] > portion * 8:
+        if calls["n"] > portion * 6:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("persistence.snapshots.file.Pace.wrote", die)

@@ -146,7 +146,7 @@ def test_orders_of_all_shards_expire_by_time_and_then_age(shards: int) -> None:
 
 
 def test_another_number_of_shards_has_the_same_terms() -> None:
-    market = Market(23, 900, access=True)
+    market = Market(43, 900, access=True)
     done = MarketRun(market, Variant("", 1, 64), parts=1)
     engine = done.run.engine
     source = cast("MatcherState", engine.matchers[0])

@@ -15,7 +15,7 @@ from protocol import enums as e
 from risk import state as s
 from tests.persistence.postgres.histories import BATCH_SLOTS, Followed, History, history
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 2, 3)
 
 
 @pytest.fixture(scope="module", params=SEEDS)
