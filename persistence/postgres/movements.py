@@ -123,6 +123,8 @@ LINE_SEQ: Final = 10
 LINE_IDX: Final = 11
 ASSETS: Final = 12  # rows of the table of assets
 UNINDEXED: Final = 13  # order rows that were there at the start and are not in the index yet
+OTHER_IDX: Final = 14  # outcome of the same command that postings were made of before, -1 = none …
+OTHER_LINE: Final = 15  # … and the last of them
 META_WORDS: Final = 16
 
 
@@ -141,10 +143,18 @@ def _post(state, out, idx, movement, account, asset, bucket, amount_units, order
         state.system[cell] += amount_units
         after = state.system[cell]
     seq = out["seq"]
-    if meta[LINE_SEQ] != seq or meta[LINE_IDX] != idx:
+    if meta[LINE_SEQ] != seq:
         meta[LINE_SEQ] = seq
         meta[LINE_IDX] = idx
         meta[LINE] = -1
+        meta[OTHER_IDX] = -1
+    elif meta[LINE_IDX] != idx:
+        # The two sides of a trade take turns: what the taker gives back at the end stands under its own outcome again.
+        other_line = meta[OTHER_LINE] if meta[OTHER_IDX] == idx else -1
+        meta[OTHER_IDX] = meta[LINE_IDX]
+        meta[OTHER_LINE] = meta[LINE]
+        meta[LINE_IDX] = idx
+        meta[LINE] = other_line
     meta[LINE] += 1
     row = state.postings[meta[POSTINGS]]
     meta[POSTINGS] += 1
