@@ -396,7 +396,8 @@ def forget_levels(state: MatcherState) -> None:
         array.view(np.uint8)[:] = 0
     for word in (LEAVES_USED, LEAVES_FREE, LEAVES_LIVE, NODES_USED, NODES_FREE, LEVELS_USED):
         meta[word] = 0
-    meta[LEVELS_FREE : LEVELS_FREE + BLOCK_SIZES] = 0
+    for size in range(BLOCK_SIZES):
+        meta[LEVELS_FREE + size] = 0
     meta[IDS_SHIFT] = id_shift(len(state.ids))
     meta[LEAF_TABLE_SHIFT] = _line_shift(len(state.leaf_table), 64, 4)
     meta[BOOK_STRIDE] = len(state.lot_atoms)

@@ -14,7 +14,7 @@ from tests.story import Story
 
 SHARDS = ("matcher", matcher.state, 50)
 RISK = ("risk", risk.state, 40)
-WORDS_BEHIND = {"VENUE_SCHEDULE": 3}
+WORDS_BEHIND = {"VENUE_SCHEDULE": 3, "LEVELS_FREE": matcher.state.BLOCK_SIZES - 1}
 """Words that a name stands for beside its own: those that follow it."""
 
 
