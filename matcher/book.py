@@ -33,13 +33,16 @@ from matcher.state import (
     ORDERS_USED,
     WIDE,
 )
-from matcher.terms import drop_terms, hidden_lots
+from matcher.terms import drop_terms, hidden_lots, set_terms
 from protocol.enums import (
     BUY,
+    JUDGED_SESSION,
+    JUDGED_TERMS,
     SELL,
     STP_EXPIRE_MAKER,
     STP_NONE,
 )
+from protocol.order_terms import expiry_of
 from ringbuf.bits import bit, ones
 from ringbuf.idtable import add_id, remove_id
 
@@ -170,6 +173,35 @@ def forget(state, slot):
     order["next"] = meta[ORDERS_FREE]
     meta[ORDERS_FREE] = slot
     meta[ORDERS_LIVE] -= 1
+
+
+@njit_called
+def enter_pool(state, slot, command, verdict, price_ticks, book, side, modes):
+    """Make a new slot the order of a command, with its terms, on no level yet.
+
+    ``price_ticks``, ``book`` and ``side`` are those of the level that it is to stand on.
+    """
+    order = state.orders[slot]
+    qty = verdict["qty_lots"]
+    order["order_id"] = command["order_id"]
+    order["price_ticks"] = price_ticks
+    order["left_lots"] = qty
+    order["total_lots"] = qty
+    order["hold"] = verdict["hold"]
+    order["book"] = book
+    order["side"] = side
+    order["modes"] = modes
+    state.sessions[slot] = 0
+    if (verdict["flags"] & JUDGED_SESSION) != 0:
+        state.sessions[slot] = command["session"]
+    register(state, slot, command["order_id"], np.int64(command["account"]), book)
+    if (verdict["flags"] & JUDGED_TERMS) != 0:
+        expiry_ns = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
+        set_terms(state, slot, command["seq"], expiry_ns, command["display_qty_lots"])
+        state.terms[slot]["min_lots"] = command["min_qty_lots"]
+    else:
+        set_terms(state, slot, command["seq"], np.int64(0), np.int64(0))
+        state.terms[slot]["min_lots"] = 0
 
 
 @njit_called

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from matcher.auction import resting_book
-from matcher.book import crosses, new_slot, put_on, register
+from matcher.book import crosses, enter_pool, new_slot, put_on
 from matcher.events import say
 from matcher.jit import njit_called
 from matcher.levels import find_leaf
 from matcher.state import LEAVES_LIVE, NO_ASK, ORDERS_LIVE, STAGE, STAGE_PARTS, TAKER_SEQ
 from matcher.stops import fire, judge_stop, put_stop
-from matcher.terms import set_terms, show
+from matcher.terms import show
 from protocol.enums import (
     EV_REJECTED,
     EV_RESTED,
@@ -23,11 +23,9 @@ from protocol.enums import (
     FLAG_SYSTEM,
     FLAG_TRIGGER,
     JUDGED_NO_TAKE,
-    JUDGED_SESSION,
     JUDGED_TERMS,
     POST_ONLY,
 )
-from protocol.order_terms import expiry_of
 from protocol.reasons import ACCEPTED, BOOK_FULL, POST_ONLY_WOULD_TAKE, TRIGGER_PASSED
 
 _NONE = np.int64(0)
@@ -153,24 +151,8 @@ def _put(state, events, seq, command, verdict, price_ticks, book, side, flags):
 @njit_called
 def _put_limit(state, slot, command, verdict, price_ticks, book, side):
     """A post-only limit order onto its level."""
-    order = state.orders[slot]
-    qty = verdict["qty_lots"]
-    order["order_id"] = command["order_id"]
-    order["price_ticks"] = price_ticks
-    order["left_lots"] = qty
-    order["total_lots"] = qty
-    order["hold"] = verdict["hold"]
-    order["book"] = book
-    order["side"] = side
-    order["modes"] = POST_ONLY << 4 | np.int64(command["stp"])
-    state.sessions[slot] = 0
-    if (verdict["flags"] & JUDGED_SESSION) != 0:
-        state.sessions[slot] = command["session"]
-    register(state, slot, command["order_id"], np.int64(command["account"]), book)
+    modes = POST_ONLY << 4 | np.int64(command["stp"])
+    enter_pool(state, slot, command, verdict, price_ticks, book, side, modes)
     if (verdict["flags"] & JUDGED_TERMS) != 0:
-        expiry_ns = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
-        set_terms(state, slot, command["seq"], expiry_ns, command["display_qty_lots"])
-        show(state, slot, qty)
-    else:
-        set_terms(state, slot, command["seq"], _NONE, _NONE)
+        show(state, slot, verdict["qty_lots"])
     put_on(state, slot, book, side, price_ticks)

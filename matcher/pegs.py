@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.book import forget, new_slot, put_on, register, take_off
+from matcher.book import enter_pool, forget, new_slot, put_on, take_off
 from matcher.events import has_room, say
 from matcher.jit import njit_called
 from matcher.levels import head_of, next_level_down, next_level_up, price_of
@@ -35,7 +35,7 @@ from matcher.state import (
     WAITS,
 )
 from matcher.stops import has_place
-from matcher.terms import set_terms, trail
+from matcher.terms import trail
 from protocol.enums import (
     AMEND,
     BUY,
@@ -49,8 +49,6 @@ from protocol.enums import (
     EXT_QUOTES,
     HALT,
     INSTRUMENT_PRE_OPEN,
-    JUDGED_SESSION,
-    JUDGED_TERMS,
     KILL,
     LIMIT,
     OFFSET_NONE,
@@ -62,7 +60,6 @@ from protocol.enums import (
     SET_PRICES,
     SET_STATE,
 )
-from protocol.order_terms import expiry_of
 from protocol.reasons import ACCEPTED, BOOK_FULL, BY_PEG, PEG_NO_REFERENCE, PEGS_FULL
 
 _NONE = np.int64(0)
@@ -142,27 +139,10 @@ def enter_peg(state, command, verdict, events):
     if state.meta[ORDERS_LIVE] == state.orders.shape[0] - 1 or not has_place(state, instrument, price_ticks):
         return BOOK_FULL
     slot = new_slot(state)
-    order = state.orders[slot]
-    qty = verdict["qty_lots"]
-    order["order_id"] = command["order_id"]
-    order["price_ticks"] = price_ticks
-    order["left_lots"] = qty
-    order["total_lots"] = qty
-    order["hold"] = verdict["hold"]
-    order["book"] = instrument
-    order["side"] = side
-    order["modes"] = np.int64(command["tif"]) << 4 | np.int64(command["stp"])
-    state.sessions[slot] = 0
-    if (verdict["flags"] & JUDGED_SESSION) != 0:
-        state.sessions[slot] = command["session"]
-    register(state, slot, command["order_id"], np.int64(command["account"]), instrument)
-    expiry_ns = np.int64(0)
-    if (verdict["flags"] & JUDGED_TERMS) != 0:
-        expiry_ns = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
-    set_terms(state, slot, command["seq"], expiry_ns, _NONE)
+    modes = np.int64(command["tif"]) << 4 | np.int64(command["stp"])
+    enter_pool(state, slot, command, verdict, price_ticks, instrument, side, modes)
     terms = state.terms[slot]
     terms["limit_ticks"] = verdict["price_ticks"]
-    terms["min_lots"] = 0
     terms["side"] = side
     terms["type"] = command["trigger_ref"]
     terms["offset_kind"] = OFFSET_TICKS

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from matcher.book import crosses, fillable, new_slot, put_on, register, take_off
+from matcher.book import crosses, enter_pool, fillable, new_slot, put_on, take_off
 from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, head_of, leaf_available
@@ -48,7 +48,7 @@ from matcher.state import (
     TRAILING_MAX,
     WAITS,
 )
-from matcher.terms import instrument_of, set_terms, trail, untrail
+from matcher.terms import instrument_of, trail, untrail
 from protocol.enums import (
     BASIS_POINTS,
     BUY,
@@ -63,15 +63,12 @@ from protocol.enums import (
     GTC,
     IOC,
     JUDGED_NO_TAKE,
-    JUDGED_SESSION,
-    JUDGED_TERMS,
     LIMIT,
     OFFSET_NONE,
     OFFSET_TICKS,
     POST_ONLY,
     SELL,
 )
-from protocol.order_terms import expiry_of
 from protocol.reasons import (
     ACCEPTED,
     BOOK_FULL,
@@ -126,30 +123,11 @@ def judge_stop(state, command):
 @njit_called
 def put_stop(state, slot, command, verdict, trigger_ticks, book, direction):
     """Let the stop of a command wait, in a new slot; its leaf must exist or be available."""
-    order = state.orders[slot]
-    qty = verdict["qty_lots"]
     tif = np.int64(command["tif"]) if command["type"] == LIMIT else np.int64(IOC)
     offset_kind = np.int64(command["offset_kind"])
-    order["order_id"] = command["order_id"]
-    order["price_ticks"] = trigger_ticks
-    order["left_lots"] = qty
-    order["total_lots"] = qty
-    order["hold"] = verdict["hold"]
-    order["book"] = book
-    order["side"] = direction
-    order["modes"] = tif << 4 | np.int64(command["stp"]) | WAITS
-    state.sessions[slot] = 0
-    if (verdict["flags"] & JUDGED_SESSION) != 0:
-        state.sessions[slot] = command["session"]
-    register(state, slot, command["order_id"], np.int64(command["account"]), book)
+    modes = tif << 4 | np.int64(command["stp"]) | WAITS
+    enter_pool(state, slot, command, verdict, trigger_ticks, book, direction, modes)
     terms = state.terms[slot]
-    if (verdict["flags"] & JUDGED_TERMS) != 0:
-        expiry_ns = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
-        set_terms(state, slot, command["seq"], expiry_ns, command["display_qty_lots"])
-        terms["min_lots"] = command["min_qty_lots"]
-    else:
-        set_terms(state, slot, command["seq"], np.int64(0), np.int64(0))
-        terms["min_lots"] = 0
     terms["limit_ticks"] = verdict["price_ticks"]
     terms["side"] = command["side"]
     terms["type"] = command["type"]

@@ -12,7 +12,7 @@ from risk.limits import count_order, tightest_collar
 from risk.linked import begin_pending, pair_code, reserve_linked
 from risk.outbox import tick_off_reserve
 from risk.reserve import reserve_command
-from risk.reserve_orders import has_band, ids_slot, plan_order, short_of_funds, take_order
+from risk.reserve_orders import has_band, ids_slot, plan_order, reserve_order, short_of_funds, take_order
 
 
 @inner
@@ -80,24 +80,10 @@ def reserve_exits(state, rings, c, seq, slots, pending):
     if (c["flags"] & e.FLAG_LEGS) != 0:
         code = reserve_linked(state, rings, c, seq, slots, pending)
     else:
-        code = reserve_exit(state, rings, c, seq, slots, pending)
+        code = reserve_order(state, rings, c, seq, slots, pending)
+        if code == 0:
+            count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
     if code == WAIT:
         return WAIT
     tick_off_reserve(state, rings.command_words, seq, slots)
     return code
-
-
-@inner
-def reserve_exit(state, rings, c, seq, slots, pending):
-    """An exit alone."""
-    ids = ids_slot(rings, c, seq, slots) if slots > 1 else -1
-    code, tag, need = plan_order(state, rings, c, seq, ids, pending)
-    if code != 0:
-        return code
-    if need > available(state, pending["balance"]):
-        return short_of_funds(state, c, seq)
-    if not hold_row_free(state):
-        return r.ORDER_POOL_FULL if exact_or_wait(state, seq, NO_BARRIER) else WAIT
-    take_order(state, rings, c, seq, ids, tag, need, pending)
-    count_order(state, c["account"], c["instrument"], c["ts_ns"], True)
-    return 0
