@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from numba import njit
 
 from protocol.jit import ENTRY, INNER
+
+INLINED: Final = {"forceinline": True}
 
 _Function = Callable[..., Any]
 
@@ -17,7 +19,7 @@ def njit_inlined(function: _Function) -> Any:
 
     Not callable from Python.
     """
-    return njit(forceinline=True, **INNER)(function)
+    return njit(**INNER | INLINED)(function)
 
 
 def njit_called(function: _Function) -> Any:
@@ -27,4 +29,4 @@ def njit_called(function: _Function) -> Any:
 
 def njit_kernel(function: _Function) -> Any:
     """A kernel that Python calls too, and that is inlined in the loops of others."""
-    return njit(forceinline=True, **ENTRY)(function)
+    return njit(**ENTRY | INLINED)(function)

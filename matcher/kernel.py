@@ -96,7 +96,7 @@ def foresee(state, commands, position, last):
             prefetch_row(state.ids, state.meta[IDS_SHIFT], state.orders, 0, sooner["order_id"])
 
 
-@njit_kernel
+@njit_inlined
 def match_command(state, command, verdict, events):
     """Apply one command to the books of this shard.
 

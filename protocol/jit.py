@@ -10,6 +10,9 @@ looked at: each level of calls pays for all levels below. Here an ``inner`` func
 ``entry`` links all that it reaches, once, makes it private, so that what is called at one place is written there, and optimises that. It
 takes a quarter off the time of compiling, and rests on methods of numba's code library and dispatcher (0.68, pinned).
 
+Whether a function is written where it is called is said of each: numba would take it over from the caller that it is compiled
+for, and the whole of a matcher would be one function of 200,000 instructions.
+
 A kernel that calls another with integers of fewer than 64 bits, as fields of records are, hands them over as int64: otherwise
 there would be a version of the function for each combination of widths that any caller has.
 
@@ -138,6 +141,7 @@ class _EntryCompiler(Compiler):
 
 INNER: Final[dict[str, Any]] = {
     "_nrt": False,
+    "forceinline": False,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
     "pipeline_class": _InnerCompiler,
@@ -146,6 +150,7 @@ ENTRY: Final[dict[str, Any]] = {
     "cache": True,
     "nogil": True,
     "_nrt": False,
+    "forceinline": False,
     "no_cfunc_wrapper": True,
     "pipeline_class": _EntryCompiler,
 }

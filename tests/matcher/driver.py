@@ -7,6 +7,7 @@ from matcher.hashes import structure_hashes
 from matcher.kernel import match_command
 from matcher.state import MatcherLimits, MatcherState, make_state, reset, state_spec
 from protocol import enums as e
+from protocol.jit import entry
 from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
 from ringbuf.arena import private_arena
 from ringbuf.bundle import Bundle
@@ -70,6 +71,11 @@ def event_of(slot: np.void) -> Event:
     )
 
 
+@entry
+def _apply(state, command, verdict, events):
+    return match_command(state, command, verdict, events)
+
+
 class EventReader:
     """Reader 0 of an event ring."""
 
@@ -120,7 +126,7 @@ class Shard:
         events: list[Event] = []
         done = False
         while not done:
-            done = bool(match_command(self.carried, self.command, self.verdict, self.ring))
+            done = bool(_apply(self.carried, self.command, self.verdict, self.ring))
             publish_events(self.carried, self.ring)
             taken = self.reader.take()
             assert all(seq == self.seq for seq, _ in taken)
