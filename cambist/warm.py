@@ -59,6 +59,7 @@ class _Counter:
         self.compiled = 0
         self._progress = progress
         self._seen: set[str] = set()
+        self._kernels = 0
         self._installed: Any = None
         self._lock = -1
 
@@ -89,10 +90,11 @@ class _Counter:
         """Note that ``function`` is being compiled now, for one signature."""
         if self._lock < 0:
             self._lock = self._locked()
+            self._kernels = sum(1 for _ in _kernels())
         self.compiled += 1
         name = f"{function.__module__}.{function.__qualname__}"
         self._seen.add(name)
-        self._progress(len(self._seen), max(len(self._seen), sum(1 for _ in _kernels())), name)
+        self._progress(len(self._seen), max(len(self._seen), self._kernels), name)
 
     def _locked(self) -> int:
         """Descriptor of the lock of the cache, which is given back when it is closed or the process ends."""

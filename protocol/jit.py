@@ -28,9 +28,13 @@ from typing import Any, Final
 
 from llvmlite import binding as llvm
 from numba import config, njit, types
+from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import PassManager
 from numba.np import arrayobj
+
+from protocol import numba_patches
 
 
 def _index_as_it_is(context: Any, builder: Any, index_type: Any, index: Any, _size: Any) -> Any:
@@ -38,6 +42,7 @@ def _index_as_it_is(context: Any, builder: Any, index_type: Any, index: Any, _si
 
 
 arrayobj.fix_integer_index = _index_as_it_is
+numba_patches.apply()
 
 
 class _NoEnvironment:
@@ -124,19 +129,46 @@ def _reached(libraries: list[Any]) -> Iterator[Any]:
             waiting += reversed(library._linking_libraries)  # noqa: SLF001
 
 
-class _InnerCompiler(Compiler):
+# Kernels have no `with`, no closures, no literal_unroll, no numba functions that ask to be written in place before types
+# are known, no expressions of whole arrays; and nobody reads the annotated source.
+_PASSES_NOT_NEEDED: Final = (
+    untyped_passes.WithLifting,
+    untyped_passes.InlineClosureLikes,
+    untyped_passes.RewriteDynamicRaises,
+    untyped_passes.MakeFunctionToJitFunction,
+    untyped_passes.InlineInlinables,
+    untyped_passes.FindLiterallyCalls,
+    untyped_passes.LiteralUnroll,
+    untyped_passes.LiteralPropagationSubPipelinePass,
+    typed_passes.InlineOverloads,
+    typed_passes.NopythonRewrites,
+    typed_passes.AnnotateTypes,
+    typed_passes.DumpParforDiagnostics,
+)
+
+
+def _pipelines(state: Any) -> list[Any]:
+    state.type_annotation = None
+    whole = DefaultPassBuilder.define_nopython_pipeline(state)
+    needed = PassManager("kernel")
+    needed.passes = [added for added in whole.passes if added[0] not in _PASSES_NOT_NEEDED]
+    needed.finalize()
+    return [needed]
+
+
+class _InnerCompiler(CompilerBase):
     def define_pipelines(self) -> Any:
         state = self.state
         state.library = _InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
-        return super().define_pipelines()
+        return _pipelines(state)
 
 
-class _EntryCompiler(Compiler):
+class _EntryCompiler(CompilerBase):
     def define_pipelines(self) -> Any:
         state = self.state
         state.library = _EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
-        return super().define_pipelines()
+        return _pipelines(state)
 
 
 INNER: Final[dict[str, Any]] = {
