@@ -19,7 +19,9 @@ from cambist.home import Home
 from cambist.processes import table
 from ringbuf.kernel_cache import default_root
 
-REPLAY = ("cambist.replay.collect", "cambist.replay.convert")
+# Beyond those of an exchange; the matcher that tests drive is compiled from the parts of the one beside it.
+MORE = ("cambist.replay.collect", "cambist.replay.convert", "tests.matcher.driver")
+ROOT = Path(__file__).resolve().parent.parent
 BY_FILE = "tests/live"
 _COMPILE = """
 import sys
@@ -38,9 +40,9 @@ def cache_homes(workers: Sequence[str], name: str, tell: Callable[[str], None]) 
         tell("Compiling the kernels, once for these sources …")
         homes[workers[0]].mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=homes[workers[0]]) as folder:
-            modules = (*table(Home(Path(folder)), Config(up=UpSection(demo=True))).modules, *REPLAY)
+            modules = (*table(Home(Path(folder)), Config(up=UpSection(demo=True))).modules, *MORE)
             environment = os.environ | {"XDG_CACHE_HOME": folder}
-            subprocess.run([sys.executable, "-c", _COMPILE, *modules], env=environment, check=True)
+            subprocess.run([sys.executable, "-c", _COMPILE, *modules], env=environment, cwd=ROOT, check=True)
             for cache in absent:
                 # Whole or absent, whatever ends this process.
                 copy = Path(folder) / cache.parents[2].name

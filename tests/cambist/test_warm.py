@@ -47,16 +47,60 @@ while len(list(Path(os.environ["NUMBA_CACHE_DIR"]).glob("started-*"))) < int(os.
     time.sleep(0.001)
 print(compile_all(["summing"], lambda done, total, name: print(name, flush=True)).kernels)
 """
+# Two modules with the kernels of two processes, of which one also calls the other's.
+TOGETHER: Final = """
+import os, time
+from numba.core import caching
+from cambist import warm
+
+load = caching.IndexDataCacheFile._load_index
+def slowly(self):
+    index = load(self)
+    time.sleep(0.2)
+    return index
+caching.IndexDataCacheFile._load_index = slowly
+os.sched_getaffinity = lambda pid: {0, 1}
+warm.BESIDE, warm.AFTER = ("summing",), ("after",)
+save = caching.IndexDataCacheFile.save
+def told(file, key, data):
+    print("saved by", "parent" if os.getpid() == parent else "fork", flush=True)
+    save(file, key, data)
+caching.IndexDataCacheFile.save = told
+parent = os.getpid()
+print(warm.compile_all(["after", "meanwhile", "summing"], lambda done, total, name: print(name, flush=True)).kernels)
+"""
+AFTER: Final = """
+import numpy as np
+from numba import njit
+import summing
+
+@njit(cache=True)
+def twice(numbers):
+    return 2 * summing.total(numbers)
+
+def warm():
+    summing.warm()
+    assert twice(np.arange(5)) == 20
+"""
+MEANWHILE: Final = """
+import numpy as np
+import summing
+
+def warm():
+    assert summing.total(np.arange(5, dtype="uint8")) == 10
+"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "summing.py").write_text(KERNELS)
+    (tmp_path / "after.py").write_text(AFTER)
+    (tmp_path / "meanwhile.py").write_text(MEANWHILE)
     (tmp_path / "cache").mkdir()
     return tmp_path
 
 
-def start(folder: Path, types: str, together: int = 1) -> subprocess.Popen[str]:
+def start(folder: Path, types: str, together: int = 1, program: str = PROGRAM) -> subprocess.Popen[str]:
     environment = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": f"{ROOT}:{folder}",
@@ -65,7 +109,7 @@ def start(folder: Path, types: str, together: int = 1) -> subprocess.Popen[str]:
         "TOGETHER": str(together),
     }
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -96,3 +140,40 @@ def test_who_finds_everything_waits_for_nobody(folder: Path) -> None:
     with (folder / "cache" / LOCK_NAME).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert ["0"] == ended(start(folder, "int64"))
+
+
+def test_two_processes_fill_an_empty_cache_and_later_starts_find_everything(folder: Path) -> None:
+    told = ended(start(folder, "int64 int32", program=TOGETHER))
+    assert "4" == told[-1]
+    assert 2 == told.count("saved by fork")
+    assert 2 == told.count("saved by parent")
+    assert 3 == told.count("summing.total")
+    assert 1 == told.count("after.twice")
+    assert ["0"] == ended(start(folder, "int64 int32", program=TOGETHER))
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "1 / 0"])
+def test_what_a_fork_that_ends_left_out_is_compiled_by_the_parent(folder: Path, end: str) -> None:
+    ends = f"""
+    if os.getpid() != int(os.environ.get("PARENT", os.getpid())):
+        {end}
+"""
+    summing = KERNELS.replace("def warm():", "def warm():" + ends)
+    (folder / "summing.py").write_text(summing)
+    program = TOGETHER.replace("parent = os.getpid()", "parent = os.getpid(); os.environ['PARENT'] = str(parent)")
+    told = ended(start(folder, "int64 int32", program=program))
+    assert 1 == sum("(the second process ended with" in line for line in told)
+    assert ("4", 4, 0) == (told[-1], told.count("saved by parent"), told.count("saved by fork"))
+
+
+def test_a_kernel_that_does_not_compile_fails_as_it_does_alone(folder: Path) -> None:
+    (folder / "summing.py").write_text(KERNELS.replace("sum_ += number", "sum_ += absent"))
+    process = start(folder, "int64", program=TOGETHER)
+    _, err = process.communicate(timeout=120)
+    assert 1 == process.returncode
+    assert "absent" in err
+
+
+def test_on_one_core_nothing_forks(folder: Path) -> None:
+    told = ended(start(folder, "int64", program=TOGETHER.replace("{0, 1}", "{0}")))
+    assert ("3", 3, 0) == (told[-1], told.count("saved by parent"), told.count("saved by fork"))

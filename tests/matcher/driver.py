@@ -1,5 +1,7 @@
 """A shard under test: commands in as ``Request``, events out as ``Event``."""
 
+from typing import Any
+
 import numpy as np
 
 from matcher.events import join_events, publish_events
@@ -21,6 +23,21 @@ def new_state(limits: MatcherLimits = LIMITS, shard: int = 0, shards: int = 1) -
     state = make_state(private_arena(state_spec(limits)))
     reset(state, shard, shards)
     return state
+
+
+def carried(state: MatcherState) -> Any:
+    """As the process carries it: for another type every kernel would be compiled anew, half a minute long."""
+    return Bundle(**state._asdict())
+
+
+def hashes_of(state: MatcherState) -> dict[str, int]:
+    """The hashes of a shard by structure."""
+    return structure_hashes(carried(state))
+
+
+def warm() -> None:
+    """Compile the kernels of this module while nobody waits for them."""
+    Shard(ring_slots=2).apply(Request(e.EXPIRE))
 
 
 def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None:
@@ -109,8 +126,7 @@ class Shard:
         # What a slot held before must not shine through.
         self.ring.slots.view(np.uint8)[:] = 0xAB
         self.reader = EventReader(self.ring)
-        # As the process carries it: another type would be compiled anew, half a minute long.
-        self.carried = Bundle(**self.state._asdict())
+        self.carried = carried(self.state)
         join_events(self.carried, self.ring)
         self.command = np.zeros(1, COMMAND_DTYPE)[0]
         self.verdict = np.zeros(1, VERDICT_DTYPE)[0]
@@ -136,7 +152,7 @@ class Shard:
         return events
 
     def hashes(self) -> dict[str, int]:
-        return structure_hashes(self.state)
+        return hashes_of(self.state)
 
 
 def listing(instrument: int, k: int = 1, lot_atoms: int = 1) -> Request:

@@ -7,7 +7,6 @@ import pytest
 
 from matcher import state as s
 from matcher.events import join_events
-from matcher.hashes import structure_hashes
 from matcher.kernel import EVENTS_AT_ONCE, make_stage, step
 from matcher.state import MatcherState
 from protocol import enums as e
@@ -16,7 +15,7 @@ from protocol.records import COMMAND_DTYPE, EVENT_DTYPE, VERDICT_DTYPE
 from ringbuf.bundle import Bundle
 from ringbuf.ring import Ring, private_ring, publish, published, reader_cursor
 from tests.matcher.campaign import LIMITS, MULTIPLIER, Requests
-from tests.matcher.driver import EventReader, Shard, fill_slots, listing, new_state
+from tests.matcher.driver import EventReader, Shard, fill_slots, hashes_of, listing, new_state
 from tests.matcher.invariants import check_state
 from tests.matcher.naive_book import Event, NaiveShard, Request
 
@@ -201,7 +200,7 @@ def checkpoint_of(state: MatcherState) -> tuple[int, int, int]:
 
 
 def hashes_as_published(state: MatcherState) -> tuple[int, int]:
-    hashes = structure_hashes(state)
+    hashes = hashes_of(state)
     return hashes["events"], hashes["books"]
 
 
@@ -269,7 +268,7 @@ def test_portions_make_no_difference(seed: int) -> None:
     for event_slots in (4, 8, 256):
         pipe = Pipe(event_slots)
         assert expected == drive(pipe, requests, random.Random(seed)), f"SEED={seed} event slots {event_slots}"
-        assert shard.hashes() == structure_hashes(pipe.state)
+        assert shard.hashes() == hashes_of(pipe.state)
         check_state(pipe.state)
 
 
@@ -301,9 +300,9 @@ def test_shards_together_say_what_one_says(shards: int) -> None:
     for pipe in pipes:
         check_state(pipe.state)
         assert not pipe.state.meta[s.STAGE]
-        for name, value in structure_hashes(pipe.state).items():
+        for name, value in hashes_of(pipe.state).items():
             total[name] = (total[name] + value) % 2**64
-    assert structure_hashes(alone.state) == total
+    assert hashes_of(alone.state) == total
 
 
 def test_cancel_all_by_account_is_answered_by_every_shard_and_by_instrument_by_its_own() -> None:
@@ -329,4 +328,4 @@ def test_second_line_of_a_command_is_not_read() -> None:
             pipe.judge()
             pipe.step()
             pipe.reader.take()
-    assert structure_hashes(first.state) == structure_hashes(second.state)
+    assert hashes_of(first.state) == hashes_of(second.state)

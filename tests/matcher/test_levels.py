@@ -8,7 +8,7 @@ from matcher import state as s
 from matcher.rebuild import take_over_books
 from matcher.views import resting_orders
 from protocol import enums as e
-from tests.matcher.driver import LIMITS, Shard, new_state
+from tests.matcher.driver import LIMITS, Shard, carried, new_state
 from tests.matcher.invariants import check_state
 from tests.matcher.naive_book import Request
 
@@ -98,7 +98,7 @@ def test_books_that_fill_and_thin_out_again_and_again(seed: int) -> None:
                 book.check()
     book.check()
     copy = new_state()
-    assert take_over_books(copy, book.shard.state)
+    assert take_over_books(carried(copy), book.shard.carried)
     check_state(copy)
     assert book.orders == {int(row["order_id"]): int(row["price_ticks"]) for row in resting_orders(copy, 1, e.BUY)}
 

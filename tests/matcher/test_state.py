@@ -93,7 +93,7 @@ def test_hash_of_books_does_not_depend_on_storage() -> None:
     detour = shard_with(*passing, wanted[2], *wanted[:2], Request(e.CANCEL_ALL, account=5))
     for request in passing:
         detour.apply(Request(e.CANCEL, request.order_id, 1, 1))
-    assert books_hash(plain.state) == books_hash(detour.state)
+    assert books_hash(plain.carried) == books_hash(detour.carried)
 
 
 def test_hash_of_books_does_not_depend_on_the_row_of_the_hold() -> None:
@@ -127,7 +127,7 @@ def test_every_fact_of_an_order_is_in_the_hash(change: Change) -> None:
     one = shard_with(base)
     changed: dict[str, Any] = {change.field: change.value}
     other = shard_with(base._replace(**changed))
-    assert books_hash(one.state) != books_hash(other.state)
+    assert books_hash(one.carried) != books_hash(other.carried)
 
 
 @pytest.mark.parametrize("field", ["expiry", "display", "seq"])
@@ -140,14 +140,14 @@ def test_every_term_of_an_order_is_in_the_hash(field: str) -> None:
     else:
         changed: dict[str, Any] = {field: getattr(base, field) + 1}
         one = shard_with(order(9, e.BUY, 50, 1), base._replace(**changed))
-    assert books_hash(one.state) != books_hash(later.state)
+    assert books_hash(one.carried) != books_hash(later.carried)
 
 
 def test_priority_and_listing_are_in_the_hash() -> None:
     a, b = order(1, e.BUY, 99, 5), order(2, e.BUY, 99, 5)
-    assert books_hash(shard_with(a, b).state) != books_hash(shard_with(b, a).state)
-    assert books_hash(shard_with(list_k=1).state) != books_hash(shard_with(list_k=2).state)
-    assert books_hash(shard_with().state) != books_hash(shard_with(listing(1, 1, 2)).state)
+    assert books_hash(shard_with(a, b).carried) != books_hash(shard_with(b, a).carried)
+    assert books_hash(shard_with(list_k=1).carried) != books_hash(shard_with(list_k=2).carried)
+    assert books_hash(shard_with().carried) != books_hash(shard_with(listing(1, 1, 2)).carried)
 
 
 def test_hash_of_events_counts_each_event_once() -> None:
