@@ -1,6 +1,6 @@
 """What numba's front end (0.68, pinned) does over and over while kernels are compiled, done once.
 
-Of 95 processor seconds for all kernels it takes some 30. Nothing here changes what is compiled.
+With the passes that `protocol.jit` leaves out it takes three tenths off the processor time. Nothing here changes what is compiled.
 """
 
 from __future__ import annotations
