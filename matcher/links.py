@@ -11,7 +11,7 @@ import numpy as np
 from matcher.book import forget, remove, take_off
 from matcher.events import say
 from matcher.jit import njit_called, njit_inlined
-from matcher.state import HAS_TERMS, WAITS
+from matcher.state import HAS_TERMS, REACHED, WAITS
 from matcher.terms import hidden_lots, instrument_of, untrail
 from protocol.enums import EV_CANCELED
 from protocol.reasons import BY_LINK
@@ -27,7 +27,8 @@ def is_linked(state, slot):
 def take_off_partner(state, slot):
     """The order in ``slot`` is set off: its partner leaves its level and is followed by no price, but is there until ``end_partner``."""
     other = np.int64(state.terms[slot]["link"])
-    take_off(state, other)
+    if state.terms[other]["activates"] < REACHED:
+        take_off(state, other)
     if (state.orders[other]["modes"] & WAITS) != 0:
         untrail(state, other)
 

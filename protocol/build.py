@@ -465,7 +465,10 @@ def with_trigger(
     offset_kind: int = e.OFFSET_NONE,
     offset: int = 0,
 ) -> np.ndarray:
-    """The group of a new order that waits for a price: for a stop or take-profit price, or trailing it by an offset."""
+    """The group of a new order that waits for a price: for a stop or take-profit price, or trailing it by an offset.
+
+    Of a trailing stop ``trigger_price_ticks`` is the activation price, 0 = it trails at once.
+    """
     named = group.copy()
     named["flags"][0] |= np.uint32(e.FLAG_TRIGGER | (e.FLAG_TAKE_PROFIT if takes_profit else 0))
     named["trigger_price_ticks"][0] = trigger_price_ticks

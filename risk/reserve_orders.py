@@ -217,7 +217,7 @@ def plan_order(state, rings, c, seq, ids, pending):
         if code != 0:
             return code, tag, 0
         # When it enters, the price is there; a trailing stop's nobody knows yet.
-        reference = c["trigger_price_ticks"] * row["tick_e8"]
+        reference = c["trigger_price_ticks"] * row["tick_e8"] if c["offset_kind"] == e.OFFSET_NONE else 0
     if kind != e.LIMIT and banded and price >= 0:
         price = protected_price(reference, row, side, price, collar)
         if price == 0:

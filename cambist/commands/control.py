@@ -180,6 +180,7 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
     trigger.add_argument("--take-profit", metavar="PRICE", help="wait until the price has moved in your favour to here")
     trigger.add_argument("--trail", metavar="PRICE", help="stop that follows the price at this distance")
     trigger.add_argument("--trail-bp", metavar="N", type=int, default=0, help="the same, in basis points of the price")
+    parser.add_argument("--activate", metavar="PRICE", help="with --trail or --trail-bp: follow the price from here on")
     parser.add_argument(
         "--trigger-by", choices=("last", "mark", "index"), default="last", help="price that the order waits for"
     )
@@ -543,6 +544,7 @@ def _order(a: _Arguments) -> _Request:
         "trigger_by": a.trigger_by,
         "trail": a.trail,
         "trail_bp": a.trail_bp,
+        "activation_price": a.activate,
         "peg": a.peg,
         "peg_offset": a.peg_offset,
         "stp": a.stp.replace("-", "_"),
