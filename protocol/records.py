@@ -255,7 +255,7 @@ EXT_AUCTION_SLOT: Final = Record(
         Field("extensions", "<i8", 48, "how often an auction is lengthened whose price would be beyond the breaker"),
     ),
 )
-"""What SET_BANDS sets beside the listing's fields; without the slot all of it is 0."""
+"""What LIST_INSTRUMENT and SET_BANDS set beside the listing's fields; without the slot all of it is 0."""
 
 VERDICT: Final = Record(
     "verdict",

@@ -329,6 +329,7 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--reference", metavar="PRICE", help="first reference price of the bands")
     create.add_argument("--price-max", metavar="PRICE")
     create.add_argument("--qty-max", metavar="QTY")
+    _add_interruptions(create)
     for action, text in (("halt", "halt trading"), ("resume", "go on trading")):
         _action(actions, action, text, reason=True).add_argument("instrument", metavar="SYMBOL")
     state = _action(actions, "state", "set the state of the market", reason=True)
@@ -358,23 +359,7 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     bands.add_argument("--down", required=True, metavar="SHARE")
     bands.add_argument("--breaker", default="0", metavar="SHARE")
     bands.add_argument("--reference", metavar="PRICE")
-    bands.add_argument("--dynamic", default="0", metavar="SHARE", help="a trade further from the one before interrupts")
-    bands.add_argument(
-        "--auction",
-        dest="auction_s",
-        type=int,
-        default=0,
-        metavar="SECONDS",
-        help="an interruption is an auction, not a halt",
-    )
-    bands.add_argument("--random", dest="random_s", type=int, default=0, metavar="SECONDS", help="up to so much longer")
-    bands.add_argument(
-        "--extensions",
-        type=int,
-        default=0,
-        metavar="N",
-        help="times it goes on because its price is beyond the breaker",
-    )
+    _add_interruptions(bands)
     _action(actions, "list", "list all instruments")
 
 
@@ -467,6 +452,31 @@ def _actions(parser: argparse.ArgumentParser) -> Any:
 def _stp_group(text: str) -> int | str:
     """A number, or "user"."""
     return text if text == "user" else int(text)
+
+
+def _add_interruptions(parser: argparse.ArgumentParser) -> None:
+    """How trades are interrupted beside the breaker."""
+    parser.add_argument(
+        "--dynamic", default="0", metavar="SHARE", help="a trade further from the one before interrupts"
+    )
+    parser.add_argument(
+        "--auction",
+        dest="auction_s",
+        type=int,
+        default=0,
+        metavar="SECONDS",
+        help="an interruption is an auction, not a halt",
+    )
+    parser.add_argument(
+        "--random", dest="random_s", type=int, default=0, metavar="SECONDS", help="up to so much longer"
+    )
+    parser.add_argument(
+        "--extensions",
+        type=int,
+        default=0,
+        metavar="N",
+        help="times it goes on because its price is beyond the breaker",
+    )
 
 
 def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
@@ -623,7 +633,11 @@ def _instrument_create(a: _Arguments) -> _Request:
         "price_max": a.price_max,
         "qty_max": a.qty_max,
     }
-    return _Request("list_instrument", args)
+    return _Request("list_instrument", args | _interruptions(a))
+
+
+def _interruptions(a: _Arguments) -> dict[str, Any]:
+    return {name: getattr(a, name) for name in ("dynamic", "auction_s", "random_s", "extensions")}
 
 
 def _auction(a: _Arguments) -> _Request:
@@ -709,10 +723,7 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
             "down": a.down,
             "breaker": a.breaker,
             "reference_price": a.reference,
-            "dynamic": a.dynamic,
-            "auction_s": a.auction_s,
-            "random_s": a.random_s,
-            "extensions": a.extensions,
+            **_interruptions(a),
         },
     ),
     "instrument list": _plain("instruments"),

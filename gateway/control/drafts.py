@@ -477,7 +477,7 @@ class Drafter:
         except ListingError as error:
             raise Refused(reasons.BAD_LISTING, str(error)) from None
         extra = {"symbol": symbol, "instrument": index}
-        group = build.list_instrument(instrument, operator, reason)
+        group = build.list_instrument(instrument, operator, reason, **_interruptions(args))
         promises: tuple[Promise, ...] = (("instrument", index), ("instrument symbol", symbol))
         return Draft(group, instrument=instrument, promises=promises, extra=extra)
 
@@ -526,10 +526,7 @@ class Drafter:
             reference_ticks=0 if reference is None else parse_price(instrument, reference, "args.reference_price"),
             operator=operator,
             reason=reason,
-            dynamic_e8=parse_share_e8(args.dynamic, "args.dynamic", reasons.BAD_AUCTION),
-            auction_ns=args.auction_s * _NS,
-            random_ns=args.random_s * _NS,
-            extensions=args.extensions,
+            **_interruptions(args),
         )
         return Draft(group, instrument=instrument)
 
@@ -624,6 +621,16 @@ def _as_asked(args: m.Args) -> dict[str, Any]:
     asked: dict[str, Any] = msgspec.to_builtins(args)
     return {
         name: value for name, value in asked.items() if value not in (None, False) and name not in ("account", "tiers")
+    }
+
+
+def _interruptions(args: m.SetBands | m.ListInstrument) -> dict[str, int]:
+    """How trading is interrupted beside the breaker."""
+    return {
+        "dynamic_e8": parse_share_e8(args.dynamic, "args.dynamic", reasons.BAD_AUCTION),
+        "auction_ns": args.auction_s * _NS,
+        "random_ns": args.random_s * _NS,
+        "extensions": args.extensions,
     }
 
 

@@ -192,7 +192,10 @@ class ListAsset(Args):
 
 
 class ListInstrument(Args):
-    """A new instrument. Fees, bands and breaker are shares ("0.001" or "0.1%"); limits of 0 mean none."""
+    """A new instrument. Fees, bands and breaker are shares ("0.001" or "0.1%"); limits of 0 mean none.
+
+    Its interruptions are said as in ``SetBands``.
+    """
 
     symbol: Text
     base: Text
@@ -207,6 +210,10 @@ class ListInstrument(Args):
     reference_price: Text | None = None
     price_max: Text | None = None
     qty_max: Text | None = None
+    dynamic: Text = "0"
+    auction_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    random_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    extensions: Annotated[int, Meta(ge=0, le=100)] = 0
 
 
 class SetFees(Args):

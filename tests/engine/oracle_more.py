@@ -1252,6 +1252,11 @@ class Oracle(ExitRules, AuctionRules, LinkedRules, PegsOracle):
 
     def _on_list_instrument(self, group: np.ndarray) -> None:
         code, spec, bands = self._listing(int(self.head["instrument"]), _second(group, EXT_LISTING_SLOT.slot_dtype))
+        auction = _auction_rules(group)
+        if auction is None and spec is not None:
+            code, spec = r.BAD_AUCTION, None
+        elif auction is not None and bands is not None:
+            bands.dynamic_e8, bands.auction_ns, bands.random_ns, bands.extensions = auction
         if spec is not None:
             instrument, followers = int(self.head["instrument"]), set(self.fees.follows_venue)
             self.fees.list_instrument(instrument, spec.maker_rate_e8, spec.taker_rate_e8)
