@@ -151,6 +151,27 @@ def put_stop(state, slot, command, verdict, trigger_ticks, book, direction):
 
 
 @njit_called
+def say_rested(state, events, seq, command, verdict, flags):
+    """The order of a command stands, or waits, with all that it has. ``seq``: of the command's first slot."""
+    qty = verdict["qty_lots"]
+    say(
+        state,
+        events.slots,
+        seq,
+        np.int64(EV_RESTED),
+        np.int64(0),
+        flags,
+        np.int64(command["instrument"]),
+        command["order_id"],
+        verdict["price_ticks"],
+        qty,
+        qty,
+        qty,
+        np.int64(verdict["hold"]),
+    )
+
+
+@njit_called
 def enter_stop(state, command, verdict, events):
     """A LIMIT or MARKET order with a trigger: it stands until its price comes. Returns ACCEPTED or the reason of refusal."""
     reason, trigger_ticks, book, direction = judge_stop(state, command)
@@ -162,22 +183,7 @@ def enter_stop(state, command, verdict, events):
         return np.int64(BOOK_FULL)
     slot = new_slot(state)
     put_stop(state, slot, command, verdict, trigger_ticks, book, direction)
-    qty = verdict["qty_lots"]
-    say(
-        state,
-        events.slots,
-        command["seq"],
-        np.int64(EV_RESTED),
-        np.int64(0),
-        np.int64(0 if passed else EVENT_LAST),
-        np.int64(command["instrument"]),
-        command["order_id"],
-        verdict["price_ticks"],
-        qty,
-        qty,
-        qty,
-        np.int64(verdict["hold"]),
-    )
+    say_rested(state, events, command["seq"], command, verdict, np.int64(0 if passed else EVENT_LAST))
     if passed:
         state.meta[TAKER_SEQ] = command["seq"]
         state.meta[STAGE] = STAGE_PARTS
