@@ -12,11 +12,12 @@ import numpy as np
 
 from matcher.auction import indicate, move_to, resting_book, uncross
 from matcher.book import append, crosses, fillable, forget, new_slot, register, unlink
+from matcher.cancels import emit_canceled
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
 from matcher.levels import find_leaf, leaf_available
 from matcher.links import end_partner, is_linked
-from matcher.mass import cancel_collected, emit_canceled
+from matcher.mass import cancel_collected
 from matcher.parts import has_parts
 from matcher.pegs import is_peg
 from matcher.state import (

@@ -77,7 +77,7 @@ def books_hash(state):
                 word = add(mix(word), multiply(np.uint64(other), _ODD[3]))
             if (order["modes"] & WAITS) != 0 or terms["offset_kind"] != OFFSET_NONE:
                 own = np.int64(terms["side"]) | np.int64(terms["type"]) << 8 | np.int64(terms["offset_kind"]) << 16
-                own |= np.int64(terms["offset"]) << 32
+                own |= np.int64(terms["activates"]) << 24 | np.int64(terms["offset"]) << 32
                 word = add(mix(word), multiply(np.uint64(terms["limit_ticks"]), PHI))
                 word = add(word, multiply(np.uint64(terms["min_lots"]), _ODD[0]))
                 word = add(word, multiply(np.uint64(own), _ODD[1]))

@@ -14,11 +14,10 @@ from matcher.events import say
 from matcher.jit import njit_called
 from matcher.levels import find_leaf
 from matcher.state import LEAVES_LIVE, NO_ASK, ORDERS_LIVE, STAGE, STAGE_PARTS, TAKER_SEQ
-from matcher.stops import fire, judge_stop, put_stop
+from matcher.stops import fire, judge_stop, put_stop, say_rested
 from matcher.terms import show
 from protocol.enums import (
     EV_REJECTED,
-    EV_RESTED,
     EVENT_LAST,
     FLAG_SYSTEM,
     FLAG_TRIGGER,
@@ -27,8 +26,6 @@ from protocol.enums import (
     POST_ONLY,
 )
 from protocol.reasons import ACCEPTED, BOOK_FULL, POST_ONLY_WOULD_TAKE, TRIGGER_PASSED
-
-_NONE = np.int64(0)
 
 
 @njit_called
@@ -129,22 +126,7 @@ def _put(state, events, seq, command, verdict, price_ticks, book, side, flags):
         put_stop(state, slot, command, verdict, price_ticks, book, side)
     else:
         _put_limit(state, slot, command, verdict, price_ticks, book, side)
-    qty = verdict["qty_lots"]
-    say(
-        state,
-        events.slots,
-        seq,
-        np.int64(EV_RESTED),
-        _NONE,
-        flags,
-        np.int64(command["instrument"]),
-        command["order_id"],
-        verdict["price_ticks"],
-        qty,
-        qty,
-        qty,
-        np.int64(verdict["hold"]),
-    )
+    say_rested(state, events, seq, command, verdict, flags)
     return slot
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from matcher.book import forget, remove, take_off
-from matcher.events import say
+from matcher.cancels import say_canceled
 from matcher.jit import njit_called, njit_inlined
-from matcher.state import HAS_TERMS, WAITS
-from matcher.terms import hidden_lots, instrument_of, untrail
-from protocol.enums import EV_CANCELED
+from matcher.state import HAS_TERMS, REACHED, WAITS
+from matcher.terms import untrail
 from protocol.reasons import BY_LINK
 
 
@@ -27,7 +26,8 @@ def is_linked(state, slot):
 def take_off_partner(state, slot):
     """The order in ``slot`` is set off: its partner leaves its level and is followed by no price, but is there until ``end_partner``."""
     other = np.int64(state.terms[slot]["link"])
-    take_off(state, other)
+    if state.terms[other]["activates"] < REACHED:
+        take_off(state, other)
     if (state.orders[other]["modes"] & WAITS) != 0:
         untrail(state, other)
 
@@ -36,22 +36,7 @@ def take_off_partner(state, slot):
 def end_partner(state, events, seq, slot, flags, stands):
     """What happened to the order in ``slot`` ends its partner, which ``stands`` on its level or not: one event, for which there is room."""
     other = np.int64(state.terms[slot]["link"])
-    order = state.orders[other]
-    say(
-        state,
-        events.slots,
-        seq,
-        np.int64(EV_CANCELED),
-        np.int64(BY_LINK),
-        flags,
-        instrument_of(state, order),
-        order["order_id"],
-        order["price_ticks"],
-        order["left_lots"] + hidden_lots(state, other),
-        np.int64(0),
-        np.int64(0),
-        np.int64(order["hold"]),
-    )
+    say_canceled(state, events, seq, other, np.int64(BY_LINK), flags)
     if stands:
         remove(state, other)
     else:

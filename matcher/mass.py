@@ -8,9 +8,9 @@ import numpy as np
 
 from matcher.auction import begin_uncross, set_market_state
 from matcher.book import remove
-from matcher.events import emit, has_room, say
+from matcher.cancels import emit_canceled
+from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import head_of, next_level_down, next_level_up
 from matcher.state import (
     AUCTION_INSTRUMENT,
     AUCTIONS,
@@ -29,7 +29,8 @@ from matcher.state import (
     WAITS,
 )
 from matcher.stops import go_on, visit_open
-from matcher.terms import collect_due, hidden_lots, instrument_of
+from matcher.terms import collect_due, instrument_of
+from matcher.walk import collect_side
 from protocol.enums import (
     BUY,
     CANCEL_ASKS,
@@ -37,7 +38,6 @@ from protocol.enums import (
     CANCEL_BOTH,
     CAUSE_DEAD_MAN,
     CAUSE_DISCONNECT,
-    EV_CANCELED,
     EV_NOTHING,
     EVENT_LAST,
     INSTRUMENT_DELISTED,
@@ -55,27 +55,6 @@ from protocol.enums import (
 from protocol.reasons import BY_CANCEL_ALL, BY_DEAD_MAN, BY_DELISTING, BY_DISCONNECT, BY_EXPIRY, BY_KILL
 
 _NONE: Final = np.int64(0)
-
-
-@njit_inlined
-def emit_canceled(state, events, seq, slot, reason, flags, expiry_ns, age):
-    """Say that the order in a slot leaves the book; the caller takes it off. ``expiry_ns`` and ``age``: by which risk merges expiries."""
-    order = state.orders[slot]
-    emit(
-        state,
-        events.slots,
-        seq,
-        np.int64(EV_CANCELED),
-        reason,
-        flags,
-        instrument_of(state, order),
-        order["order_id"],
-        order["price_ticks"],
-        order["left_lots"] + hidden_lots(state, slot),
-        expiry_ns,
-        age,
-        np.int64(order["hold"]),
-    )
 
 
 @njit_called
@@ -239,20 +218,11 @@ def _collect_account(state, account, instrument, first):
 @njit_called
 def _collect_book(state, instrument, count):
     """Slots of all orders of an instrument in ``scratch`` from ``count`` on; returns the entry behind the last one."""
-    orders = state.orders
-    leaves = state.leaves
-    scratch = state.scratch
     for kind in range(BOOK_KINDS):
-        row = state.books[instrument + kind * state.meta[BOOK_STRIDE]]
         for side in (BUY, SELL):
-            level = np.int64(row["best_level"][side])
-            while level != 0:
-                slot = head_of(state, level)
-                while slot != 0:
-                    scratch[count] = slot
-                    count += 1
-                    slot = np.int64(orders[slot]["next"])
-                level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
+            count = collect_side(
+                state, instrument + kind * state.meta[BOOK_STRIDE], np.int64(side), state.scratch, count
+            )
     return count
 
 

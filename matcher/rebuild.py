@@ -21,8 +21,8 @@ from matcher.state import (
     SHARD,
     SHARDS,
 )
-from matcher.terms import set_terms, trail
-from protocol.enums import BUY, INSTRUMENT_AUCTION, PROTECTION_STEPS, SELL
+from matcher.terms import set_terms, trail, wait_to_trail
+from protocol.enums import BUY, INSTRUMENT_AUCTION, OFFSET_NONE, PROTECTION_STEPS, SELL
 from ringbuf.bits import lowest
 from ringbuf.idtable import find_id
 
@@ -77,6 +77,8 @@ def _copy_terms(target, new, terms):
     copy["type"] = terms["type"]
     copy["offset_kind"] = terms["offset_kind"]
     copy["offset"] = terms["offset"]
+    if terms["activates"] != OFFSET_NONE:
+        wait_to_trail(target, new, np.int64(terms["activates"]))
 
 
 @njit_called

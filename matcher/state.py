@@ -78,11 +78,17 @@ TERMS_DTYPE: Final = np.dtype(
         ("offset_kind", "u1"),  # OFFSET_*; not OFFSET_NONE of an order that does not wait: a peg
         ("side", "u1"),  # of the order that enters
         ("type", "u1"),  # of it, LIMIT or MARKET; of a peg PEG_*
-        ("spare", "u1"),
+        (
+            "activates",
+            "u1",
+        ),  # OFFSET_* with which it trails when its activation price comes, at which it waits; 0 = none
         ("link", "<u4"),  # slot of the order that it is linked with, 0 = none: see ``matcher.links``
     ]
 )
 """Terms of the order in the slot of the same number; means nothing where the order has none."""
+
+REACHED: Final = 128
+"""Bit of ``activates`` while the price is there: the order stands on no level."""
 
 LEAF_DTYPE: Final = np.dtype(
     [

@@ -2,7 +2,8 @@
 
 A stop stands in a book of its own kind (``BOOK_LAST``, ``BOOK_MARK``, ``BOOK_INDEX``) at its trigger price: on the side SELL those
 that the price sets off by rising to it, on the side BUY those that it sets off by falling to it. The price lies between the two, so that
-such a book is never crossed, and the next stop to be set off is its best order. Orders set off are linked in the order in which they
+such a book is never crossed, and the next stop to be set off is its best order. A trailing stop that waits for its activation price
+stands there on the other side, like a take-profit, until that price has come. Orders set off are linked in the order in which they
 enter (``FIRED_HEAD``); ``matcher.commands.proceed`` lets them in, one taker after the other, before the command ends.
 """
 
@@ -26,6 +27,7 @@ from matcher.state import (
     ORDERS_LIVE,
     PARTS_LEFT,
     PRICE_LIMIT,
+    REACHED,
     STAGE,
     STAGE_PARTS,
     STAGE_REFUSED,
@@ -48,7 +50,7 @@ from matcher.state import (
     TRAILING_MAX,
     WAITS,
 )
-from matcher.terms import instrument_of, trail, untrail
+from matcher.terms import forget_activation, instrument_of, trail, untrail, wait_to_trail
 from protocol.enums import (
     BASIS_POINTS,
     BUY,
@@ -90,7 +92,7 @@ from protocol.reasons import (
 def judge_stop(state, command):
     """(ACCEPTED or why a stop cannot wait; the trigger price, book and side at which it would).
 
-    Whether there is room for it is not asked.
+    Whether there is room for it is not asked. A trailing stop whose activation price has not come waits at that, on the other side.
     """
     instrument = np.int64(command["instrument"])
     side = np.int64(command["side"])
@@ -108,11 +110,17 @@ def judge_stop(state, command):
         # It has come while nothing could be set off: until it does, the price does not lie between the two sides.
         reason = np.int64(IMMEDIATE_IN_AUCTION)
     elif offset_kind != OFFSET_NONE:
-        trigger_ticks = _behind(seen_ticks, direction, offset_kind, np.int64(command["sub_account"]))
-        if trigger_ticks < 1 or trigger_ticks >= PRICE_LIMIT:
+        offset = np.int64(command["sub_account"])
+        waits = trigger_ticks != 0 and (1 - 2 * direction) * (trigger_ticks - seen_ticks) > 0
+        first_ticks = _behind(trigger_ticks if waits else seen_ticks, direction, offset_kind, offset)
+        if first_ticks < 1 or first_ticks >= PRICE_LIMIT:
             reason = np.int64(OFFSET_TOO_LARGE)
         elif row["stops"] >= TRAILING_MAX:
             reason = np.int64(TRAILING_FULL)
+        if waits:
+            direction = 1 - direction
+        else:
+            trigger_ticks = first_ticks
     elif (1 - 2 * direction) * (trigger_ticks - seen_ticks) >= 0:
         # An exit is set off at once; it stands where the price is, between the two sides.
         reason = np.int64(TRIGGER_PASSED)
@@ -131,12 +139,36 @@ def put_stop(state, slot, command, verdict, trigger_ticks, book, direction):
     terms["limit_ticks"] = verdict["price_ticks"]
     terms["side"] = command["side"]
     terms["type"] = command["type"]
-    terms["offset_kind"] = offset_kind
     terms["offset"] = command["sub_account"]
     put_on(state, slot, book, direction, trigger_ticks)
     if offset_kind != OFFSET_NONE:
-        trail(state, slot)
+        if direction == command["side"]:
+            wait_to_trail(state, slot, offset_kind)
+        else:
+            terms["offset_kind"] = offset_kind
+            trail(state, slot)
     state.books[np.int64(command["instrument"])]["stops"] += 1
+
+
+@njit_called
+def say_rested(state, events, seq, command, verdict, flags):
+    """The order of a command stands, or waits, with all that it has. ``seq``: of the command's first slot."""
+    qty = verdict["qty_lots"]
+    say(
+        state,
+        events.slots,
+        seq,
+        np.int64(EV_RESTED),
+        np.int64(0),
+        flags,
+        np.int64(command["instrument"]),
+        command["order_id"],
+        verdict["price_ticks"],
+        qty,
+        qty,
+        qty,
+        np.int64(verdict["hold"]),
+    )
 
 
 @njit_called
@@ -151,22 +183,7 @@ def enter_stop(state, command, verdict, events):
         return np.int64(BOOK_FULL)
     slot = new_slot(state)
     put_stop(state, slot, command, verdict, trigger_ticks, book, direction)
-    qty = verdict["qty_lots"]
-    say(
-        state,
-        events.slots,
-        command["seq"],
-        np.int64(EV_RESTED),
-        np.int64(0),
-        np.int64(0 if passed else EVENT_LAST),
-        np.int64(command["instrument"]),
-        command["order_id"],
-        verdict["price_ticks"],
-        qty,
-        qty,
-        qty,
-        np.int64(verdict["hold"]),
-    )
+    say_rested(state, events, command["seq"], command, verdict, np.int64(0 if passed else EVENT_LAST))
     if passed:
         state.meta[TAKER_SEQ] = command["seq"]
         state.meta[STAGE] = STAGE_PARTS
@@ -304,23 +321,72 @@ def visit_trades(state, instrument):
 
 @njit_called
 def visit(state, instrument, kind, price_ticks):
-    """The price of a kind was here: what waits for it is set off, by trigger price and then age; the rest follows it."""
+    """The price of a kind was here: what waits for it is set off, by price and then age, what trails follows, what is to trail begins."""
     book = instrument + kind * state.meta[BOOK_STRIDE]
     row = state.books[book]
+    first = np.int64(0)
+    last = np.int64(0)
     while row["best_ticks"][SELL] <= price_ticks:
-        fire(state, head_of(state, np.int64(row["best_level"][SELL])))
+        last = _reach(state, head_of(state, np.int64(row["best_level"][SELL])), last)
+        first = last if first == 0 else first
     while row["best_ticks"][BUY] >= price_ticks:
-        fire(state, head_of(state, np.int64(row["best_level"][BUY])))
+        last = _reach(state, head_of(state, np.int64(row["best_level"][BUY])), last)
+        first = last if first == 0 else first
     if row["stops"] != 0:
         _follow(state, book, price_ticks)
+    while first != 0:
+        slot = first
+        first = np.int64(state.orders[slot]["next"])
+        if state.terms[slot]["activates"] != OFFSET_NONE:
+            _begin_to_trail(state, slot, book, price_ticks)
+
+
+@njit_called
+def _reach(state, slot, last):
+    """The price has come to where an order stands: it is set off, or taken off, behind ``last``, to trail; returns the last of these."""
+    terms = state.terms[slot]
+    if terms["activates"] == OFFSET_NONE:
+        fire(state, slot)
+        return last
+    take_off(state, slot)
+    terms["activates"] |= REACHED
+    state.orders[slot]["next"] = 0
+    if last != 0:
+        state.orders[last]["next"] = slot
+    return slot
+
+
+@njit_called
+def _begin_to_trail(state, slot, book, price_ticks):
+    """Let an order stand at its trigger; one for which the pool of leaves has no place there is set off, and then refused."""
+    order = state.orders[slot]
+    terms = state.terms[slot]
+    offset_kind = forget_activation(state, slot) - REACHED
+    direction = 1 - np.int64(order["side"])
+    trigger_ticks = _behind(price_ticks, direction, offset_kind, np.int64(terms["offset"]))
+    if not has_place(state, book, trigger_ticks):
+        terms["activates"] = REACHED
+        _set_off(state, slot)
+        return
+    order["side"] = direction
+    order["price_ticks"] = trigger_ticks
+    put_on(state, slot, book, direction, trigger_ticks)
+    terms["offset_kind"] = offset_kind
+    trail(state, slot)
 
 
 @njit_called
 def fire(state, slot):
     """Take an order out of its book of stops, to the end of those that enter."""
-    meta = state.meta
     take_off(state, slot)
     untrail(state, slot)
+    _set_off(state, slot)
+
+
+@njit_called
+def _set_off(state, slot):
+    """An order that stands on no level enters behind the others; its partner leaves its level."""
+    meta = state.meta
     if state.terms[slot]["link"] != 0:
         take_off_partner(state, slot)
     state.orders[slot]["next"] = 0
@@ -333,7 +399,7 @@ def fire(state, slot):
 
 @njit_called
 def _follow(state, book, price_ticks):
-    """Trailing stops of a book come as near to the price as their offset says, never further away; oldest first."""
+    """Trailing stops of a book come as near to the price as their offset says, never further away; that which trails longest first."""
     for direction in (BUY, SELL):
         slot = np.int64(state.trails[4 * book + 2 * direction])
         while slot != 0:
@@ -416,6 +482,10 @@ def _refusal(state, slot, instrument, side, tif, crossing):
     account = np.int64(order["account"])
     stp = np.int64(order["modes"]) & 7
     minimum = state.terms[slot]["min_lots"]
+    if state.terms[slot]["activates"] != OFFSET_NONE:
+        # Its activation price came, and no place was left for its trigger.
+        state.terms[slot]["activates"] = OFFSET_NONE
+        return BOOK_FULL
     if tif == POST_ONLY and crossing:
         return POST_ONLY_WOULD_TAKE
     if tif == FOK and not fillable(state, instrument, side, price_ticks, order["left_lots"], account, stp):

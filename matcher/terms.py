@@ -43,6 +43,7 @@ def set_terms(state, slot, seq, expiry_ns, display_lots):
     row["due_at"] = 0
     row["link"] = 0
     row["offset_kind"] = OFFSET_NONE
+    row["activates"] = OFFSET_NONE
     state.orders[slot]["modes"] |= HAS_TERMS
     if expiry_ns != 0:
         at = state.meta[DUE_COUNT] + 1
@@ -93,9 +94,11 @@ def trail(state, slot):
 
 @njit_called
 def untrail(state, slot):
-    """A stop that trails, or a peg, does so no more; others are left as they are."""
+    """A stop that trails or would, or a peg, does so no more; others are left as they are."""
     terms = state.terms[slot]
     if terms["offset_kind"] == OFFSET_NONE:
+        if terms["activates"] != OFFSET_NONE:
+            forget_activation(state, slot)
         return
     terms["offset_kind"] = OFFSET_NONE
     order = state.orders[slot]
@@ -112,6 +115,22 @@ def untrail(state, slot):
     else:
         state.terms[behind]["trail_prev"] = before
     _count(state, book, np.int64(-1))
+
+
+@njit_called
+def wait_to_trail(state, slot, offset_kind):
+    """A stop waits for its activation price: it is counted as one that trails, so that there is room for it when the price comes."""
+    state.terms[slot]["activates"] = offset_kind
+    _count(state, np.int64(state.orders[slot]["book"]), np.int64(1))
+
+
+@njit_called
+def forget_activation(state, slot):
+    """It does so no more; returns OFFSET_*."""
+    offset_kind = np.int64(state.terms[slot]["activates"])
+    state.terms[slot]["activates"] = OFFSET_NONE
+    _count(state, np.int64(state.orders[slot]["book"]), np.int64(-1))
+    return offset_kind
 
 
 @njit_called

@@ -9,6 +9,7 @@ import numpy as np
 from matcher.jit import njit_kernel
 from matcher.levels import head_of, next_level_down, next_level_up, price_of
 from matcher.state import NO_ASK, ORDER_DTYPE, MatcherState
+from matcher.walk import collect_side
 from protocol.enums import BUY, SELL
 
 
@@ -81,18 +82,7 @@ def slots_by_priority(state, instrument, side, out_slots):
 
     They go into ``out_slots`` (int64, as long as the book has orders); returns their number.
     """
-    orders = state.orders
-    leaves = state.leaves
-    count = 0
-    level = np.int64(state.books[instrument]["best_level"][side])
-    while level != 0:
-        slot = head_of(state, level)
-        while slot != 0:
-            out_slots[count] = slot
-            count += 1
-            slot = np.int64(orders[slot]["next"])
-        level = next_level_down(leaves, level) if side == BUY else next_level_up(leaves, level)
-    return count
+    return collect_side(state, np.int64(instrument), np.int64(side), out_slots, np.int64(0))
 
 
 def resting_orders(state: MatcherState, instrument: int, side: int) -> np.ndarray:

@@ -125,8 +125,10 @@ def _trigger(head: np.void, instrument: Instrument | None) -> dict[str, Any]:
     told: dict[str, Any] = {"trigger": what, "trigger_by": by}
     if kind != e.OFFSET_NONE:
         unit = {e.OFFSET_TICKS: "trail_ticks", e.OFFSET_BASIS_POINTS: "trail_bp"}.get(kind, "trail")
-        return told | {unit: int(head["sub_account"])}
+        told[unit] = int(head["sub_account"])
     price = instrument.price(ticks) if instrument and ticks > 0 else str(ticks)
+    if kind != e.OFFSET_NONE:
+        return told | ({"activation_price": price, "activation_price_ticks": ticks} if ticks else {})
     return told | {"trigger_price": price, "trigger_price_ticks": ticks}
 
 

@@ -388,16 +388,22 @@ def set_bands(
     listing["band_down_e8"] = band_down_e8
     listing["breaker_e8"] = breaker_e8
     listing["reference_ticks"] = reference_ticks
-    slots = [listing.view(COMMAND_DTYPE)]
-    if dynamic_e8 or auction_ns or random_ns or extensions:
-        auction = np.zeros(1, dtype=EXT_AUCTION_SLOT.slot_dtype)
-        auction["type"] = e.EXT_AUCTION
-        auction["dynamic_e8"] = dynamic_e8
-        auction["auction_ns"] = auction_ns
-        auction["random_ns"] = random_ns
-        auction["extensions"] = extensions
-        slots.append(auction.view(COMMAND_DTYPE))
-    return _group(_head(e.SET_BANDS, instrument=instrument), *slots, admin_slot(operator, reason))
+    head = _head(e.SET_BANDS, instrument=instrument)
+    auction = _interruptions(dynamic_e8, auction_ns, random_ns, extensions)
+    return _group(head, listing.view(COMMAND_DTYPE), *auction, admin_slot(operator, reason))
+
+
+def _interruptions(dynamic_e8: int, auction_ns: int, random_ns: int, extensions: int) -> list[np.ndarray]:
+    """The slot EXT_AUCTION, if it would say something."""
+    if not (dynamic_e8 or auction_ns or random_ns or extensions):
+        return []
+    auction = np.zeros(1, dtype=EXT_AUCTION_SLOT.slot_dtype)
+    auction["type"] = e.EXT_AUCTION
+    auction["dynamic_e8"] = dynamic_e8
+    auction["auction_ns"] = auction_ns
+    auction["random_ns"] = random_ns
+    auction["extensions"] = extensions
+    return [auction.view(COMMAND_DTYPE)]
 
 
 def set_timer(timer: int, period_ns: int, phase_ns: int, operator: str, reason: str) -> np.ndarray:
@@ -420,8 +426,20 @@ def list_asset(asset: Asset, operator: str, reason: str) -> np.ndarray:
     return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
 
 
-def list_instrument(instrument: Instrument, operator: str, reason: str) -> np.ndarray:
-    """Enter an instrument into the tables under its number; both assets must be listed before."""
+def list_instrument(
+    instrument: Instrument,
+    operator: str,
+    reason: str,
+    *,
+    dynamic_e8: int = 0,
+    auction_ns: int = 0,
+    random_ns: int = 0,
+    extensions: int = 0,
+) -> np.ndarray:
+    """Enter an instrument into the tables under its number; both assets must be listed before.
+
+    Dynamic band and auctions of interruptions are as those of ``set_bands``.
+    """
     head = _head(e.LIST_INSTRUMENT, instrument=instrument.index)
     slot = np.zeros(1, dtype=EXT_LISTING_SLOT.slot_dtype)
     slot["type"] = e.EXT_LISTING
@@ -441,7 +459,8 @@ def list_instrument(instrument: Instrument, operator: str, reason: str) -> np.nd
         "qty_max_lots",
     ):
         slot[name] = getattr(instrument, name)
-    return _group(head, slot.view(COMMAND_DTYPE), admin_slot(operator, reason))
+    auction = _interruptions(dynamic_e8, auction_ns, random_ns, extensions)
+    return _group(head, slot.view(COMMAND_DTYPE), *auction, admin_slot(operator, reason))
 
 
 def with_terms(
@@ -465,7 +484,10 @@ def with_trigger(
     offset_kind: int = e.OFFSET_NONE,
     offset: int = 0,
 ) -> np.ndarray:
-    """The group of a new order that waits for a price: for a stop or take-profit price, or trailing it by an offset."""
+    """The group of a new order that waits for a price: for a stop or take-profit price, or trailing it by an offset.
+
+    Of a trailing stop ``trigger_price_ticks`` is the activation price, 0 = it trails at once.
+    """
     named = group.copy()
     named["flags"][0] |= np.uint32(e.FLAG_TRIGGER | (e.FLAG_TAKE_PROFIT if takes_profit else 0))
     named["trigger_price_ticks"][0] = trigger_price_ticks

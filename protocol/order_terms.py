@@ -55,9 +55,9 @@ def trigger_code(c):
     offset = c["sub_account"]
     if kind > e.OFFSET_BASIS_POINTS or offset < 1 or (kind == e.OFFSET_BASIS_POINTS and offset >= e.BASIS_POINTS):
         return r.BAD_OFFSET
-    if c["trigger_price_ticks"] != 0 or (c["flags"] & e.FLAG_TAKE_PROFIT) != 0:
+    if (c["flags"] & e.FLAG_TAKE_PROFIT) != 0:
         return r.OFFSET_MISPLACED
-    return 0
+    return r.BAD_ACTIVATION if c["trigger_price_ticks"] < 0 else 0
 
 
 @inner

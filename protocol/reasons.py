@@ -122,7 +122,7 @@ BY_EXPIRY: Final = 90
 BY_AUCTION: Final = 95
 BY_TRIGGER: Final = 91
 
-# Of stops. BAD_TRIGGER to OFFSET_MISPLACED are decided by risk, the others by the matcher.
+# Of stops. BAD_TRIGGER to OFFSET_MISPLACED, and of activation prices, are decided by risk, the others by the matcher.
 BAD_TRIGGER: Final = 100
 TRIGGER_MISPLACED: Final = 101
 BAD_OFFSET: Final = 102
@@ -132,6 +132,8 @@ TRIGGER_PASSED: Final = 105
 TRAILING_FULL: Final = 106
 STOP_NOT_AMENDED: Final = 107
 OFFSET_TOO_LARGE: Final = 108
+BAD_ACTIVATION: Final = 126
+ACTIVATION_BEYOND: Final = 127
 # Of lists of orders and of pegs; LINKED_AMEND is decided by the matcher.
 LEGS_CROSSED: Final = 109
 LEG_FORM: Final = 110
@@ -266,7 +268,9 @@ TEXT: Final[dict[int, str]] = {
     TRIGGER_MISPLACED: "a market order by amount cannot wait for a price",
     BAD_OFFSET: "the offset of a trailing stop must be positive, and below 10000 where it counts basis points",
     OFFSET_TOO_LARGE: "so far behind the price a trailing stop would have no trigger price",
-    OFFSET_MISPLACED: "a trailing stop has no trigger price of its own and takes no profit",
+    OFFSET_MISPLACED: "a trailing stop takes no profit",
+    BAD_ACTIVATION: "the activation price of a trailing stop must be a positive whole number of ticks",
+    ACTIVATION_BEYOND: "a linked trailing stop would be activated only at or beyond the price at which the other order ends it",
     NO_TRIGGER_PRICE: "the price that the order would wait for is not known yet",
     TRIGGER_PASSED: "the price has passed the trigger already",
     TRAILING_FULL: "as many trailing stops of this instrument follow this price as may",

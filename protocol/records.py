@@ -50,7 +50,8 @@ _HEAD = (
         "trigger_price_ticks",
         "<i8",
         56,
-        "stop or take-profit price; SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group; "
+        "stop or take-profit price; of a trailing stop its activation price, 0 = none; "
+        "SET_SCHEDULE: API discount e8; SCOPE_FIRM: the firm; SET_GROUPS: self-trade group; "
         "CANCEL_ALL, DEAD_MAN: session, source << 16 | number, 0 = any; SET_PROTECTION: net lots; "
         "SET_STATE: state behind an auction that has an end, from risk the seq of the auction that it ends",
     ),
@@ -254,7 +255,7 @@ EXT_AUCTION_SLOT: Final = Record(
         Field("extensions", "<i8", 48, "how often an auction is lengthened whose price would be beyond the breaker"),
     ),
 )
-"""What SET_BANDS sets beside the listing's fields; without the slot all of it is 0."""
+"""What LIST_INSTRUMENT and SET_BANDS set beside the listing's fields; without the slot all of it is 0."""
 
 VERDICT: Final = Record(
     "verdict",

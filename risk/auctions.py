@@ -1,4 +1,4 @@
-"""Auctions as risk sees them: what may be asked, and when they begin and end. Their trades are settled in ``risk.settle``."""
+"""Auctions as risk sees them: what may be asked, and when they begin and end. Their trades are settled in ``risk.settle_trades``."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ from risk.outcomes import emit_count, emit_duplicate, emit_rejected, emit_simple
 from risk.quotes import reserve_quotes, settle_quotes, write_quote_verdicts
 from risk.reserve import reserve_command
 from risk.scopes import examine_touched_scopes
-from risk.settle import settle_event, settle_order_event
 from risk.settle_admin import ends_with_count, settle_admin, settle_state
 from risk.settle_money import settle_money
+from risk.settle_orders import settle_event, settle_order_event
 
 OUTCOMES_PER_STEP: Final = 4
 """Most outcomes that one event settles: a new order, its ids, and both sides of a trade."""

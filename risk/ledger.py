@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import config
 
+from protocol.enums import FLAG_API, HOLD_IN_FLIGHT
 from protocol.enums import HOLD_FREE as STATE_FREE
 from protocol.jit import inner
 from ringbuf.atomics import fence_release, store_release
@@ -14,6 +15,7 @@ from risk.state import (
     FAULT,
     FAULT_NEGATIVE_BALANCE,
     FREE,
+    HOLD_API,
     HOLD_FREE,
     HOLDS_HIGH,
     HOLDS_USED,
@@ -112,6 +114,29 @@ def take_hold(state, order_id):
     state.holds[hold]["order_id"] = order_id
     state.holds[hold]["next"] = 0
     add_id(state.order_index, state.meta[INDEX_SHIFT], order_id, hold + 1)
+    return hold
+
+
+@inner
+def open_hold(state, c, order_id, instrument, side, price, qty, seq):
+    """Take and fill the hold row of an order that a command enters, all but its type, time in force and self-trade prevention."""
+    hold = take_hold(state, order_id)
+    row = state.holds[hold]
+    row["account"] = c["account"]
+    row["instrument"] = instrument
+    row["price_ticks"] = price
+    row["left_lots"] = qty
+    row["total_lots"] = qty
+    row["traded_lots"] = 0
+    row["prevented_lots"] = 0
+    row["value_units"] = 0
+    row["locked_units"] = 0
+    row["state"] = HOLD_IN_FLIGHT
+    row["side"] = side
+    row["flags"] = HOLD_API if (c["flags"] & FLAG_API) != 0 else 0
+    row["amends_inflight"] = 0
+    row["seq"] = seq
+    row["entry_ts_ns"] = c["ts_ns"]
     return hold
 
 

@@ -130,9 +130,10 @@ def pair_code(c, leg):
         return r.LEG_EXPIRY
     near = c["trigger_price_ticks"] if waits else c["price_ticks"]
     far = leg["trigger_price_ticks"]
-    if leg["offset_kind"] == e.OFFSET_NONE and (near <= far if c["side"] == e.SELL else near >= far):
-        return r.LEGS_CROSSED
-    return 0
+    before = near > far if c["side"] == e.SELL else near < far
+    if leg["offset_kind"] == e.OFFSET_NONE:
+        return 0 if before else r.LEGS_CROSSED
+    return 0 if before or far == 0 else r.ACTIVATION_BEYOND
 
 
 @inner

@@ -31,6 +31,12 @@ def is_pegged(h):
 
 
 @inner
+def keep_peg_price(h, price_ticks):
+    """Note where a pegged order stands: an order has either that or a display quantity, and they share a field."""
+    h["display_lots"] = -price_ticks
+
+
+@inner
 def amount_cap_lots(amount_units, price_ticks, multiplier):
     """Most lots that no fill at the protection price or better could exceed: floor(amount / (price*K))."""
     if not product_below_limit(price_ticks, multiplier):

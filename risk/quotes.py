@@ -18,14 +18,14 @@ from ringbuf.bank import bank_advance, bank_cursor, bank_published, bank_slot
 from ringbuf.ring import HEADER_WORDS, published, room
 from risk import state as s
 from risk.judging import NO_BARRIER, WAIT, account_code, exact_or_wait, instrument_code
-from risk.ledger import available, balance_row, drop_hold, post, promise, take_hold
+from risk.ledger import available, balance_row, drop_hold, open_hold, post, promise
 from risk.limits import count_end, count_order, limits_of, tightest_collar
 from risk.orders import limit_hold, order_range_code
 from risk.outcomes import emit_order, finish, next_slot
 from risk.quote_table import keep_quote, quote_hold
 from risk.reserve_orders import band_code, has_band, trading_code, within_limits
-from risk.settle import settle_canceled, settle_pegged
 from risk.settle_locks import lock_amended
+from risk.settle_orders import settle_canceled, settle_pegged
 
 NEW_BID = 1  # of the flags of a quote's pending row: a hold row is taken for this side
 NEW_ASK = 2
@@ -243,26 +243,12 @@ def take_quote(state, rings, c, seq, k):
 @inner
 def open_quote_hold(state, c, q, order_id, side, price, qty, seq):
     """Take and fill the hold row of a new order of a quote."""
-    hold = take_hold(state, order_id)
+    hold = open_hold(state, c, order_id, q["instrument"], side, price, qty, seq)
     row = state.holds[hold]
-    row["account"] = c["account"]
-    row["instrument"] = q["instrument"]
-    row["price_ticks"] = price
-    row["left_lots"] = qty
-    row["total_lots"] = qty
-    row["traded_lots"] = 0
-    row["prevented_lots"] = 0
-    row["value_units"] = 0
-    row["locked_units"] = 0
-    row["state"] = e.HOLD_IN_FLIGHT
-    row["side"] = side
     row["type"] = e.LIMIT
     row["tif"] = e.POST_ONLY
     row["stp"] = e.STP_NONE
-    row["flags"] = s.HOLD_QUOTE | (s.HOLD_API if (c["flags"] & e.FLAG_API) != 0 else 0)
-    row["amends_inflight"] = 0
-    row["seq"] = seq
-    row["entry_ts_ns"] = c["ts_ns"]
+    row["flags"] |= s.HOLD_QUOTE
     state.accounts[c["account"]]["activity"] += 1
     return hold
 

@@ -110,7 +110,8 @@ def reserve_command(state, rings, seq, slots, pending):
     if kind == e.LIST_ASSET:
         return reserve_asset(state, c, rings.asset_slots[seq & mask])
     if kind == e.LIST_INSTRUMENT:
-        return reserve_listing(state, c, rings.listing_slots[seq & mask], seq, pending)
+        auction = rings.auction_slots[(seq + 1) & mask]
+        return reserve_listing(state, c, rings.listing_slots[seq & mask], auction, slots, seq, pending)
     if kind == e.SET_BANDS:
         auction = rings.auction_slots[(seq + 1) & mask]
         return reserve_bands(state, c, rings.listing_slots[seq & mask], auction, slots, seq)

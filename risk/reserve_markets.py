@@ -154,9 +154,10 @@ def reserve_asset(state, c, ext):
 
 
 @inner
-def reserve_listing(state, c, ext, seq, pending):
+def reserve_listing(state, c, ext, auction, slots, seq, pending):
     """LIST_INSTRUMENT: every rule of ``protocol.instruments`` again; the verdict tells the matcher K and lot_atoms.
 
+    ``auction``: the third slot, if it is there.
     Whether its rates may meet those of schedules is asked of the settled tables: hence a wait, rare as listings are.
     """
     instrument = c["instrument"]
@@ -192,6 +193,8 @@ def reserve_listing(state, c, ext, seq, pending):
     )
     if broken != 0:
         return r.BAD_FEE if broken == 2 else r.BAD_LISTING
+    if slots > 2 and auction["type"] == e.EXT_AUCTION and not auction_rules_are_valid(auction):
+        return r.BAD_AUCTION
     code = listing_fees_code(state, ts_ns, ext["maker_rate_e8"], ext["taker_rate_e8"])
     if code != 0:
         return code

@@ -13,9 +13,9 @@ from risk.auctions import gathering_code
 from risk.client_ids import NOT_FOUND, client_tag, find_client_id, is_past_its_time, take_client_id
 from risk.exits import exit_entry_code
 from risk.judging import NO_BARRIER, WAIT, account_code, exact_or_wait, instrument_code
-from risk.ledger import available, balance_row, hold_row_free, promise, take_hold
+from risk.ledger import available, balance_row, hold_row_free, open_hold, promise
 from risk.limits import limits_code, tightest_collar
-from risk.orders import amount_cap_lots, band_limits, order_hold, order_range_code
+from risk.orders import amount_cap_lots, band_limits, keep_peg_price, order_hold, order_range_code
 
 
 @inner
@@ -217,7 +217,7 @@ def plan_order(state, rings, c, seq, ids, pending):
         if code != 0:
             return code, tag, 0
         # When it enters, the price is there; a trailing stop's nobody knows yet.
-        reference = c["trigger_price_ticks"] * row["tick_e8"]
+        reference = c["trigger_price_ticks"] * row["tick_e8"] if c["offset_kind"] == e.OFFSET_NONE else 0
     if kind != e.LIMIT and banded and price >= 0:
         price = protected_price(reference, row, side, price, collar)
         if price == 0:
@@ -252,7 +252,13 @@ def plan_order(state, rings, c, seq, ids, pending):
 @inner
 def take_order(state, rings, c, seq, ids, tag, need, pending):
     """Take the hold row of an order that was planned, and promise its funds."""
-    open_hold(state, c, pending["price_ticks"], pending["qty_lots"], seq, pending)
+    price = pending["price_ticks"]
+    hold = open_hold(state, c, c["order_id"], c["instrument"], c["side"], price, pending["qty_lots"], seq)
+    row = state.holds[hold]
+    row["type"] = c["type"]
+    row["tif"] = c["tif"] if c["type"] == e.LIMIT else e.IOC
+    row["stp"] = c["stp"]
+    pending["hold"] = hold
     if ids >= 0:
         keep_ids(state, rings, pending["hold"], ids, tag)
     if (c["flags"] & e.FLAG_TERMS) != 0:
@@ -267,32 +273,6 @@ def take_order(state, rings, c, seq, ids, tag, need, pending):
     pending["inflight_units"] = need
     promise(state, pending["balance"], need)
     state.accounts[c["account"]]["activity"] += 1
-
-
-@inner
-def open_hold(state, c, price, qty, seq, pending):
-    """Take and fill the hold row of an accepted order."""
-    hold = take_hold(state, c["order_id"])
-    row = state.holds[hold]
-    row["account"] = c["account"]
-    row["instrument"] = c["instrument"]
-    row["price_ticks"] = price
-    row["left_lots"] = qty
-    row["total_lots"] = qty
-    row["traded_lots"] = 0
-    row["prevented_lots"] = 0
-    row["value_units"] = 0
-    row["locked_units"] = 0
-    row["state"] = e.HOLD_IN_FLIGHT
-    row["side"] = c["side"]
-    row["type"] = c["type"]
-    row["tif"] = c["tif"] if c["type"] == e.LIMIT else e.IOC
-    row["stp"] = c["stp"]
-    row["flags"] = s.HOLD_API if (c["flags"] & e.FLAG_API) != 0 else 0
-    row["amends_inflight"] = 0
-    row["seq"] = seq
-    row["entry_ts_ns"] = c["ts_ns"]
-    pending["hold"] = hold
 
 
 @inner
@@ -313,6 +293,6 @@ def keep_peg(state, c, pending):
     if (c["flags"] & e.FLAG_TERMS) == 0:
         row["expiry_ts_ns"] = 0
     row["flags"] |= s.HOLD_TERMS
-    row["display_lots"] = -pending["price_ticks"]
+    keep_peg_price(row, pending["price_ticks"])
     row["shown_lots"] = 0
     pending["flags"] |= e.JUDGED_PEG

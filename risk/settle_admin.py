@@ -71,6 +71,7 @@ def settle_admin(state, rings, c, pending):
         row = state.instruments[c["instrument"]]
         listing = rings.listing_slots[seq & mask]
         copy_listing(row, listing, pending["price_ticks"])
+        settle_interruptions(row, rings.auction_slots[(seq + 1) & mask], pending["slots"])
         row["symbol"] = listing["symbol"]
         row["seq"] = seq
         row["follows_venue"] = listing["maker_rate_e8"] == 0 and listing["taker_rate_e8"] == 0
@@ -106,16 +107,22 @@ def settle_state(state, c):
 @inner
 def settle_bands(row, listing, auction, slots):
     """Settle's copy of the bands; a reference given replaces the samples. ``auction``: the third slot, where the group has so many."""
-    given = slots > 2 and auction["type"] == e.EXT_AUCTION
-    row["dynamic_e8"] = auction["dynamic_e8"] if given else 0
-    row["auction_ns"] = auction["auction_ns"] if given else 0
-    row["random_ns"] = auction["random_ns"] if given else 0
-    row["extensions"] = auction["extensions"] if given else 0
+    settle_interruptions(row, auction, slots)
     row["band_up_e8"] = listing["band_up_e8"]
     row["band_down_e8"] = listing["band_down_e8"]
     row["breaker_e8"] = listing["breaker_e8"]
     if listing["reference_ticks"] > 0:
         set_reference(row, listing["reference_ticks"])
+
+
+@inner
+def settle_interruptions(row, auction, slots):
+    """What a listing, or bands, say of the dynamic band and of auctions; without that slot it is 0."""
+    given = slots > 2 and auction["type"] == e.EXT_AUCTION
+    row["dynamic_e8"] = auction["dynamic_e8"] if given else 0
+    row["auction_ns"] = auction["auction_ns"] if given else 0
+    row["random_ns"] = auction["random_ns"] if given else 0
+    row["extensions"] = auction["extensions"] if given else 0
 
 
 @inner

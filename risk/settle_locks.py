@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from protocol import enums as e
 from protocol import reasons as r
 from protocol.jit import inner
@@ -20,6 +22,16 @@ def release_promise(state, pending):
     """What reserve promised for the command is now in the ledger, or not needed."""
     if pending["inflight_units"] != 0:
         promise(state, pending["balance"], -pending["inflight_units"])
+
+
+@inner
+def order_named(state, event):
+    """Hold row of the order that an event names; below 0, and a fault, where it is not that order's."""
+    hold = np.int64(event["hold"])
+    if state.holds[hold]["order_id"] == event["order_id"]:
+        return hold
+    state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+    return np.int64(-1)
 
 
 @inner

@@ -12,7 +12,7 @@ from risk.exits import count_received
 from risk.fees import charge, count_volume, fee_or_rebate, rate_of
 from risk.ledger import balance_row
 from risk.outcomes import emit_auction, emit_order, emit_trade
-from risk.settle_locks import cross_side, end_order, fill_side, give_back
+from risk.settle_locks import cross_side, end_order, fill_side, give_back, order_named
 
 
 @inner
@@ -36,9 +36,8 @@ def maker_fee(rate_e8, side, value_units, base_units, taker_fee_units):
 def settle_fill(state, rings, c, taker, event):
     """One trade: both sides' locks and proceeds, fees, outcomes; ends the maker's order when nothing is left of it."""
     seq = c["seq"]
-    maker = event["hold"]
-    if state.holds[maker]["order_id"] != event["order_id"]:
-        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+    maker = order_named(state, event)
+    if maker < 0:
         return
     instrument = event["instrument"]
     row = state.instruments[instrument]
@@ -86,9 +85,8 @@ def settle_fill(state, rings, c, taker, event):
 def settle_crossed(state, rings, c, buyer, event):
     """A trade of an auction, at a price that is neither's own. Neither takes: each pays a maker's fee, and nobody is paid one."""
     seq = c["seq"]
-    seller = event["hold"]
-    if state.holds[seller]["order_id"] != event["order_id"]:
-        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+    seller = order_named(state, event)
+    if seller < 0:
         return
     row = state.instruments[event["instrument"]]
     price = event["price_ticks"]
@@ -136,9 +134,8 @@ def settle_auction(state, rings, c, event):
 def settle_prevented(state, rings, c, taker, event):
     """Decrement: both orders lose the lots, nothing is traded."""
     seq = c["seq"]
-    maker = event["hold"]
-    if state.holds[maker]["order_id"] != event["order_id"]:
-        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+    maker = order_named(state, event)
+    if maker < 0:
         return
     row = state.instruments[event["instrument"]]
     lots = event["qty_lots"]

@@ -172,7 +172,7 @@ class Story:
         return build.bracket(entry, *(group for group, _ in exits)), label
 
     def _waiting(self, group: np.ndarray, options: dict[str, str]) -> np.ndarray:
-        """``stop 90``, ``profit 120``, ``trailing 5`` or ``trailing 250bp``; ``on mark``."""
+        """``stop 90``, ``profit 120``, ``trailing 5`` or ``trailing 250bp``, ``from 110``; ``on mark``."""
         ref = REFERENCES[options.get("on", "last")]
         if "trailing" not in options:
             price = int(options.get("stop") or options["profit"])
@@ -181,7 +181,10 @@ class Story:
             )
         kind = e.OFFSET_BASIS_POINTS if options["trailing"].endswith("bp") else e.OFFSET_TICKS
         offset = int(options["trailing"].removesuffix("bp"))
-        return build.with_trigger(group, trigger_ref=ref, offset_kind=kind, offset=offset)
+        activation = int(options.get("from", 0))
+        return build.with_trigger(
+            group, trigger_ref=ref, offset_kind=kind, offset=offset, trigger_price_ticks=activation
+        )
 
     def _of_office(self, words: list[str]) -> np.ndarray:
         if words[0] == "clock":

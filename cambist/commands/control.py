@@ -180,6 +180,7 @@ def _configure_order(parser: argparse.ArgumentParser) -> None:
     trigger.add_argument("--take-profit", metavar="PRICE", help="wait until the price has moved in your favour to here")
     trigger.add_argument("--trail", metavar="PRICE", help="stop that follows the price at this distance")
     trigger.add_argument("--trail-bp", metavar="N", type=int, default=0, help="the same, in basis points of the price")
+    parser.add_argument("--activate", metavar="PRICE", help="with --trail or --trail-bp: follow the price from here on")
     parser.add_argument(
         "--trigger-by", choices=("last", "mark", "index"), default="last", help="price that the order waits for"
     )
@@ -328,6 +329,7 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--reference", metavar="PRICE", help="first reference price of the bands")
     create.add_argument("--price-max", metavar="PRICE")
     create.add_argument("--qty-max", metavar="QTY")
+    _add_interruptions(create)
     for action, text in (("halt", "halt trading"), ("resume", "go on trading")):
         _action(actions, action, text, reason=True).add_argument("instrument", metavar="SYMBOL")
     state = _action(actions, "state", "set the state of the market", reason=True)
@@ -357,23 +359,7 @@ def _configure_instrument(parser: argparse.ArgumentParser) -> None:
     bands.add_argument("--down", required=True, metavar="SHARE")
     bands.add_argument("--breaker", default="0", metavar="SHARE")
     bands.add_argument("--reference", metavar="PRICE")
-    bands.add_argument("--dynamic", default="0", metavar="SHARE", help="a trade further from the one before interrupts")
-    bands.add_argument(
-        "--auction",
-        dest="auction_s",
-        type=int,
-        default=0,
-        metavar="SECONDS",
-        help="an interruption is an auction, not a halt",
-    )
-    bands.add_argument("--random", dest="random_s", type=int, default=0, metavar="SECONDS", help="up to so much longer")
-    bands.add_argument(
-        "--extensions",
-        type=int,
-        default=0,
-        metavar="N",
-        help="times it goes on because its price is beyond the breaker",
-    )
+    _add_interruptions(bands)
     _action(actions, "list", "list all instruments")
 
 
@@ -468,6 +454,31 @@ def _stp_group(text: str) -> int | str:
     return text if text == "user" else int(text)
 
 
+def _add_interruptions(parser: argparse.ArgumentParser) -> None:
+    """How trades are interrupted beside the breaker."""
+    parser.add_argument(
+        "--dynamic", default="0", metavar="SHARE", help="a trade further from the one before interrupts"
+    )
+    parser.add_argument(
+        "--auction",
+        dest="auction_s",
+        type=int,
+        default=0,
+        metavar="SECONDS",
+        help="an interruption is an auction, not a halt",
+    )
+    parser.add_argument(
+        "--random", dest="random_s", type=int, default=0, metavar="SECONDS", help="up to so much longer"
+    )
+    parser.add_argument(
+        "--extensions",
+        type=int,
+        default=0,
+        metavar="N",
+        help="times it goes on because its price is beyond the breaker",
+    )
+
+
 def _action(actions: Any, name: str, text: str, *, reason: bool = False) -> argparse.ArgumentParser:
     parser = add_action(actions, name, text)
     _common(parser)
@@ -543,6 +554,7 @@ def _order(a: _Arguments) -> _Request:
         "trigger_by": a.trigger_by,
         "trail": a.trail,
         "trail_bp": a.trail_bp,
+        "activation_price": a.activate,
         "peg": a.peg,
         "peg_offset": a.peg_offset,
         "stp": a.stp.replace("-", "_"),
@@ -621,7 +633,11 @@ def _instrument_create(a: _Arguments) -> _Request:
         "price_max": a.price_max,
         "qty_max": a.qty_max,
     }
-    return _Request("list_instrument", args)
+    return _Request("list_instrument", args | _interruptions(a))
+
+
+def _interruptions(a: _Arguments) -> dict[str, Any]:
+    return {name: getattr(a, name) for name in ("dynamic", "auction_s", "random_s", "extensions")}
 
 
 def _auction(a: _Arguments) -> _Request:
@@ -707,10 +723,7 @@ _REQUESTS: Final[dict[str, Callable[[_Arguments], _Request]]] = {
             "down": a.down,
             "breaker": a.breaker,
             "reference_price": a.reference,
-            "dynamic": a.dynamic,
-            "auction_s": a.auction_s,
-            "random_s": a.random_s,
-            "extensions": a.extensions,
+            **_interruptions(a),
         },
     ),
     "instrument list": _plain("instruments"),

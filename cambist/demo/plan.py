@@ -22,6 +22,11 @@ class Listing(NamedTuple):
     band_up: str = "10%"
     band_down: str = "10%"
     breaker: str = "8%"
+    dynamic: str = "4%"
+    """A trade so far from the one before interrupts, as one beyond the breaker does: with an auction."""
+    auction_s: int = 30
+    random_s: int = 10
+    extensions: int = 2
     maker: str = "0.0002"
     taker: str = "0.0005"
 
@@ -43,7 +48,7 @@ LISTINGS: Final = (
     Listing("ETH", "0.01", "0.0001", "3000"),
     Listing("SOL", "0.01", "0.001", "150"),
     # Wide bands, which protect market orders, and no breaker: clients' tests may move its price.
-    Listing("QUIET", "0.01", "0.0001", "100", lively=False, band_up="100%", band_down="90%", breaker="0"),
+    Listing("QUIET", "0.01", "0.0001", "100", lively=False, band_up="100%", band_down="90%", breaker="0", dynamic="0"),
 )
 ASSETS: Final = (QUOTE, *(listing.base for listing in LISTINGS))
 LIVELY: Final = tuple(listing for listing in LISTINGS if listing.lively)

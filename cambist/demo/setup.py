@@ -211,6 +211,10 @@ def _list_instruments(client: Client, listings: tuple[Listing, ...], listed: set
                 "band_down": listing.band_down,
                 "breaker": listing.breaker,
                 "reference_price": listing.price,
+                "dynamic": listing.dynamic,
+                "auction_s": listing.auction_s,
+                "random_s": listing.random_s,
+                "extensions": listing.extensions,
             }
             client.call("list_instrument", args, "instrument of the demo")
 

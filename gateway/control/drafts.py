@@ -238,6 +238,10 @@ class Drafter:
     def _with_trigger(self, group: np.ndarray, args: m.Order | m.Exit, instrument: Instrument) -> np.ndarray:
         """The price that the order waits for, if it does."""
         given = [args.trigger_price is not None, args.trail is not None, args.trail_bp != 0]
+        if args.activation_price is not None and args.trail is None and args.trail_bp == 0:
+            raise Refused(
+                reasons.MALFORMED, "an activation_price is of an order with trail or trail_bp", "args.activation_price"
+            )
         if not any(given):
             if args.trigger != "stop" or args.trigger_by != "last":
                 raise Refused(
@@ -258,7 +262,11 @@ class Drafter:
             kind, offset = e.OFFSET_TICKS, parse_price(instrument, args.trail, "args.trail")
         if offset >= 1 << 31:
             raise Refused(reasons.MALFORMED, "the offset of a trailing stop is below 2^31 ticks", "args.trail")
-        return build.with_trigger(group, trigger_ref=ref, takes_profit=takes_profit, offset_kind=kind, offset=offset)
+        activation = 0
+        if args.activation_price is not None:
+            activation = parse_price(instrument, args.activation_price, "args.activation_price")
+        named: dict[str, Any] = {"trigger_ref": ref, "takes_profit": takes_profit, "trigger_price_ticks": activation}
+        return build.with_trigger(group, offset_kind=kind, offset=offset, **named)
 
     def _cancel(self, args: m.Cancel, operator: str, reason: str) -> Draft:
         account = self.catalog.account(args.account)
@@ -469,7 +477,7 @@ class Drafter:
         except ListingError as error:
             raise Refused(reasons.BAD_LISTING, str(error)) from None
         extra = {"symbol": symbol, "instrument": index}
-        group = build.list_instrument(instrument, operator, reason)
+        group = build.list_instrument(instrument, operator, reason, **_interruptions(args))
         promises: tuple[Promise, ...] = (("instrument", index), ("instrument symbol", symbol))
         return Draft(group, instrument=instrument, promises=promises, extra=extra)
 
@@ -518,10 +526,7 @@ class Drafter:
             reference_ticks=0 if reference is None else parse_price(instrument, reference, "args.reference_price"),
             operator=operator,
             reason=reason,
-            dynamic_e8=parse_share_e8(args.dynamic, "args.dynamic", reasons.BAD_AUCTION),
-            auction_ns=args.auction_s * _NS,
-            random_ns=args.random_s * _NS,
-            extensions=args.extensions,
+            **_interruptions(args),
         )
         return Draft(group, instrument=instrument)
 
@@ -616,6 +621,16 @@ def _as_asked(args: m.Args) -> dict[str, Any]:
     asked: dict[str, Any] = msgspec.to_builtins(args)
     return {
         name: value for name, value in asked.items() if value not in (None, False) and name not in ("account", "tiers")
+    }
+
+
+def _interruptions(args: m.SetBands | m.ListInstrument) -> dict[str, int]:
+    """How trading is interrupted beside the breaker."""
+    return {
+        "dynamic_e8": parse_share_e8(args.dynamic, "args.dynamic", reasons.BAD_AUCTION),
+        "auction_ns": args.auction_s * _NS,
+        "random_ns": args.random_s * _NS,
+        "extensions": args.extensions,
     }
 
 

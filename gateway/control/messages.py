@@ -54,6 +54,7 @@ class Exit(Args):
     trigger_by: Literal["last", "mark", "index"] = "last"
     trail: Text | None = None
     trail_bp: Number = 0
+    activation_price: Text | None = None
     client_order_id: str | None = None
 
 
@@ -64,6 +65,7 @@ class Order(Args):
     With ``peg`` its price follows the best bid, the best ask or the middle, ``peg_offset`` (a price, signed) above it, up to ``price``.
     ``linked`` is a stop of the same side and quantity: what happens first to one of the two ends the other.
     With ``trigger_price`` it waits as ``trigger`` says for that price, with ``trail`` (a price) or ``trail_bp`` (basis points) behind it.
+    What trails does so from ``activation_price`` on, where that is given.
     """
 
     account: int | Text
@@ -82,6 +84,7 @@ class Order(Args):
     trigger_by: Literal["last", "mark", "index"] = "last"
     trail: Text | None = None
     trail_bp: Number = 0
+    activation_price: Text | None = None
     peg: Literal["bid", "ask", "mid"] | None = None
     peg_offset: Text | None = None
     stp: Literal["none", "expire_taker", "expire_maker", "expire_both", "decrement"] = "none"
@@ -189,7 +192,10 @@ class ListAsset(Args):
 
 
 class ListInstrument(Args):
-    """A new instrument. Fees, bands and breaker are shares ("0.001" or "0.1%"); limits of 0 mean none."""
+    """A new instrument. Fees, bands and breaker are shares ("0.001" or "0.1%"); limits of 0 mean none.
+
+    Its interruptions are said as in ``SetBands``.
+    """
 
     symbol: Text
     base: Text
@@ -204,6 +210,10 @@ class ListInstrument(Args):
     reference_price: Text | None = None
     price_max: Text | None = None
     qty_max: Text | None = None
+    dynamic: Text = "0"
+    auction_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    random_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    extensions: Annotated[int, Meta(ge=0, le=100)] = 0
 
 
 class SetFees(Args):

@@ -50,27 +50,34 @@ _MONEY: Final = (*range(e.DEPOSIT, e.ADJUST + 1), e.TRANSFER)
 
 
 def command_columns(slots: np.ndarray, heads: np.ndarray) -> Columns:
-    """commands.csv: the groups whose heads stand at ``heads`` of ``slots``."""
+    """commands.csv: the groups whose heads stand at ``heads`` of ``slots``, each with the further orders of its list behind it."""
     at = np.flatnonzero(build.heads(slots))
     sizes = dict(zip(at.tolist(), np.diff(np.append(at, len(slots))).tolist(), strict=True))
-    rows = slots[heads]
-    order = np.isin(rows["type"], _ORDER_TYPES)
-    ids, who, why = [], [], []
+    head_of, places, ids, who, why = [], [], [], [], []
     for head in heads.tolist():
-        texts = {"client_order_id": "", "operator": "", "reason": ""}
-        for k in range(head + 1, head + sizes[head]):
-            kind = int(slots["type"][k])
-            # Ids further behind are those of the command's other orders.
-            if kind == e.EXT_ADMIN or (kind == e.EXT_IDS and k == head + 1):
-                slot = EXT_IDS_SLOT if kind == e.EXT_IDS else EXT_ADMIN_SLOT
-                row = slots[k : k + 1].view(slot.slot_dtype)[0]
-                texts |= {name: text_of(row[name]) for name in texts if name in (slot.slot_dtype.names or ())}
-        ids.append(texts["client_order_id"])
-        who.append(texts["operator"])
-        why.append(texts["reason"])
+        end = head + sizes[head]
+        legs = [k for k in range(head + 1, end) if slots["type"][k] == e.EXT_LEG]
+        for place in (head, *legs):
+            head_of.append(head)
+            places.append(place)
+            named = place + 1 < end and slots["type"][place + 1] == e.EXT_IDS
+            row = slots[place + 1 : place + 2].view(EXT_IDS_SLOT.slot_dtype)[0] if named else None
+            ids.append("" if row is None else text_of(row["client_order_id"]))
+            signed = [k for k in range(head + 1, end) if place == head and slots["type"][k] == e.EXT_ADMIN]
+            row = slots[signed[-1:]].view(EXT_ADMIN_SLOT.slot_dtype)[0] if signed else None
+            who.append("" if row is None else text_of(row["operator"]))
+            why.append("" if row is None else text_of(row["reason"]))
+    rows = slots[places]
+    further = np.not_equal(places, head_of)
+    rows["type"][further] = rows["margin_mode"][further]
+    for name in ("source", "source_seq", "session", "account", "entry_ts_ns"):
+        rows[name] = slots[name][head_of]
+    for name in ("asset", "timer"):
+        rows[name][further] = 0
+    order = np.isin(rows["type"], _ORDER_TYPES)
     return {
         "seq": rows["seq"].tolist(),
-        "slots": [sizes[head] for head in heads.tolist()],
+        "slots": [sizes[place] if place == head else 0 for place, head in zip(places, head_of, strict=True)],
         "ts_ns": rows["ts_ns"].tolist(),
         "type": _TYPES[rows["type"]].tolist(),
         "source": _SOURCES[rows["source"]].tolist(),

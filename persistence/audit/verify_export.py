@@ -195,6 +195,7 @@ class Ledger:
         self.fired = (0, 0)  # command, and the order that it set off last
         self.counts = {"orders": 0, "fills": 0, "postings": 0, "refusals": 0, "balances": 0}
         self.last_ts = self.least_seq = 0
+        self.list_head = None
         self.numbers = {}
         self.next_seq = manifest["from_seq"]
         for row in table(folder, "balances.csv"):
@@ -293,6 +294,9 @@ class Ledger:
         if times:
             need(self.last_ts <= min(times), where, "the time falls")
             self.last_ts = min(times)
+        if commands and commands[0]["slots"] == 0:
+            self.check_further(commands[0], records + rates + outcomes + postings)
+            return
         for row in rates:
             need(records or seq == first - 1, row["@"], "a fee that no record of the trail sets")
             need(row["instrument"] in self.instruments, row["@"], "an unknown instrument")
@@ -319,6 +323,14 @@ class Ledger:
         if self.scope["account"] is None:
             need(not any(self.clearing.values()), where, f"command {seq} leaves {self.clearing} in CLEARING")
 
+    def check_further(self, row, others):
+        """A further order of a list: a row behind its command's, within its numbers, of the same time, account and producer."""
+        first = self.list_head
+        need(first and first["seq"] < row["seq"] < self.least_seq, row["@"], "an order of a list without its command")
+        for name in ("ts_ns", "account", "source", "source_seq", "session", "entry_ts_ns"):
+            same(row[name], first[name], row["@"], name)
+        need(not (row["who"] or row["why"] or row["asset"] or others), row["@"], "what an order of a list has not")
+
     def check_command(self, command, records, outcomes):
         """A command's row by itself, against the one before of its source, its outcomes and the trail."""
         where, kind = command["@"], command["type"]
@@ -328,6 +340,7 @@ class Ledger:
         need(command["slots"] >= 1, where, "slots")
         need(command["seq"] >= self.least_seq, where, "the command before it takes more numbers")
         self.least_seq = command["seq"] + command["slots"]
+        self.list_head = command
         source, number = command["source"], command["source_seq"]
         after = self.numbers.get(source)
         if after is not None:

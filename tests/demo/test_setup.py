@@ -50,7 +50,7 @@ class Gateway:
         self.assets.append(symbol)
         return {}
 
-    def list_instrument(self, symbol: str, maker: str, taker: str, **args: str) -> dict[str, Any]:
+    def list_instrument(self, symbol: str, maker: str, taker: str, **args: Any) -> dict[str, Any]:
         assert symbol not in self.instruments
         rates = {"maker_rate_e8": int(Decimal(maker) * 10**8), "taker_rate_e8": int(Decimal(taker) * 10**8)}
         number = len(self.instruments) + 1

@@ -79,6 +79,8 @@ class Market:
         self.start_ts_ns = start_ts_ns
         self.name = f"--seed {seed} --n {n}"
         self.random = random.Random(seed)
+        # Of its own, so that what came later into the histories leaves the rest of them as they are.
+        self.activations = random.Random(seed + 1_000_003)
         self.client_ids, self.client_id_ttl_ms = self.random.choice(IDS_KEPT), self.random.choice(TTLS_MS)
         self.slots_a_day = self.random.choice(SLOTS_A_DAY) if access else 0
         self.oracle = self.new_oracle()
@@ -303,15 +305,28 @@ class Market:
         if rng.random() < 0.3:
             kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS)) if rng.random() < 0.95 else 3
             offset = rng.choice((1, 1, 2, 3, 20, 100, seen, 9_999, 10_000, 0))
-            odd = rng.random() < 0.04
-            return build.with_trigger(
-                group, trigger_ref=ref, offset_kind=kind, offset=offset, trigger_price_ticks=odd * seen
-            )
+            takes_profit = rng.random() < 0.04
+            activation = self.activation(seen, int(group["side"][0]))
+            named: dict[str, Any] = {
+                "trigger_ref": ref,
+                "takes_profit": takes_profit,
+                "trigger_price_ticks": activation,
+            }
+            return build.with_trigger(group, offset_kind=kind, offset=offset, **named)
         takes_profit = rng.random() < 0.4
         rises = (int(group["side"][0]) == Side.BUY) != takes_profit
         away = max(1, int(seen * rng.random() ** 2 * rng.choice((0.004, 0.004, 0.02))))
         trigger = seen + (away if rises else -away) if rng.random() < 0.93 else rng.choice((seen, 0, -1, 1 << 61))
         return build.with_trigger(group, trigger_ref=ref, trigger_price_ticks=trigger, takes_profit=takes_profit)
+
+    def activation(self, seen: int, side: int) -> int:
+        """An activation price that mostly soon comes; some have come, some make no sense, 0 = none."""
+        rng = self.activations
+        if rng.random() < 0.5:
+            return 0
+        away = int(seen * rng.random() ** 2 * rng.choice((0.004, 0.004, 0.02)))
+        activation = seen + (away if side == Side.SELL else -away)
+        return activation if rng.random() < 0.9 else rng.choice((seen, 1, -1, 1 << 61))
 
     def exit_of(self, group: np.ndarray) -> np.ndarray:
         """An exit of the order, mostly of the same lots, not far from its price; some make no sense."""
@@ -416,7 +431,9 @@ class Market:
             second = build.limit(price_ticks=limit, qty_lots=lots, tif=tif, **named)
         if rng.random() < 0.2:
             kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS))
-            second = build.with_trigger(second, trigger_ref=0, offset_kind=kind, offset=rng.choice((1, 3, 20)))
+            activation = self.activations.choice((0, 0, seen + sign * (away // 2), price, seen))
+            trailing: dict[str, Any] = {"trigger_ref": 0, "trigger_price_ticks": activation}
+            second = build.with_trigger(second, offset_kind=kind, offset=rng.choice((1, 3, 20)), **trailing)
         elif rng.random() < 0.97:
             ref = rng.choice((0, 0, 0, 1, 2))
             second = build.with_trigger(second, trigger_ref=ref, trigger_price_ticks=trigger)
@@ -1033,11 +1050,11 @@ def _check_stops(oracle: Oracle, matcher: MatcherState, instrument: int, side: i
             for o in oracle.waiting
             if o.id in oracle.orders and o.instrument == instrument and o.stop is not None
         ]
-        here = [(o, stop) for o, stop in mine if stop.ref == ref and stop.rises == (side == Side.SELL)]
-        here.sort(key=lambda pair: pair[1].trigger if side == Side.SELL else -pair[1].trigger)
+        here = [(o, stop) for o, stop in mine if stop.ref == ref and stop.waits_for_rise == (side == Side.SELL)]
+        here.sort(key=lambda pair: pair[1].waits_at if side == Side.SELL else -pair[1].waits_at)
         book = instrument + (m.BOOK_LAST + ref) * len(matcher.lot_atoms)
         rows = resting_orders(matcher, book, side)[["order_id", "price_ticks", "left_lots"]].tolist()
-        assert [(o.id, stop.trigger, o.left) for o, stop in here] == rows, f"stops of {instrument}, side {side}"
+        assert [(o.id, stop.waits_at, o.left) for o, stop in here] == rows, f"stops of {instrument}, side {side}"
 
 
 def compare_tables(oracle: Oracle, run: Run) -> None:

@@ -216,4 +216,6 @@ def pair_code(c: Any, leg: Any) -> int:
         return r.LEG_EXPIRY
     near, far = int(c["trigger_price_ticks"] if waits else c["price_ticks"]), int(leg["trigger_price_ticks"])
     apart = near > far if c["side"] == Side.SELL else near < far
-    return r.ACCEPTED if apart or leg["offset_kind"] else r.LEGS_CROSSED
+    if leg["offset_kind"]:
+        return r.ACCEPTED if apart or far == 0 else r.ACTIVATION_BEYOND
+    return r.ACCEPTED if apart else r.LEGS_CROSSED

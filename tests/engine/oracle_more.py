@@ -363,6 +363,8 @@ class Oracle(ExitRules, AuctionRules, LinkedRules, PegsOracle):
         if order.stop is not None:
             self.orders[order.id] = order
             self.waiting.append(order)
+            if order.stop.trails:
+                self.trailing.append(order)
         else:
             self._enter_book(order)
         self._own(e.OUT_RESTED, order, 0, order.total, order.left, waits)
@@ -455,7 +457,8 @@ class Oracle(ExitRules, AuctionRules, LinkedRules, PegsOracle):
         if not self._waits():
             return self.bands[instrument]
         bands = copy(self.bands[instrument])
-        bands.reference_e8 = int(self.head["trigger_price_ticks"]) * bands.tick_e8
+        trails = self.head["offset_kind"] != e.OFFSET_NONE
+        bands.reference_e8 = 0 if trails else int(self.head["trigger_price_ticks"]) * bands.tick_e8
         return bands
 
     def _effective(self, instrument: int, side: int, price: int) -> int:
@@ -1249,6 +1252,11 @@ class Oracle(ExitRules, AuctionRules, LinkedRules, PegsOracle):
 
     def _on_list_instrument(self, group: np.ndarray) -> None:
         code, spec, bands = self._listing(int(self.head["instrument"]), _second(group, EXT_LISTING_SLOT.slot_dtype))
+        auction = _auction_rules(group)
+        if auction is None and spec is not None:
+            code, spec = r.BAD_AUCTION, None
+        elif auction is not None and bands is not None:
+            bands.dynamic_e8, bands.auction_ns, bands.random_ns, bands.extensions = auction
         if spec is not None:
             instrument, followers = int(self.head["instrument"]), set(self.fees.follows_venue)
             self.fees.list_instrument(instrument, spec.maker_rate_e8, spec.taker_rate_e8)

@@ -12,13 +12,17 @@ from tests.naive.exchange import NaiveExchange, Order, Side, Stop, Tif, Verdict
 
 
 class StopsOracle(NaiveExchange):
-    """``waiting``: orders in the order in which they came to their triggers; ``seen``: (instrument, TRIGGER_*) to the price."""
+    """``waiting``: orders in the order in which they came to where they wait; ``seen``: (instrument, TRIGGER_*) to the price.
+
+    ``trailing``: those that trail, and some that are gone, in the order in which they began to.
+    """
 
     head: Any
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.waiting: list[Order] = []
+        self.trailing: list[Order] = []
         self.seen: dict[tuple[int, int], int] = {}
         self.path: list[tuple[int, int]] = []
 
@@ -39,7 +43,8 @@ class StopsOracle(NaiveExchange):
             (r.TRIGGER_MISPLACED, h["type"] == e.MARKET_AMOUNT),
             (r.BAD_TRIGGER, h["trigger_ref"] not in (0, 1, 2) or (kind == 0 and trigger < 1)),
             (r.BAD_OFFSET, kind not in (0, 1, 2) or (kind != 0 and offset < 1) or (kind == 2 and offset > 9_999)),
-            (r.OFFSET_MISPLACED, kind != 0 and (trigger != 0 or takes_profit)),
+            (r.OFFSET_MISPLACED, kind != 0 and takes_profit),
+            (r.BAD_ACTIVATION, kind != 0 and trigger < 0),
             (r.RANGE, trigger * tick_e8 >= 1 << 62),
         )
         return next((code for code, wrong in ways if wrong), r.ACCEPTED)
@@ -52,8 +57,12 @@ class StopsOracle(NaiveExchange):
         minimum = int(h["min_qty_lots"]) if int(h["flags"]) & e.FLAG_TERMS else 0
         stop = Stop(int(h["trigger_ref"]), rises, int(h["trigger_price_ticks"]), h["type"] == e.MARKET, minimum)
         stop.offset_ticks, stop.offset_bp = offset * (kind == 1), offset * (kind == 2)
-        if stop.trails:
-            stop.trigger = stop.behind(self.seen.get((instrument, stop.ref), 0))
+        if stop.has_offset:
+            seen = self.seen.get((instrument, stop.ref), 0)
+            stop.activation, stop.trigger = stop.trigger, 0
+            if stop.activates(seen):
+                stop.activation = 0
+            stop.trigger = stop.behind(stop.activation or seen)
         return stop
 
     def _stop_code(self, instrument: int, stop: Stop) -> int:
@@ -61,11 +70,12 @@ class StopsOracle(NaiveExchange):
         seen = self.seen.get((instrument, stop.ref), 0)
         if seen == 0:
             return r.NO_TRIGGER_PRICE
-        if any(o.stop is not None and o.stop.is_hit(seen) for o in self._on(instrument, stop.ref)):
+        here = [o.stop for o in self._on(instrument, stop.ref) if o.stop is not None]
+        if any(other.is_hit(seen) or other.activates(seen) for other in here):
             return r.IMMEDIATE_IN_AUCTION
-        if stop.trails and not 1 <= stop.trigger < 1 << 62:
+        if stop.has_offset and not 1 <= stop.trigger < 1 << 62:
             return r.OFFSET_TOO_LARGE
-        passed = not stop.trails and stop.is_hit(seen) and (not self._is_exit() or self._must_rest())
+        passed = not stop.has_offset and stop.is_hit(seen) and (not self._is_exit() or self._must_rest())
         return r.TRIGGER_PASSED if passed else r.ACCEPTED
 
     def _enter_stop(self, order: Order) -> Verdict:
@@ -79,9 +89,11 @@ class StopsOracle(NaiveExchange):
         self._lock(order, self._hold_of(order))
         self.orders[order.id] = order
         self.waiting.append(order)
+        if stop.trails:
+            self.trailing.append(order)
         self._told_waiting(order)
         seen = self.seen[order.instrument, stop.ref]
-        if not stop.trails and stop.is_hit(seen) and not self._must_rest():
+        if not stop.has_offset and stop.is_hit(seen) and not self._must_rest():
             self.waiting.remove(order)
             self._told_resting(order)
             self._set_off([order])
@@ -103,20 +115,29 @@ class StopsOracle(NaiveExchange):
         return self._verdict(r.ACCEPTED)  # type: ignore[arg-type]
 
     def _visit(self, instrument: int, ref: int, price: int) -> list[Order]:
-        """The price was here: what it sets off, in order. The rest follows."""
+        """The price was here: what it sets off, in order. What trails follows, then others begin to."""
         here = self._on(instrument, ref)
         hit = [o for o in here if o.stop is not None and o.stop.is_hit(price)]
         hit.sort(key=_way)
         self.waiting = [o for o in self.waiting if o not in hit]
-        for order in sorted(here, key=lambda o: o.age):
+        ids = {o.id for o in here}
+        self.trailing = [o for o in self.trailing if o.id in self.orders]
+        for order in [o for o in self.trailing if o.id in ids]:
             stop = order.stop
-            if order in hit or stop is None or not stop.trails:
+            if order in hit or stop is None:
                 continue
             nearer = stop.behind(price)
             if nearer != stop.trigger and (nearer < stop.trigger) == stop.rises:
                 stop.trigger = nearer
                 self.waiting.remove(order)
                 self.waiting.append(order)
+        reached = [o for o in here if o.stop is not None and o.stop.activates(price)]
+        for order in sorted(reached, key=_way):
+            assert order.stop is not None
+            order.stop.trigger, order.stop.activation = order.stop.behind(price), 0
+            self.waiting.remove(order)
+            self.waiting.append(order)
+            self.trailing.append(order)
         return hit
 
     def _on(self, instrument: int, ref: int) -> list[Order]:
@@ -191,6 +212,8 @@ class StopsOracle(NaiveExchange):
 
 
 def _way(order: Order) -> int:
-    """How far the price comes before it sets the order off."""
+    """How far the price comes before it sets the order off, or activates it."""
     assert order.stop is not None
+    if order.stop.activation:
+        return -order.stop.activation if order.stop.rises else order.stop.activation
     return order.stop.trigger if order.stop.rises else -order.stop.trigger

@@ -163,6 +163,7 @@ def test_whatever_the_price_text_is_it_is_taken_exactly_or_refused(text: str) ->
             *(10_100, e.TRIGGER_MARK, True, e.OFFSET_NONE, 0),
         ),
         ({"trail": "0.5", "trigger_by": "index"}, 0, e.TRIGGER_INDEX, False, e.OFFSET_TICKS, 50),
+        ({"trail": "0.5", "activation_price": "101"}, 10_100, e.TRIGGER_LAST, False, e.OFFSET_TICKS, 50),
         ({"trail_bp": 250}, 0, e.TRIGGER_LAST, False, e.OFFSET_BASIS_POINTS, 250),
     ],
 )
@@ -185,6 +186,8 @@ def test_what_an_order_waits_for_goes_into_its_command(
         {"trigger_by": "mark"},
         {"trail": "1", "trail_bp": 5},
         {"trigger_price": "1", "trail": "1"},
+        {"activation_price": "1"},
+        {"activation_price": "1", "trigger_price": "1"},
         {"trail": "100000000"},
     ],
 )

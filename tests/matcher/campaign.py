@@ -204,7 +204,11 @@ class Requests:
         if rng.random() < 0.3:
             kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS))
             offset = rng.choice((1, 2, 5, rng.randrange(1, 100), rng.randrange(1, 9_999)))
-            return stop._replace(offset_kind=kind, offset=offset)
+            stop = stop._replace(offset_kind=kind, offset=offset)
+            if rng.random() < 0.5:
+                activation = seen + rng.choice((rng.randrange(-12, 13), rng.randrange(-200, 201)))
+                stop = stop._replace(trigger=min(max(1, activation), (1 << 62) - 1))
+            return stop
         trigger = rng.choice((seen + rng.randrange(-12, 13), self.price(q.instrument), seen))
         return stop._replace(trigger=min(max(1, trigger), (1 << 62) - 1), takes_profit=rng.random() < 0.4)
 
@@ -387,7 +391,7 @@ def _check_stops(shard: Shard, twin: NaiveShard, instrument: int, ref: int) -> N
     here = [o for o in twin.waiting if (o.instrument, o.ref) == (instrument, ref)]
     book = instrument + (s.BOOK_LAST + ref) * int(shard.state.meta[s.BOOK_STRIDE])
     for side, rises in ((e.BUY, False), (e.SELL, True)):
-        mine = sorted((o for o in here if o.rises == rises), key=lambda o: o.trigger if rises else -o.trigger)
+        mine = sorted((o for o in here if o.waits_for_rise == rises), key=lambda o: o.trigger if rises else -o.trigger)
         rows = resting_orders(shard.state, book, side)
         expected = [(o.order_id, o.trigger, o.left) for o in mine]
         assert expected == [(int(row["order_id"]), int(row["price_ticks"]), int(row["left_lots"])) for row in rows]

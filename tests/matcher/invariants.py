@@ -22,7 +22,10 @@ def check_state(state: MatcherState) -> None:
         assert len(slots) == state.books[book]["orders"], f"book {book} counts its orders"
         assert all(bool(state.orders[slot]["modes"] & s.WAITS) == (1 <= book // stride <= 3) for slot in slots)
         if 1 <= book // stride <= 3:
-            assert len(_check_trails(state, book, slots)) == state.books[book]["stops"]
+            to_trail = [slot for slot in slots if state.terms[slot]["activates"]]
+            assert not any(state.terms[slot]["offset_kind"] for slot in to_trail)
+            assert all(state.orders[slot]["side"] == state.terms[slot]["side"] for slot in to_trail)
+            assert len(_check_trails(state, book, slots)) + len(to_trail) == state.books[book]["stops"]
         elif book < stride:
             pegs = _check_trails(state, book, [slot for slot in slots if state.orders[slot]["modes"] & s.HAS_TERMS])
             assert len(pegs) == state.books[book + s.BOOK_AUCTION_BIDS * stride]["stops"]
@@ -67,14 +70,15 @@ def _check_terms(state: MatcherState, in_books: list[int]) -> None:
 
 
 def _check_trails(state: MatcherState, book: int, slots: list[int]) -> list[int]:
-    """The trailing stops, or the pegs, of a book are in the lists of their sides, oldest first."""
+    """The trailing stops, or the pegs, of a book are in the lists of their sides, pegs oldest first."""
     found = []
+    stride = len(state.lot_atoms)
     for side in (BUY, SELL):
         before, slot = 0, int(state.trails[4 * book + 2 * side])
         while slot:
             assert state.orders[slot]["side"] == side
             assert state.terms[slot]["trail_prev"] == before
-            assert before == 0 or state.terms[before]["age"] < state.terms[slot]["age"]
+            assert before == 0 or book >= stride or state.terms[before]["age"] < state.terms[slot]["age"]
             found.append(slot)
             before, slot = slot, int(state.terms[slot]["trail_next"])
         assert before == state.trails[4 * book + 2 * side + 1]

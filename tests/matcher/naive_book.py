@@ -105,9 +105,15 @@ class Order:
     trigger: int = 0
     offset_kind: int = 0
     offset: int = 0
+    activation: int = 0  # of one that is to trail from there on; its trigger is the same
+    full: bool = False  # no place was left for its trigger
     # Of one that follows a best price: which one, and how far.
     peg: int | None = None
     limit: int = 0
+
+    @property
+    def waits_for_rise(self) -> bool:
+        return self.rises != (self.activation != 0)
 
     @property
     def shown(self) -> int:
@@ -117,13 +123,15 @@ class Order:
 class NaiveShard(NaiveAuctions, NaivePegs):
     """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command.
 
-    ``waiting``: stops, those that came to their trigger price first before others. ``seen``: (instrument, what) to the price
+    ``waiting``: stops, those that came to the price at which they wait first before others. ``trailing``: those that follow the
+    price, in the order in which they began to, and those that are gone. ``seen``: (instrument, what) to the price
     that stops wait for.
     """
 
     def __init__(self, orders_max: int, leaves_max: int) -> None:
         self.orders: list[Order] = []
         self.waiting: list[Order] = []
+        self.trailing: list[Order] = []
         self.seen: dict[tuple[int, int], int] = {}
         self.path: list[int] = []
         self.marked: list[Order] = []
@@ -169,19 +177,31 @@ class NaiveShard(NaiveAuctions, NaivePegs):
 
     def _visit(self, instrument: int, ref: int, price: int) -> list[Order]:
         here = [o for o in self.waiting if (o.instrument, o.ref) == (instrument, ref)]
-        up = sorted((o for o in here if o.rises and o.trigger <= price), key=lambda o: o.trigger)
-        down = sorted((o for o in here if not o.rises and o.trigger >= price), key=lambda o: -o.trigger)
+        up = sorted((o for o in here if o.waits_for_rise and o.trigger <= price), key=lambda o: o.trigger)
+        down = sorted((o for o in here if not o.waits_for_rise and o.trigger >= price), key=lambda o: -o.trigger)
         for order in up + down:
             self.waiting.remove(order)
-        trailing = [o for o in here if o in self.waiting and o.offset_kind]
-        for order in sorted(trailing, key=lambda o: o.age):
+        self.trailing = [o for o in self.trailing if o in self.waiting]
+        trailing = [o for o in self.trailing if (o.instrument, o.ref) == (instrument, ref)]
+        for order in [o for o in trailing if not o.rises] + [o for o in trailing if o.rises]:
             trigger = behind(price, order)
             nearer = trigger < order.trigger if order.rises else trigger > order.trigger
             if nearer and not self._no_stop_leaf(order, trigger):
                 self.waiting.remove(order)
                 order.trigger = trigger
                 self.waiting.append(order)
-        return up + down
+        fired = [order for order in up + down if not order.activation]
+        return fired + [order for order in up + down if order.activation and not self._begins_to_trail(order, price)]
+
+    def _begins_to_trail(self, order: Order, price: int) -> bool:
+        """The price came to where the order begins to trail; whether there is a place for its trigger."""
+        order.activation = 0
+        order.trigger = behind(price, order)
+        order.full = self._no_stop_leaf(order, order.trigger)
+        if not order.full:
+            self.waiting.append(order)
+            self.trailing.append(order)
+        return not order.full
 
     def _enter_fired(self, order: Order) -> list[Event]:
         left = order.left
@@ -200,6 +220,8 @@ class NaiveShard(NaiveAuctions, NaivePegs):
             )
         ]
         rests = order.tif in {e.GTC, e.POST_ONLY}
+        if order.full:
+            return [*told, self._expired(order, r.BOOK_FULL)]
         if order.tif == e.POST_ONLY and self._opposite(order):
             return [*told, self._expired(order, r.POST_ONLY_WOULD_TAKE)]
         if order.tif == e.FOK and not self._fillable(order):
@@ -225,17 +247,21 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         if seen == 0:
             return [self._rejected(q, r.NO_TRIGGER_PRICE)]
         same = [o for o in self.waiting if (o.instrument, o.ref) == (q.instrument, q.ref)]
-        if any(seen >= o.trigger if o.rises else seen <= o.trigger for o in same):
+        if any(seen >= o.trigger if o.waits_for_rise else seen <= o.trigger for o in same):
             return [self._rejected(q, r.IMMEDIATE_IN_AUCTION)]
         if q.offset_kind:
-            order.trigger = behind(seen, order)
+            order.activation = q.trigger if (q.trigger < seen if order.rises else q.trigger > seen) else 0
+            order.trigger = behind(order.activation or seen, order)
             if not 1 <= order.trigger < 1 << 62:
                 return [self._rejected(q, r.OFFSET_TOO_LARGE)]
+            order.trigger = order.activation or order.trigger
         elif seen >= order.trigger if order.rises else seen <= order.trigger:
             return [self._rejected(q, r.TRIGGER_PASSED)]
         if len(self.orders) + len(self.waiting) == self.orders_max or self._no_stop_leaf(order, order.trigger):
             return [self._rejected(q, r.BOOK_FULL)]
         self.waiting.append(order)
+        if q.offset_kind and not order.activation:
+            self.trailing.append(order)
         left = order.left
         return [Event(e.EV_RESTED, 0, True, q.instrument, q.order_id, order.price_ticks, left, left, left, order.hold)]
 

@@ -128,10 +128,28 @@ class Stop:
     minimum: int
     offset_ticks: int = 0
     offset_bp: int = 0
+    activation: int = 0
+    """Price from which on it trails; 0 = it does."""
+
+    @property
+    def has_offset(self) -> bool:
+        return self.offset_ticks + self.offset_bp > 0
 
     @property
     def trails(self) -> bool:
-        return self.offset_ticks + self.offset_bp > 0
+        return self.has_offset and self.activation == 0
+
+    @property
+    def waits_at(self) -> int:
+        return self.activation or self.trigger
+
+    @property
+    def waits_for_rise(self) -> bool:
+        return self.rises != (self.activation != 0)
+
+    def activates(self, price: int) -> bool:
+        """Whether the price is where it begins to trail."""
+        return self.activation != 0 and (price <= self.activation if self.rises else price >= self.activation)
 
     def behind(self, price: int) -> int:
         """Trigger of a trailing stop when the price is here."""
@@ -139,6 +157,8 @@ class Stop:
         return price + distance if self.rises else price - distance
 
     def is_hit(self, price: int) -> bool:
+        if self.activation:
+            return False
         return price >= self.trigger if self.rises else price <= self.trigger
 
 

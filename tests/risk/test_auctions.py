@@ -21,7 +21,7 @@ from tests.engine.oracle_auctions import random_part
 from tests.matcher.driver import Shard
 from tests.matcher.invariants import check_state
 from tests.matcher.naive_book import Event, Request
-from tests.risk.desk import WHO, Desk, head
+from tests.risk.desk import WHO, Desk, head, listing
 
 MANY = 10**6
 SECOND_NS = 1_000_000_000
@@ -91,6 +91,12 @@ def test_an_end_is_one_that_makes_sense(desk: Desk, reason: int, name: str, end:
 def test_interruptions_that_make_no_sense_are_refused(desk: Desk, reason: int, fields: dict[str, int]) -> None:
     assert reason == desk.send(bands(**fields))
     assert r.BAD_LISTING == desk.send(bands(**fields, breaker_e8=-1))
+    assert r.BAD_FEE == desk.send(
+        build.list_instrument(listing(2, maker_rate_e8=-1), operator=WHO[0], reason=WHO[1], **fields)
+    )
+    assert reason == desk.send(build.list_instrument(listing(2), operator=WHO[0], reason=WHO[1], **fields))
+    rows = desk.engine.risk.instruments[[1, 2]][list(fields)].tolist()
+    assert [tuple(fields.values() if reason == r.ACCEPTED else [0] * len(fields))] * 2 == rows
 
 
 def test_bands_without_the_slot_take_an_interruptions_auction_away(desk: Desk) -> None:

@@ -131,6 +131,8 @@ def test_outcomes_name_the_other_order_and_the_clients_own_ids(desk: Desk) -> No
         (r.LEG_FORM, {"order_type": e.MARKET_AMOUNT}),
         (r.LEG_FORM, {"flags": 0}),
         (r.LEGS_CROSSED, {"trigger_price_ticks": 95}),
+        (r.ACTIVATION_BEYOND, {"offset_kind": 1, "offset": 5, "trigger_price_ticks": 95}),
+        (r.ACCEPTED, {"offset_kind": 1, "offset": 5, "trigger_price_ticks": 96}),
         (r.BAD_FIELD, {"account": 2}),
         (r.BAD_FIELD, {"stp": 9}),
         (r.BAD_PRICE, {"price_ticks": 0}),

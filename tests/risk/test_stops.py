@@ -1,13 +1,24 @@
 """Orders that wait for a price: what risk refuses, what they hold while they wait, and what is free when they are done."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from matcher.hashes import books_hash
+from matcher.process import shard_state
+from matcher.rebuild import take_over_books
+from matcher.state import BOOK_MARK, ORDERS_USED, MatcherLimits, MatcherState, limits_of, make_state, reset, state_spec
+from matcher.views import resting_orders
 from protocol import build
 from protocol import enums as e
 from protocol import reasons as r
+from ringbuf.arena import private_arena
 from tests.engine.operators import START_TS_NS, numbered
+from tests.matcher.driver import Shard
+from tests.matcher.invariants import check_state
+from tests.matcher.naive_book import Request
 from tests.risk.desk import LIMITS, WHO, Desk, head
 
 MANY = 10**6
@@ -56,7 +67,8 @@ def market(side: int, lots: int, price: int = 0) -> np.ndarray:
         (r.BAD_OFFSET, 0, {"offset_kind": e.OFFSET_TICKS, "offset": -1}),
         (r.BAD_OFFSET, 0, {"offset_kind": e.OFFSET_BASIS_POINTS, "offset": 10_000}),
         (r.BAD_OFFSET, 0, {"offset_kind": 3, "offset": 1}),
-        (r.OFFSET_MISPLACED, 105, {"offset_kind": e.OFFSET_TICKS, "offset": 1}),
+        (r.BAD_ACTIVATION, -1, {"offset_kind": e.OFFSET_TICKS, "offset": 1}),
+        (r.RANGE, 1 << 62, {"offset_kind": e.OFFSET_TICKS, "offset": 1}),
         (r.OFFSET_MISPLACED, 0, {"offset_kind": e.OFFSET_TICKS, "offset": 1, "takes_profit": 1}),
         (r.NO_TRIGGER_PRICE, 105, {"trigger_ref": e.TRIGGER_INDEX}),
         (r.TRIGGER_PASSED, 100, {}),
@@ -65,6 +77,8 @@ def market(side: int, lots: int, price: int = 0) -> np.ndarray:
         (r.ACCEPTED, 101, {}),
         (r.ACCEPTED, 99, {"takes_profit": 1}),
         (r.ACCEPTED, 0, {"offset_kind": e.OFFSET_BASIS_POINTS, "offset": 9_999}),
+        (r.ACCEPTED, 90, {"offset_kind": e.OFFSET_TICKS, "offset": 1}),
+        (r.ACCEPTED, 110, {"offset_kind": e.OFFSET_TICKS, "offset": 1}),
     ],
 )
 def test_what_a_buy_waits_for_makes_sense_or_is_refused_by_name(
@@ -94,6 +108,69 @@ def test_trailing_stops_of_an_instrument_and_price_are_a_thousand_at_most() -> N
     assert r.TRAILING_FULL == desk.send(group)
     assert r.ACCEPTED == desk.send(stop(desk.limit(3, e.SELL, 1, 1), trigger_ref=e.TRIGGER_MARK, **trail))
     assert r.ACCEPTED == desk.send(stop(desk.limit(3, e.SELL, 1, 1), 95))
+
+
+def test_activation_of_two_linked_orders_ends_with_what_ends_them(desk: Desk) -> None:
+    """The price comes to the activation of one and to the take-profit that ends it at once; both leave, and nothing is held."""
+    before = desk.money(3)
+    profit = stop(desk.limit(3, e.SELL, 1, 2, tif=e.IOC), 112, takes_profit=1, trigger_ref=e.TRIGGER_MARK)
+    trail = {"offset_kind": e.OFFSET_TICKS, "offset": 5, "trigger_ref": e.TRIGGER_MARK}
+    desk.do(build.oco(profit, stop(desk.limit(3, e.SELL, 1, 2, tif=e.IOC), 105, **trail)))
+    desk.do(build.set_prices(1, mark_ticks=120))
+    kinds = [e.OUT_TRIGGERED, e.OUT_CANCELED, e.OUT_EXPIRED, e.OUT_ADMIN]
+    assert kinds == desk.outcomes["kind"].tolist()
+    assert before == desk.money(3)
+    assert r.ACCEPTED == desk.send(stop(desk.limit(3, e.SELL, 1, 1), 130, **trail))
+
+
+def test_stops_that_wait_for_their_activation_count_as_trailing() -> None:
+    desk = funded(Desk(limits=replace(LIMITS, orders=2_048, leaves=2_048)))
+    trail = {"offset_kind": e.OFFSET_TICKS, "offset": 5}
+    group = stop(desk.limit(3, e.SELL, 1, 1), 110, **trail)
+    many = np.concatenate([build.stamp(group.copy(), e.SOURCE_FIRST_GATEWAY, 5_000 + k, 0) for k in range(1_000)])
+    desk.engine.feed(numbered(many, desk.engine.last_seq + 1), lambda _: None)
+    desk.number = 6_000
+    assert r.TRAILING_FULL == desk.send(stop(desk.limit(3, e.SELL, 1, 1), **trail))
+    desk.do(build.cancel(account=3, instrument=1, order_id=e.SOURCE_FIRST_GATEWAY << 40 | 5_000))
+    assert r.ACCEPTED == desk.send(stop(desk.limit(3, e.SELL, 1, 1), **trail))
+    assert r.TRAILING_FULL == desk.send(group)
+
+
+def waiting(order_id: int, side: int, activation: int) -> Request:
+    fields: dict[str, Any] = {"trigger": activation, "ref": e.TRIGGER_MARK, "waits": True}
+    return Request(e.MARKET, order_id, 1, 1, side, 70, 1, offset_kind=e.OFFSET_TICKS, offset=6, seq=order_id, **fields)
+
+
+def shard_with_trailing_stops(leaves_max: int = 8) -> Shard:
+    """At a mark price of 70: sells that trail from 75 on, from 80 on and at once, buys from 65 on and at once."""
+    shard = Shard(MatcherLimits(orders_max=8, leaves_max=leaves_max, instruments_max=2, accounts_max=4))
+    shard.apply(Request(e.SET_PRICES, instrument=1, price_ticks=70))
+    for order_id, (side, activation) in enumerate([(1, 75), (1, 80), (1, 0), (0, 65), (0, 0)], 1):
+        assert [e.EV_RESTED] == [event.kind for event in shard.apply(waiting(order_id, side, activation))]
+    return shard
+
+
+def test_book_taken_over_has_the_same_stops_that_are_to_trail() -> None:
+    source = shard_with_trailing_stops()
+    arrays = private_arena(state_spec(limits_of(source.state)))
+    reset(make_state(arrays), 0, 1)
+    target = shard_state(arrays)
+    assert take_over_books(target, source.carried)
+    check_state(cast("MatcherState", target))
+    assert int(books_hash(source.carried)) == int(books_hash(target))
+    trails = source.state.terms[1 : source.state.meta[ORDERS_USED] + 1]["activates"].tolist()
+    assert [e.OFFSET_TICKS, e.OFFSET_TICKS, 0, e.OFFSET_TICKS, 0] == trails
+
+
+def test_stop_whose_trigger_has_no_place_when_it_is_activated_ends_by_name() -> None:
+    """All stand in one range of 64 prices, and there is no other."""
+    shard = shard_with_trailing_stops(leaves_max=1)
+    told = shard.apply(Request(e.SET_PRICES, instrument=1, price_ticks=140))
+    check_state(shard.state)
+    ended = [(event.order_id, r.NAME[event.reason]) for event in told if event.kind == e.EV_EXPIRED]
+    assert [(5, "BY_NO_LIQUIDITY"), (1, "BOOK_FULL"), (2, "BOOK_FULL")] == ended
+    standing = resting_orders(shard.state, 1 + BOOK_MARK * 3, e.BUY)[["order_id", "price_ticks"]].tolist()
+    assert [(4, 65), (3, 64)] == standing
 
 
 def test_stop_market_buy_holds_stop_price_plus_band(desk: Desk) -> None:

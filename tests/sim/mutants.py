@@ -152,7 +152,7 @@ MUTANTS = {
     ),
     "hold-not-released": Mutant(
         "a cancelled order's hold is not given back",
-        "risk.settle",
+        "risk.settle_orders",
         '    post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, c["seq"])\n'
         '    h["locked_units"] = 0\n    emit_order(state, rings, c, hold, e.OUT_CANCELED',
         '    h["locked_units"] = 0\n    emit_order(state, rings, c, hold, e.OUT_CANCELED',
@@ -222,7 +222,7 @@ MUTANTS = {
     ),
     "client-id-kept-by-a-refusal": Mutant(
         "an order that the book refused keeps its client order id",
-        "risk.settle",
+        "risk.settle_orders",
         '        if (state.holds[hold]["flags"] & s.HOLD_HAS_CLIENT_ID) != 0:\n            free_client_id(state, hold)\n        if state',
         "        if state",
         "quick",

@@ -17,6 +17,7 @@ from persistence.audit import past, verify_export
 from persistence.audit.export import Scope, export
 from persistence.audit.trail import AuditTrail, write_up_to
 from persistence.moments import parse_moment
+from protocol import enums as e
 from tests.engine.operators import Market
 from tests.persistence.audit.homes import fresh_engine, home_of
 from tests.persistence.audit.spoiling import cells, other_value, problem_of, set_right, write
@@ -89,6 +90,22 @@ def test_any_range_of_any_history_agrees_with_itself(seed: int, tmp_path: Path) 
         assert problem_of(tmp_path / str(number)) == "", f"seed {seed}: {scope} from {first} to {last}"
         assert said["from_seq"] <= first
         assert last <= said["to_seq"]
+
+
+def test_further_orders_of_a_list_have_rows_behind_their_command(tmp_path: Path) -> None:
+    market = Market(7, 500, access=True)
+    export(home_of(market, tmp_path / "home"), tmp_path / "all", Scope())
+    assert problem_of(tmp_path / "all") == ""
+    expected = [
+        (int(slot["seq"]), int(slot["order_id"]), int(slot["qty_lots"]), int(group["account"][0]))
+        for group in market.groups
+        for slot in group[1:]
+        if slot["type"] == e.EXT_LEG
+    ]
+    names = ("seq", "order_id", "qty_lots", "account")
+    rows = [row for row in verify_export.table(tmp_path / "all", "commands.csv") if row["slots"] == 0]
+    assert expected == [tuple(row[name] for name in names) for row in rows]
+    assert len(rows) > 5
 
 
 def test_two_ranges_follow_one_another(market: Market, home: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Wri
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("persistence.postgres.writer.BATCH_SLOTS", 100)
         # Every look takes seconds: it begins where something was found.
-        market = next(market for seed in (18, *range(1, 40)) if is_rich(market := Market(seed, 4000, access=True)))
+        market = next(market for seed in (24, *range(1, 40)) if is_rich(market := Market(seed, 4000, access=True)))
         # As it was recorded, because limits and tiers go by the clock; not all of it, because in the end every limit is taken away.
         of = History(market, market.groups[:3600], Engine(limits=sized(market), rings=ROOMY))
         return Written(of, tmp_path_factory.mktemp("fees") / "home", postgres)

@@ -1,4 +1,4 @@
-"""Settle: the only writer of the ledger, strictly in command order.
+"""Events of orders, settled: what begins, trades, rests and ends. Settle is the only writer of the ledger, strictly in command order.
 
 A command that the matcher works on is settled event by event as they arrive (``PHASE``, ``INDEX`` keep the place), so that no number of
 events needs room all at once; cancel-all merges the shards' events by (instrument, order). Everything else is settled at once.
@@ -16,8 +16,9 @@ from risk.exits import exits_are_back, give_row_back
 from risk.ledger import balance_row, drop_hold, post
 from risk.limits import count_end
 from risk.links import drop_second, take_over_lock
+from risk.orders import keep_peg_price
 from risk.outcomes import emit_ids, emit_order, emit_pegged, emit_rejected
-from risk.settle_locks import end_order, lock_amended, lock_order, paid_asset, release_promise, show_part
+from risk.settle_locks import end_order, lock_amended, lock_order, order_named, paid_asset, release_promise, show_part
 from risk.settle_trades import outcome_flag, settle_auction, settle_crossed, settle_fill, settle_prevented
 
 
@@ -30,11 +31,10 @@ def waiting_flag(state, hold):
 @inner
 def settle_canceled(state, rings, c, event):
     """An order left the book: by its owner, a cancel-all or self-trade prevention."""
-    hold = event["hold"]
-    h = state.holds[hold]
-    if h["order_id"] != event["order_id"]:
-        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+    hold = order_named(state, event)
+    if hold < 0:
         return
+    h = state.holds[hold]
     h["left_lots"] = 0
     units = h["locked_units"]
     post(state, balance_row(state, h["account"], paid_asset(state, h)), units, -units, c["seq"])
@@ -194,20 +194,18 @@ def settle_event(state, rings, c, event):
 @inner
 def settle_pegged(state, rings, c, event):
     """A pegged order stands at another price. Its hold is that of its limit, so that nothing moves."""
-    hold = event["hold"]
-    if state.holds[hold]["order_id"] != event["order_id"]:
-        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+    hold = order_named(state, event)
+    if hold < 0:
         return
-    state.holds[hold]["display_lots"] = -event["price_ticks"]
+    keep_peg_price(state.holds[hold], event["price_ticks"])
     emit_pegged(state, rings, c, hold, event["price_ticks"], outcome_flag(c, event))
 
 
 @inner
 def settle_taker(state, rings, c, event):
     """From here on it is the order that trades: a stop that was set off, or a buyer of an auction."""
-    hold = event["hold"]
-    if state.holds[hold]["order_id"] != event["order_id"]:
-        state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
+    hold = order_named(state, event)
+    if hold < 0:
         return
     state.meta[s.TAKER_HOLD] = hold
     if event["reason"] == r.BY_AUCTION:
