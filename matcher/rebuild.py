@@ -60,7 +60,7 @@ def _copy_order(target, source, slot):
 @njit_called
 def _copy_link(target, new, other_id):
     """Link an order with that of this id, once both are there."""
-    other = find_id(target.ids, target.meta[IDS_SHIFT], target.orders, 0, other_id)
+    other = find_id(target.recent_ids, target.ids, target.meta[IDS_SHIFT], target.orders, 0, other_id)
     if other != 0:
         target.terms[new]["link"] = other
         target.terms[other]["link"] = new
@@ -86,7 +86,7 @@ def _copy_trails(target, source, book):
         slot = np.int64(source.trails[4 * book + 2 * side])
         while slot != 0:
             trail(
-                target, find_id(target.ids, target.meta[IDS_SHIFT], target.orders, 0, source.orders[slot]["order_id"])
+                target, find_id(target.recent_ids, target.ids, target.meta[IDS_SHIFT], target.orders, 0, source.orders[slot]["order_id"])
             )
             slot = np.int64(source.terms[slot]["trail_next"])
 

@@ -316,6 +316,7 @@ class MatcherState(NamedTuple):
     leaves: np.ndarray
     books: np.ndarray
     lot_atoms: np.ndarray
+    recent_ids: np.ndarray
     ids: np.ndarray
     accounts: np.ndarray
     leaf_table: np.ndarray
@@ -343,7 +344,8 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("leaves", LEAF_DTYPE, limits.leaves_max + 1),
         ("books", BOOK_DTYPE, BOOK_KINDS * (limits.instruments_max + 1)),
         ("lot_atoms", np.dtype("<i8"), limits.instruments_max + 1),
-        # tag << 32 | slot; see ``ringbuf.idtable``
+        # slots by order id; see ``ringbuf.idtable``
+        ("recent_ids", np.dtype("<u4"), _table_size(2 * limits.orders_max)),
         ("ids", np.dtype("<u8"), _table_size(2 * limits.orders_max)),
         # first order of each account
         ("accounts", np.dtype("<u4"), limits.accounts_max + 1),

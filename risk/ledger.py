@@ -82,13 +82,13 @@ home_of = _home_plain if config.DISABLE_JIT else _home_compiled
 @inner
 def find_hold(state, order_id):
     """Hold row of an order in flight or live, -1 where there is none."""
-    return find_id(state.order_index, state.meta[INDEX_SHIFT], state.holds, 1, order_id) - 1
+    return find_id(state.recent_orders, state.order_index, state.meta[INDEX_SHIFT], state.holds, 1, order_id) - 1
 
 
 @inner
 def foresee_hold(state, order_id):
     """Prefetch where the index has an order, or will have it."""
-    prefetch_id(state.order_index, state.meta[INDEX_SHIFT], order_id)
+    prefetch_id(state.recent_orders, order_id)
 
 
 @inner
@@ -111,14 +111,14 @@ def take_hold(state, order_id):
     meta[HOLDS_USED] += 1
     state.holds[hold]["order_id"] = order_id
     state.holds[hold]["next"] = 0
-    add_id(state.order_index, state.meta[INDEX_SHIFT], order_id, hold + 1)
+    add_id(state.recent_orders, state.order_index, state.meta[INDEX_SHIFT], order_id, hold + 1)
     return hold
 
 
 @inner
 def drop_hold(state, hold):
     """Give a hold row back and take it out of the index."""
-    remove_id(state.order_index, state.meta[INDEX_SHIFT], state.holds[hold]["order_id"], hold + 1)
+    remove_id(state.recent_orders, state.order_index, state.meta[INDEX_SHIFT], state.holds[hold]["order_id"], hold + 1)
     row = state.holds[hold]
     row["state"] = STATE_FREE
     row["order_id"] = 0

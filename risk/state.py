@@ -441,7 +441,8 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("finished", FINISHED_DTYPE, (limits.client_ids,)),
         ("finished_ids", i8, (limits.client_ids, CLIENT_ID_WORDS)),
         ("client_index", i8, (table_capacity(limits.orders + limits.client_ids),)),
-        ("order_index", np.dtype("<u8"), (table_capacity(limits.orders),)),  # number hold + 1; see ``ringbuf.idtable``
+        ("recent_orders", np.dtype("<u4"), (table_capacity(limits.orders),)),  # number hold + 1; see ``ringbuf.idtable``
+        ("order_index", np.dtype("<u8"), (table_capacity(limits.orders),)),
         ("withdrawals", WITHDRAWAL_DTYPE, (table_capacity(limits.withdrawal_holds),)),
         ("pending", PENDING_DTYPE, (window,)),
         ("timer_periods_ns", i8, (limits.timers,)),

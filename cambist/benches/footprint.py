@@ -70,7 +70,7 @@ def risk_bytes() -> dict[str, float]:
     rows = limits.orders + limits.client_ids
     return {
         "hold": HOLD_DTYPE.itemsize,
-        "order_index": size["order_index"] / limits.orders,
+        "order_index": (size["recent_orders"] + size["order_index"]) / limits.orders,
         "hold_ids": size["hold_ids"] / limits.orders,
         "client_index": size["client_index"] / rows,
         "ended_order": FINISHED_DTYPE.itemsize + size["finished_ids"] / limits.client_ids,

@@ -73,6 +73,7 @@ class Ledger:
             "system": np.ascontiguousarray(system),
             "instruments": risk.instruments,
             "orders": np.zeros(limits.orders + batch_slots, dtype=m.ORDER_DTYPE),
+            "recent": np.zeros(size, dtype=np.uint32),
             "index": np.zeros(size, dtype=np.uint64),
         }
         self._make_room(_FIRST_OUTCOMES)

@@ -127,7 +127,7 @@ def test_hold_index_finds_what_a_dict_finds(seed: int) -> None:
     out = np.zeros(len(check), dtype=np.int64)
     do_holds(state, check, out)
     assert [rows.get(key, -1) for key in ids] == out.tolist()
-    assert len(rows) == state.meta[s.HOLDS_USED] == np.count_nonzero(state.order_index)
+    assert len(rows) == state.meta[s.HOLDS_USED] == np.count_nonzero(state.order_index) + np.count_nonzero(state.recent_orders)
 
 
 @pytest.mark.parametrize("seed", range(20))
