@@ -184,7 +184,7 @@ def enter_order(state, command, verdict):
 @njit_inlined
 def _named_order(state, command):
     """Slot of the order that a cancel or amend names by id, account and instrument, or 0."""
-    slot = find_id(state.recent_ids, state.ids, state.meta[IDS_SHIFT], state.orders, 0, command["order_id"])
+    slot = find_id(state.recent_ids, state.other_ids, state.meta[IDS_SHIFT], state.orders, 0, command["order_id"])
     order = state.orders[slot]
     if slot != 0 and (order["account"] != command["account"] or instrument_of(state, order) != command["instrument"]):
         return np.int64(0)

@@ -74,7 +74,7 @@ class Ledger:
             "instruments": risk.instruments,
             "orders": np.zeros(limits.orders + batch_slots, dtype=m.ORDER_DTYPE),
             "recent": np.zeros(size, dtype=np.uint32),
-            "index": np.zeros(size, dtype=np.uint64),
+            "others": np.zeros(size, dtype=np.uint32),
         }
         self._make_room(_FIRST_OUTCOMES)
         self._take_orders(risk.holds[: int(risk.meta[s.HOLDS_HIGH])])
