@@ -163,7 +163,7 @@ def _begin(state, command, verdict, events):
             else:
                 reason = enter_stop(state, command, verdict, events)
         else:
-            reason = enter_order(state, command, verdict)
+            reason = enter_order(state, command, verdict, events)
     elif kind == CANCEL_ALL:
         cancel_all(state, command, events)
     elif kind == KILL:
