@@ -145,7 +145,7 @@ def register(state, slot, order_id, account, book):
     order["account_next"] = first
     orders[first]["account_prev"] = slot
     state.accounts[account] = slot
-    add_id(state.ids, state.meta[IDS_SHIFT], order_id, slot)
+    add_id(state.recent_ids, state.other_ids, state.meta[IDS_SHIFT], order_id, slot)
     state.books[book]["orders"] += 1
 
 
@@ -162,7 +162,7 @@ def forget(state, slot):
     orders[before]["account_next"] = following
     if before == 0:
         state.accounts[account] = following
-    remove_id(state.ids, state.meta[IDS_SHIFT], order["order_id"], slot)
+    remove_id(state.recent_ids, state.other_ids, state.meta[IDS_SHIFT], orders, 0, order["order_id"], slot)
     if (order["modes"] & (HAS_TERMS | IS_QUOTE)) != 0:
         if (order["modes"] & HAS_TERMS) != 0:
             drop_terms(state, slot)

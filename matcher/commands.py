@@ -63,6 +63,7 @@ from protocol.enums import (
     AMEND,
     EV_AMENDED,
     EV_EXPIRED,
+    EV_MOVED,
     EV_REJECTED,
     EV_RESTED,
     EVENT_LAST,
@@ -128,8 +129,11 @@ def _may_rest(state, instrument, price_ticks):
 
 
 @njit_inlined
-def enter_order(state, command, verdict):
-    """LIMIT, MARKET, MARKET_AMOUNT: make the order the taker; returns ACCEPTED or the reason of refusal."""
+def enter_order(state, command, verdict, events):
+    """LIMIT, MARKET, MARKET_AMOUNT: let the order rest where it meets none and may, else make it the taker.
+
+    Returns ACCEPTED or the reason of refusal.
+    """
     meta = state.meta
     kind = np.int64(command["type"])
     instrument = np.int64(command["instrument"])
@@ -157,6 +161,35 @@ def enter_order(state, command, verdict):
         not _may_rest(state, number, price_ticks) or meta[ORDERS_LIVE] == state.orders.shape[0] - 1
     ):
         return BOOK_FULL
+    session = np.int64(command["session"]) if (verdict["flags"] & JUDGED_SESSION) != 0 else NONE
+    expiry_ns = expiry_of(command["expiry_ts_ns"], command["ts_ns"]) if has_terms else np.int64(-1)
+    if not crossing and (tif == GTC or tif == POST_ONLY):
+        modes = tif << 4 | stp
+        hold = np.int64(verdict["hold"])
+        order_id = command["order_id"]
+        slot = _new_order(state, order_id, price_ticks, qty, hold, account, number, side, modes, session)
+        state.orders[slot]["left_lots"] = qty
+        if has_terms:
+            set_terms(state, slot, command["seq"], expiry_ns, command["display_qty_lots"])
+            show(state, slot, qty)
+        append(state, slot, number, side, price_ticks)
+        last = np.int64(EVENT_LAST)
+        emit(
+            state,
+            events.slots,
+            command["seq"],
+            np.int64(EV_RESTED),
+            NONE,
+            last,
+            instrument,
+            order_id,
+            price_ticks,
+            qty,
+            qty,
+            qty,
+            hold,
+        )
+        return ACCEPTED
     meta[TAKER_SEQ] = command["seq"]
     meta[TAKER_ID] = command["order_id"]
     meta[TAKER_SLOT] = 0
@@ -170,13 +203,10 @@ def enter_order(state, command, verdict):
     meta[TAKER_STP] = stp
     meta[TAKER_TIF] = tif
     meta[TAKER_TYPE] = kind
-    meta[TAKER_SESSION] = 0
-    if (verdict["flags"] & JUDGED_SESSION) != 0:
-        meta[TAKER_SESSION] = command["session"]
+    meta[TAKER_SESSION] = session
     meta[TAKER_FIRST] = 0
-    meta[TAKER_EXPIRY] = -1
+    meta[TAKER_EXPIRY] = expiry_ns
     if has_terms:
-        meta[TAKER_EXPIRY] = expiry_of(command["expiry_ts_ns"], command["ts_ns"])
         meta[TAKER_DISPLAY] = command["display_qty_lots"]
     meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
     return ACCEPTED
@@ -185,7 +215,7 @@ def enter_order(state, command, verdict):
 @njit_inlined
 def _named_order(state, command):
     """Slot of the order that a cancel or amend names by id, account and instrument, or 0."""
-    slot = find_id(state.ids, state.meta[IDS_SHIFT], state.orders, 0, command["order_id"])
+    slot = find_id(state.recent_ids, state.other_ids, state.meta[IDS_SHIFT], state.orders, 0, command["order_id"])
     order = state.orders[slot]
     if slot != 0 and (order["account"] != command["account"] or instrument_of(state, order) != command["instrument"]):
         return np.int64(0)
@@ -238,9 +268,9 @@ def amend_order(state, command, verdict, events):
         state,
         events.slots,
         command["seq"],
-        np.int64(EV_AMENDED),
+        np.int64(EV_AMENDED if in_place or crossing else EV_MOVED),
         NONE,
-        np.int64(EVENT_LAST if in_place else 0),
+        np.int64(0 if crossing else EVENT_LAST),
         instrument,
         order["order_id"],
         price_ticks,
@@ -260,6 +290,12 @@ def amend_order(state, command, verdict, events):
     if standing != number:
         move_to(state, slot, number)
     order["price_ticks"] = price_ticks
+    if not crossing:
+        order["left_lots"] = left
+        if (modes & HAS_TERMS) != 0:
+            show(state, slot, left)
+        append(state, slot, number, side, price_ticks)
+        return ACCEPTED
     meta[TAKER_SEQ] = command["seq"]
     meta[TAKER_ID] = order["order_id"]
     meta[TAKER_SLOT] = slot
@@ -269,12 +305,11 @@ def amend_order(state, command, verdict, events):
     meta[TAKER_INSTRUMENT] = instrument
     meta[TAKER_SIDE] = side
     meta[TAKER_FIRST] = 0
-    if crossing:
-        meta[TAKER_ACCOUNT] = order["account"]
-        meta[TAKER_STP] = modes & 7
-        meta[TAKER_TYPE] = AMEND
+    meta[TAKER_ACCOUNT] = order["account"]
+    meta[TAKER_STP] = modes & 7
+    meta[TAKER_TYPE] = AMEND
     meta[TAKER_TIF] = modes >> 4 & 3
-    meta[STAGE] = STAGE_TRADING if crossing else STAGE_RESTING
+    meta[STAGE] = STAGE_TRADING
     return ACCEPTED
 
 
@@ -314,12 +349,13 @@ def _settle_taker(state, events):
     reason = NONE
     taker_left = left
     if rests:
+        number = resting_book(state, instrument, side)
         if slot == 0:
-            slot = _new_order(state)
+            slot = _rest_of_taker(state, number)
         orders[slot]["left_lots"] = left
         if (orders[slot]["modes"] & HAS_TERMS) != 0:
             show(state, slot, left)
-        append(state, slot, resting_book(state, instrument, side), side, price_ticks)
+        append(state, slot, number, side, price_ticks)
     else:
         kind = np.int64(EV_EXPIRED)
         taker_left = np.int64(0)
@@ -353,21 +389,38 @@ def _settle_taker(state, events):
 
 
 @njit_inlined
-def _new_order(state):
-    """The taker as an order in the pool, on no level yet."""
-    meta = state.meta
+def _new_order(state, order_id, price_ticks, total, hold, account, number, side, modes, session):
+    """An order in the pool, on no level of the book of this number yet, without terms; what it has left is not said."""
     slot = new_slot(state)
     order = state.orders[slot]
-    order["order_id"] = meta[TAKER_ID]
-    order["price_ticks"] = meta[TAKER_PRICE]
-    order["total_lots"] = meta[TAKER_TOTAL]
-    order["hold"] = meta[TAKER_HOLD]
-    number = resting_book(state, meta[TAKER_INSTRUMENT], meta[TAKER_SIDE])
+    order["order_id"] = order_id
+    order["price_ticks"] = price_ticks
+    order["total_lots"] = total
+    order["hold"] = hold
     order["book"] = number
-    order["side"] = meta[TAKER_SIDE]
-    order["modes"] = meta[TAKER_TIF] << 4 | meta[TAKER_STP]
-    register(state, slot, meta[TAKER_ID], meta[TAKER_ACCOUNT], number)
-    state.sessions[slot] = meta[TAKER_SESSION]
+    order["side"] = side
+    order["modes"] = modes
+    register(state, slot, order_id, account, number)
+    state.sessions[slot] = session
+    return slot
+
+
+@njit_inlined
+def _rest_of_taker(state, number):
+    """The taker, which is new, as an order in the pool, with its terms."""
+    meta = state.meta
+    slot = _new_order(
+        state,
+        meta[TAKER_ID],
+        meta[TAKER_PRICE],
+        meta[TAKER_TOTAL],
+        meta[TAKER_HOLD],
+        meta[TAKER_ACCOUNT],
+        number,
+        meta[TAKER_SIDE],
+        meta[TAKER_TIF] << 4 | meta[TAKER_STP],
+        meta[TAKER_SESSION],
+    )
     if meta[TAKER_EXPIRY] >= 0:
         set_terms(state, slot, meta[TAKER_SEQ], meta[TAKER_EXPIRY], meta[TAKER_DISPLAY])
     return slot

@@ -21,7 +21,6 @@ from matcher.state import (
     CHECKPOINT_EVENT_HASH,
     CHECKPOINT_SEQ,
     EVENT_HASH,
-    IDS_SHIFT,
     PEGS,
     SHARD,
     SHARDS,
@@ -90,10 +89,10 @@ def foresee(state, commands, position, last):
     if position + 2 * FORESIGHT <= last:
         later = commands[(position - 1 + 2 * FORESIGHT) & mask]
         if _is_ours(state.meta, np.int64(later["instrument"])):
-            prefetch_id(state.ids, state.meta[IDS_SHIFT], later["order_id"])
+            prefetch_id(state.recent_ids, later["order_id"])
         sooner = commands[(position - 1 + FORESIGHT) & mask]
         if _is_ours(state.meta, np.int64(sooner["instrument"])):
-            prefetch_row(state.ids, state.meta[IDS_SHIFT], state.orders, 0, sooner["order_id"])
+            prefetch_row(state.recent_ids, state.orders, 0, sooner["order_id"])
 
 
 @njit_inlined
@@ -164,7 +163,7 @@ def _begin(state, command, verdict, events):
             else:
                 reason = enter_stop(state, command, verdict, events)
         else:
-            reason = enter_order(state, command, verdict)
+            reason = enter_order(state, command, verdict, events)
     elif kind == CANCEL_ALL:
         cancel_all(state, command, events)
     elif kind == KILL:

@@ -24,7 +24,7 @@ from matcher.state import (
 from matcher.terms import set_terms, trail, wait_to_trail
 from protocol.enums import BUY, INSTRUMENT_AUCTION, OFFSET_NONE, PROTECTION_STEPS, SELL
 from ringbuf.bits import lowest
-from ringbuf.idtable import find_id
+from ringbuf.idtable import add_id, find_id
 
 
 @njit_called
@@ -60,7 +60,7 @@ def _copy_order(target, source, slot):
 @njit_called
 def _copy_link(target, new, other_id):
     """Link an order with that of this id, once both are there."""
-    other = find_id(target.ids, target.meta[IDS_SHIFT], target.orders, 0, other_id)
+    other = find_id(target.recent_ids, target.other_ids, target.meta[IDS_SHIFT], target.orders, 0, other_id)
     if other != 0:
         target.terms[new]["link"] = other
         target.terms[other]["link"] = new
@@ -88,7 +88,15 @@ def _copy_trails(target, source, book):
         slot = np.int64(source.trails[4 * book + 2 * side])
         while slot != 0:
             trail(
-                target, find_id(target.ids, target.meta[IDS_SHIFT], target.orders, 0, source.orders[slot]["order_id"])
+                target,
+                find_id(
+                    target.recent_ids,
+                    target.other_ids,
+                    target.meta[IDS_SHIFT],
+                    target.orders,
+                    0,
+                    source.orders[slot]["order_id"],
+                ),
             )
             slot = np.int64(source.terms[slot]["trail_next"])
 
@@ -183,7 +191,7 @@ def take_over_books(target, source):
 
 @njit_kernel
 def relevel(state):
-    """Put every order on its level, in the order of its links: of a state that has none, after ``forget_levels``.
+    """Put every order on its level, in the order of its links, and into the tables of ids, after ``forget_levels``.
 
     Parameters
     ----------
@@ -198,4 +206,5 @@ def relevel(state):
             order = orders[slot]
             behind = np.int64(order["next"])
             append(state, slot, np.int64(order["book"]), np.int64(order["side"]), order["price_ticks"])
+            add_id(state.recent_ids, state.other_ids, state.meta[IDS_SHIFT], order["order_id"], slot)
             slot = behind

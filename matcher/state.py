@@ -214,7 +214,7 @@ LEAVES_USED: Final = 10
 LEAVES_FREE: Final = 11
 LEAVES_LIVE: Final = 12
 NODES_USED: Final = 13
-IDS_SHIFT: Final = 14  # tag of an id >> shift = home line in ``ids``
+IDS_SHIFT: Final = 14  # of ``other_ids``
 LEAF_TABLE_SHIFT: Final = 15
 NODES_FREE: Final = 16
 BOOK_STRIDE: Final = 17  # rows of ``books`` of one kind
@@ -322,7 +322,8 @@ class MatcherState(NamedTuple):
     leaves: np.ndarray
     books: np.ndarray
     lot_atoms: np.ndarray
-    ids: np.ndarray
+    recent_ids: np.ndarray
+    other_ids: np.ndarray
     accounts: np.ndarray
     leaf_table: np.ndarray
     nodes: np.ndarray
@@ -349,8 +350,9 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         ("leaves", LEAF_DTYPE, limits.leaves_max + 1),
         ("books", BOOK_DTYPE, BOOK_KINDS * (limits.instruments_max + 1)),
         ("lot_atoms", np.dtype("<i8"), limits.instruments_max + 1),
-        # tag << 32 | slot; see ``ringbuf.idtable``
-        ("ids", np.dtype("<u8"), _table_size(2 * limits.orders_max)),
+        # slots by order id; see ``ringbuf.idtable``
+        ("recent_ids", np.dtype("<u4"), _table_size(2 * limits.orders_max)),
+        ("other_ids", np.dtype("<u4"), _table_size(2 * limits.orders_max)),
         # first order of each account
         ("accounts", np.dtype("<u4"), limits.accounts_max + 1),
         # leaf of (book, prefix); see ``levels``
@@ -389,22 +391,22 @@ def reset(state: MatcherState, shard: int = 0, shards: int = 1) -> None:
             array.view(np.uint8)[:] = 0
     meta[SHARD] = shard
     meta[SHARDS] = shards
-    meta[IDS_SHIFT] = id_shift(len(state.ids))
+    meta[IDS_SHIFT] = id_shift(len(state.other_ids))
     meta[LEAF_TABLE_SHIFT] = _line_shift(len(state.leaf_table), 64, 4)
     meta[BOOK_STRIDE] = len(state.lot_atoms)
     state.books["best_ticks"][:, 1] = NO_ASK
 
 
 def forget_levels(state: MatcherState) -> None:
-    """Make the books of a state empty whose orders another version has put on levels: ``matcher.rebuild.relevel`` does so anew."""
+    """Make the books and tables of ids empty of a state whose orders another version entered: ``matcher.rebuild.relevel`` does so anew."""
     meta = state.meta
-    for array in (state.leaves, state.levels, state.nodes, state.leaf_table):
+    for array in (state.leaves, state.levels, state.nodes, state.leaf_table, state.recent_ids, state.other_ids):
         array.view(np.uint8)[:] = 0
     for word in (LEAVES_USED, LEAVES_FREE, LEAVES_LIVE, NODES_USED, NODES_FREE, LEVELS_USED):
         meta[word] = 0
     for size in range(BLOCK_SIZES):
         meta[LEVELS_FREE + size] = 0
-    meta[IDS_SHIFT] = id_shift(len(state.ids))
+    meta[IDS_SHIFT] = id_shift(len(state.other_ids))
     meta[LEAF_TABLE_SHIFT] = _line_shift(len(state.leaf_table), 64, 4)
     meta[BOOK_STRIDE] = len(state.lot_atoms)
     state.books["best_ticks"][:, 0] = 0

@@ -172,6 +172,7 @@ EV_NOTHING: Final = 8  # the shard has nothing (more) to say of this command
 EV_TAKER: Final = 9  # from here on the order named is the one that trades: a fired stop
 EV_POSITION_MOVED: Final = 10  # reserved
 EV_PEGGED: Final = 14  # a pegged order stands at another price
+EV_MOVED: Final = 15  # amended, and rests anew without a trade: EV_AMENDED and EV_RESTED in one
 EV_QUOTED: Final = 13  # a quote is done: taken, or refused with a reason
 EV_CROSSED: Final = 11  # a trade of an auction: EV_TAKER named the buyer, this one the seller
 EV_AUCTION: Final = (

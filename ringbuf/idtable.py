@@ -1,9 +1,14 @@
-"""Order id to row: open addressing with linear probing, and deletion by shifting back, so that no tombstones gather.
+"""Order id to row, in two tables of row numbers: one with an entry for each end of an id, and one by hash for ids whose entry is taken.
 
-An entry of the table (uint64[2^n], at most half full) is ``tag << 32 | number``, 0 = empty; number n > 0 stands for row ``n - base`` of the
-records whose ``order_id`` is the key. The tag is 29 hash bits of ``id >> 3`` and below them the lowest 3 bits of
-the id, and alone tells the home of the entry: eight neighbouring ids share a cache line, lines are spread by Fibonacci
-hashing. Probing and shifting therefore read the table only; a record is read once its tag agrees.
+Ids of one source count up, so that those of the orders that live have mostly different lowest bits. ``recent`` (uint32[2^n]) has an
+entry for each value of these bits, shifted by the source in the upper bits of the id. It is filled from one end to the other,
+like a ring: neighbouring ids share a cache line, and nothing is searched.
+
+An id whose entry is that of an older order goes into ``others`` (uint32[2^n], at most half full): open addressing with Fibonacci
+hashing, linear probing, and deletion by shifting back, so that no tombstones gather.
+
+An entry is the number of a row, 0 = empty; number n > 0 stands for row ``n - base`` of the records whose ``order_id`` is the key, and
+the record says whether it is the one.
 """
 
 from __future__ import annotations
@@ -13,96 +18,111 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from ringbuf.bits import PHI, multiply, prefetch
+from ringbuf.bits import PHI, add, multiply, prefetch
 
 __all__ = ["add_id", "find_id", "id_shift", "prefetch_id", "prefetch_row", "remove_id"]
 
 _inlined = njit(forceinline=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_called = njit(forceinline=False, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
-_U0: Final = np.uint64(0)
-_U3: Final = np.uint64(3)
-_U7: Final = np.uint64(7)
-_U32: Final = np.uint64(32)
-_U35: Final = np.uint64(35)
-_NUMBER: Final = np.uint64(0xFFFFFFFF)
+_SOURCE: Final = np.uint64(0xD6E8FEB86659FD93)  # odd, to put ids of several sources, which count alike, apart
+_SOURCE_SHIFT: Final = np.uint64(40)
 
 
 @_inlined
-def _tag(order_id):
+def _entry(recent, order_id):
     word = np.uint64(order_id)
-    return (multiply(word >> _U3, PHI) >> _U35) << _U3 | (word & _U7)
+    return np.int64(add(word, multiply(word >> _SOURCE_SHIFT, _SOURCE)) & np.uint64(recent.shape[0] - 1))
 
 
 @_inlined
-def _home(tag, shift):
-    return np.int64((tag >> np.uint64(shift)) << _U3 | (tag & _U7))
+def _home(order_id, shift):
+    return np.int64(multiply(np.uint64(order_id), PHI) >> np.uint64(shift))
 
 
 def id_shift(size: int) -> int:
-    """``shift`` of a table of ``size`` entries: a tag shifted right by it numbers the line of eight entries in which its home is."""
-    return 32 - ((size.bit_length() - 1) - 3)
+    """``shift`` of a table ``others`` of ``size`` entries: the product of an id shifted right by it numbers its home."""
+    return 64 - (size.bit_length() - 1)
 
 
 @_inlined
-def find_id(table, shift, rows, base, order_id):
+def find_id(recent, others, shift, rows, base, order_id):
     """Number of an id, or 0; ``order_id`` int64 > 0."""
-    mask = np.int64(table.shape[0] - 1)
-    tag = _tag(order_id)
-    i = _home(tag, shift)
+    number = np.int64(recent[_entry(recent, order_id)])
+    if number != 0 and rows[number - base]["order_id"] == order_id:
+        return number
+    return _find_by_hash(others, shift, rows, base, order_id)
+
+
+@_called
+def _find_by_hash(others, shift, rows, base, order_id):
+    mask = np.int64(others.shape[0] - 1)
+    i = _home(order_id, shift)
     while True:
-        entry = table[i]
-        if entry == _U0:
-            return np.int64(0)
-        if entry >> _U32 == tag:
-            number = np.int64(entry & _NUMBER)
-            if rows[number - base]["order_id"] == order_id:
-                return number
+        number = np.int64(others[i])
+        if number == 0 or rows[number - base]["order_id"] == order_id:
+            return number
         i = (i + 1) & mask
 
 
 @_inlined
-def add_id(table, shift, order_id, number):
-    """Enter an id that is not in the table."""
-    mask = np.int64(table.shape[0] - 1)
-    tag = _tag(order_id)
-    i = _home(tag, shift)
-    while table[i] != _U0:
+def add_id(recent, others, shift, order_id, number):
+    """Enter an id that is not there."""
+    entry = _entry(recent, order_id)
+    if recent[entry] == 0:
+        recent[entry] = number
+    else:
+        _add_by_hash(others, shift, order_id, number)
+
+
+@_called
+def _add_by_hash(others, shift, order_id, number):
+    mask = np.int64(others.shape[0] - 1)
+    i = _home(order_id, shift)
+    while others[i] != 0:
         i = (i + 1) & mask
-    table[i] = tag << _U32 | np.uint64(number)
+    others[i] = number
 
 
 @_inlined
-def remove_id(table, shift, order_id, number):
-    """Take out an id that is in the table; entries behind it move up to where a probe from their home finds them."""
-    mask = np.int64(table.shape[0] - 1)
-    tag = _tag(order_id)
-    entry = tag << _U32 | np.uint64(number)
-    hole = _home(tag, shift)
-    while table[hole] != entry:
-        assert table[hole] != _U0, "the id is in the table"
+def remove_id(recent, others, shift, rows, base, order_id, number):
+    """Take out an id that is there, and still in its row."""
+    entry = _entry(recent, order_id)
+    if recent[entry] == number:
+        recent[entry] = 0
+    else:
+        _remove_by_hash(others, shift, rows, base, order_id, number)
+
+
+@_called
+def _remove_by_hash(others, shift, rows, base, order_id, number):
+    """Entries behind the one taken out move up to where a probe from their home finds them."""
+    mask = np.int64(others.shape[0] - 1)
+    hole = _home(order_id, shift)
+    while others[hole] != number:
+        assert others[hole] != 0, "the id is in the table"
         hole = (hole + 1) & mask
     i = hole
     while True:
         i = (i + 1) & mask
-        entry = table[i]
-        if entry == _U0:
+        other = np.int64(others[i])
+        if other == 0:
             break
-        if (i - _home(entry >> _U32, shift)) & mask >= (i - hole) & mask:
-            table[hole] = entry
+        if (i - _home(rows[other - base]["order_id"], shift)) & mask >= (i - hole) & mask:
+            others[hole] = other
             hole = i
-    table[hole] = _U0
+    others[hole] = 0
 
 
 @_inlined
-def prefetch_id(table, shift, order_id):
-    """Ask for the line of the table in which an id stands, or will stand."""
-    prefetch(table, _home(_tag(order_id), shift))
+def prefetch_id(recent, order_id):
+    """Ask for the line in which an id mostly stands, or will stand."""
+    prefetch(recent, _entry(recent, order_id))
 
 
 @_inlined
-def prefetch_row(table, shift, rows, base, order_id):
-    """Ask for the record of an id whose line of the table is here, if it stands at its home."""
-    tag = _tag(order_id)
-    entry = table[_home(tag, shift)]
-    if entry >> _U32 == tag:
-        prefetch(rows, np.int64(entry & _NUMBER) - base)
+def prefetch_row(recent, rows, base, order_id):
+    """Ask for the record of an id whose line is here."""
+    number = np.int64(recent[_entry(recent, order_id)])
+    if number != 0:
+        prefetch(rows, number - base)

@@ -292,7 +292,7 @@ def foresee_command(state, rings, seq, end):
         foresee_hold(state, rings.commands.slots[(seq - 1 + 2 * FORESIGHT) & mask]["order_id"])
         sooner = rings.commands.slots[(seq - 1 + FORESIGHT) & mask]
         if sooner["type"] == e.AMEND:
-            prefetch_row(state.order_index, state.meta[s.INDEX_SHIFT], state.holds, 1, sooner["order_id"])
+            prefetch_row(state.recent_orders, state.holds, 1, sooner["order_id"])
 
 
 @inner

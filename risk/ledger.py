@@ -7,7 +7,7 @@ from numba import config
 
 from protocol.enums import FLAG_API, HOLD_IN_FLIGHT
 from protocol.enums import HOLD_FREE as STATE_FREE
-from protocol.jit import inner
+from protocol.jit import entry, inner
 from ringbuf.atomics import fence_release, store_release
 from ringbuf.idtable import add_id, find_id, prefetch_id, remove_id
 from risk.state import (
@@ -84,13 +84,13 @@ home_of = _home_plain if config.DISABLE_JIT else _home_compiled
 @inner
 def find_hold(state, order_id):
     """Hold row of an order in flight or live, -1 where there is none."""
-    return find_id(state.order_index, state.meta[INDEX_SHIFT], state.holds, 1, order_id) - 1
+    return find_id(state.recent_orders, state.other_orders, state.meta[INDEX_SHIFT], state.holds, 1, order_id) - 1
 
 
 @inner
 def foresee_hold(state, order_id):
     """Prefetch where the index has an order, or will have it."""
-    prefetch_id(state.order_index, state.meta[INDEX_SHIFT], order_id)
+    prefetch_id(state.recent_orders, order_id)
 
 
 @inner
@@ -113,8 +113,17 @@ def take_hold(state, order_id):
     meta[HOLDS_USED] += 1
     state.holds[hold]["order_id"] = order_id
     state.holds[hold]["next"] = 0
-    add_id(state.order_index, state.meta[INDEX_SHIFT], order_id, hold + 1)
+    add_id(state.recent_orders, state.other_orders, state.meta[INDEX_SHIFT], order_id, hold + 1)
     return hold
+
+
+@entry
+def index_holds(state):
+    """Enter every order that has a hold row into the index, which is empty: of a snapshot of another version."""
+    for hold in range(state.meta[HOLDS_HIGH]):
+        if state.holds[hold]["state"] != STATE_FREE:
+            order_id = state.holds[hold]["order_id"]
+            add_id(state.recent_orders, state.other_orders, state.meta[INDEX_SHIFT], order_id, hold + 1)
 
 
 @inner
@@ -143,7 +152,15 @@ def open_hold(state, c, order_id, instrument, side, price, qty, seq):
 @inner
 def drop_hold(state, hold):
     """Give a hold row back and take it out of the index."""
-    remove_id(state.order_index, state.meta[INDEX_SHIFT], state.holds[hold]["order_id"], hold + 1)
+    remove_id(
+        state.recent_orders,
+        state.other_orders,
+        state.meta[INDEX_SHIFT],
+        state.holds,
+        1,
+        state.holds[hold]["order_id"],
+        hold + 1,
+    )
     row = state.holds[hold]
     row["state"] = STATE_FREE
     row["order_id"] = 0

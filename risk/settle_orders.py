@@ -48,7 +48,7 @@ def settle_canceled(state, rings, c, event):
 def settle_rest(state, rings, c, hold, event):
     """The taker's rest: it rests, or it expired."""
     flags = outcome_flag(c, event)
-    if event["kind"] == e.EV_RESTED:
+    if event["kind"] != e.EV_EXPIRED:
         if (state.holds[hold]["flags"] & (s.HOLD_TERMS | s.HOLD_WAITS)) == s.HOLD_TERMS:
             show_part(state.holds[hold])
         flags |= waiting_flag(state, hold)
@@ -132,7 +132,7 @@ def begin_amend(state, rings, c, pending, event):
         return True
     hold = event["hold"]
     h = state.holds[hold]
-    if h["order_id"] != event["order_id"] or event["kind"] != e.EV_AMENDED:
+    if h["order_id"] != event["order_id"] or (event["kind"] != e.EV_AMENDED and event["kind"] != e.EV_MOVED):
         state.meta[s.FAULT] = s.FAULT_HOLD_MISMATCH
         return True
     pending["hold"] = hold
@@ -140,8 +140,12 @@ def begin_amend(state, rings, c, pending, event):
     last = (event["flags"] & e.EVENT_LAST) != 0
     if (h["flags"] & s.HOLD_TERMS) != 0:
         # In place it shows no more than it has; else it shows nothing until it rests again.
-        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last else 0
-    emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, outcome_flag(c, event) | waiting_flag(state, hold))
+        h["shown_lots"] = min(h["shown_lots"], h["left_lots"]) if last and event["kind"] == e.EV_AMENDED else 0
+    if event["kind"] == e.EV_MOVED:
+        emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, 0)
+        settle_rest(state, rings, c, hold, event)
+    else:
+        emit_order(state, rings, c, hold, e.OUT_REPLACED, 0, -1, outcome_flag(c, event) | waiting_flag(state, hold))
     return True
 
 

@@ -368,7 +368,7 @@ FAULT: Final = 26  # number of a broken invariant; the engine stops
 WAITED_SEQ: Final = 27  # last command that waited for exact state, counted once
 ACCOUNTS_HIGH: Final = 28  # settle: highest account number
 TOUCHED_SCOPES: Final = 29  # settle: scopes that the command touched and that are not examined yet
-INDEX_SHIFT: Final = 30  # of ``order_index``
+INDEX_SHIFT: Final = 30  # of ``other_orders``
 FINISHED: Final = 31  # settle: client order ids ever put into the table of finished ones
 FINISHED_EARLY: Final = 32  # settle: those that left it before their time
 FINISHED_HASH: Final = 33  # settle: rolling
@@ -423,6 +423,10 @@ def table_capacity(rows: int) -> int:
     return 1 << max(4, (2 * rows - 1).bit_length())
 
 
+INDEX_ARRAYS: Final = ("recent_orders", "other_orders")
+"""Arrays that say where the hold of an order is, and nothing that the holds do not say."""
+
+
 def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
     """Names, dtypes and shapes of the arrays of ``RiskState``."""
     i8, i4 = np.dtype("<i8"), np.dtype("<i4")
@@ -441,7 +445,12 @@ def state_spec(limits: Limits, window: int) -> list[tuple[str, np.dtype, tuple[i
         ("finished", FINISHED_DTYPE, (limits.client_ids,)),
         ("finished_ids", i8, (limits.client_ids, CLIENT_ID_WORDS)),
         ("client_index", i8, (table_capacity(limits.orders + limits.client_ids),)),
-        ("order_index", np.dtype("<u8"), (table_capacity(limits.orders),)),  # number hold + 1; see ``ringbuf.idtable``
+        (
+            "recent_orders",
+            np.dtype("<u4"),
+            (table_capacity(limits.orders),),
+        ),  # number hold + 1; see ``ringbuf.idtable``
+        ("other_orders", np.dtype("<u4"), (table_capacity(limits.orders),)),
         ("withdrawals", WITHDRAWAL_DTYPE, (table_capacity(limits.withdrawal_holds),)),
         ("pending", PENDING_DTYPE, (window,)),
         ("timer_periods_ns", i8, (limits.timers,)),
@@ -467,12 +476,17 @@ def make_state(arrays: dict[str, np.ndarray]) -> Bundle:
     return Bundle(**arrays, outbox_slots=arrays["outbox"].view(COMMAND_DTYPE).reshape(-1))
 
 
+def set_index_shift(state: Bundle) -> None:
+    """Note how long the tables of the index are."""
+    state.meta[INDEX_SHIFT] = id_shift(len(state.other_orders))
+
+
 def reset(state: Bundle, limits: Limits) -> None:
     """Initialise freshly zeroed arrays that were made for ``limits``."""
     from protocol.hashing import ROLL_START
 
     state.meta[HOLD_FREE] = -1
-    state.meta[INDEX_SHIFT] = id_shift(len(state.order_index))
+    set_index_shift(state)
     state.meta[VERDICT_HASH] = ROLL_START
     state.meta[OUTCOME_HASH] = ROLL_START
     state.meta[CLIENT_ID_TTL_NS] = limits.client_id_ttl_ms * 1_000_000

@@ -15,8 +15,7 @@ from protocol.instance import Limits
 from risk.state import FINISHED_DTYPE, HOLD_DTYPE, state_spec
 
 WANTED_BYTES: Final = 128
-_ID_BYTES: Final = 8
-_LEAF_ENTRY_BYTES: Final = 4
+_ENTRY_BYTES: Final = 4
 _MID_TICKS: Final = 1_000_000_000
 _BOUND: Final = (
     "by the layout: an order, its share of the tables of ids and leaves, of leaves, blocks of levels and nodes"
@@ -45,7 +44,8 @@ def _case(task: Task, name: str, prices: float) -> Row:
     pages = {pool: pages_bytes(getattr(shard.arrays, pool)) for pool in POOLS}
     used = ((LEAVES_USED, LEAF_DTYPE), (LEVELS_USED, LEVEL_DTYPE), (NODES_USED, NODE_DTYPE))
     share = sum(int(shard.arrays.meta[word]) * dtype.itemsize for word, dtype in used)
-    tables = len(shard.arrays.ids) * _ID_BYTES + len(shard.arrays.leaf_table) * _LEAF_ENTRY_BYTES
+    arrays = shard.arrays
+    tables = _ENTRY_BYTES * sum(len(table) for table in (arrays.recent_ids, arrays.other_ids, arrays.leaf_table))
     layout = ORDER_DTYPE.itemsize + (tables + share) / crowd.resting
     each = sum(pages.values()) / crowd.resting
     made = row("footprint", name, "bytes_per_order", "B", [each], [used_s], (_BOUND, layout))
@@ -70,7 +70,7 @@ def risk_bytes() -> dict[str, float]:
     rows = limits.orders + limits.client_ids
     return {
         "hold": HOLD_DTYPE.itemsize,
-        "order_index": size["order_index"] / limits.orders,
+        "order_index": (size["recent_orders"] + size["other_orders"]) / limits.orders,
         "hold_ids": size["hold_ids"] / limits.orders,
         "client_index": size["client_index"] / rows,
         "ended_order": FINISHED_DTYPE.itemsize + size["finished_ids"] / limits.client_ids,

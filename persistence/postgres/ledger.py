@@ -73,7 +73,8 @@ class Ledger:
             "system": np.ascontiguousarray(system),
             "instruments": risk.instruments,
             "orders": np.zeros(limits.orders + batch_slots, dtype=m.ORDER_DTYPE),
-            "index": np.zeros(size, dtype=np.uint64),
+            "recent": np.zeros(size, dtype=np.uint32),
+            "others": np.zeros(size, dtype=np.uint32),
         }
         self._make_room(_FIRST_OUTCOMES)
         self._take_orders(risk.holds[: int(risk.meta[s.HOLDS_HIGH])])

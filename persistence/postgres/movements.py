@@ -202,7 +202,7 @@ def _agrees(state, out, paid):
 
 @inner
 def _row_of(state, order_id):
-    return find_id(state.index, state.meta[INDEX_SHIFT], state.orders, 1, order_id) - 1
+    return find_id(state.recent, state.others, state.meta[INDEX_SHIFT], state.orders, 1, order_id) - 1
 
 
 @inner
@@ -217,7 +217,7 @@ def _add(state, order_id):
         meta[ROWS_HIGH] = row + 1
     assert row < state.orders.shape[0], "the engine has no more orders than its table, nor a batch more than its slots"
     state.orders[row]["order_id"] = order_id
-    add_id(state.index, meta[INDEX_SHIFT], order_id, row + 1)
+    add_id(state.recent, state.others, meta[INDEX_SHIFT], order_id, row + 1)
     return row
 
 
@@ -424,14 +424,14 @@ def _forget_ended(state):
     """Give back the rows of orders that ended in the batch before; before the first, index those that are there."""
     meta = state.meta
     for unindexed in range(meta[UNINDEXED]):
-        add_id(state.index, meta[INDEX_SHIFT], state.orders[unindexed]["order_id"], unindexed + 1)
+        add_id(state.recent, state.others, meta[INDEX_SHIFT], state.orders[unindexed]["order_id"], unindexed + 1)
     meta[UNINDEXED] = 0
     for k in range(meta[CHANGED]):
         row = np.int64(state.changed[k])
         o = state.orders[row]
         o["fresh"] = 0
         if o["state"] != e.ORDER_STATE_LIVE:
-            remove_id(state.index, meta[INDEX_SHIFT], o["order_id"], row + 1)
+            remove_id(state.recent, state.others, meta[INDEX_SHIFT], state.orders, 1, o["order_id"], row + 1)
             o["order_id"] = 0
             o["next"] = meta[ROW_FREE]
             meta[ROW_FREE] = row

@@ -17,8 +17,9 @@ from protocol.records import OUTCOME_DTYPE
 from protocol.versions import executable
 from ringbuf.arena import private_arena
 from risk import state as s
+from risk.ledger import index_holds
 
-_LEVELS = ("leaves", "levels", "nodes", "leaf_table")
+_LEVELS = ("leaves", "levels", "nodes", "leaf_table", "recent_ids", "other_ids")
 
 
 def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool = False) -> FusedEngine:
@@ -38,7 +39,7 @@ def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool =
         )
     for arrays in (state.risk, *state.shards, state.sequencer):
         assert not arrays["meta"].any(), "what is loaded goes into arrays of zeros"
-    snapshot.load(RISK, state.risk)
+    _load_risk(snapshot, state.risk)
     if manifest.shards == config.shards:
         for shard, arrays in enumerate(state.shards):
             _load_matcher(snapshot, shard, arrays)
@@ -62,8 +63,19 @@ def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool =
     return engine
 
 
+def _load_risk(snapshot: Snapshot, arrays: Arrays) -> None:
+    """Risk's arrays; the index of another version's orders is made anew, for it may have been another one."""
+    if executable(snapshot.manifest.written):
+        snapshot.load(RISK, arrays)
+        return
+    snapshot.load(RISK, arrays, without=s.INDEX_ARRAYS)
+    risk = s.make_state(arrays)
+    s.set_index_shift(risk)
+    index_holds(risk)
+
+
 def _load_matcher(snapshot: Snapshot, shard: int, arrays: Arrays) -> None:
-    """A shard's arrays; another version's orders are put on their levels anew, for it may have laid out books otherwise."""
+    """A shard's arrays; another version's orders are entered into levels and tables anew, for it may have laid them out otherwise."""
     if executable(snapshot.manifest.written):
         snapshot.load(matcher_part(shard), arrays)
         return

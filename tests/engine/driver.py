@@ -211,7 +211,7 @@ def check_settled(engine: FusedEngine) -> None:
     holds = risk.holds[live]
     assert (holds["state"] == e.HOLD_LIVE).all()
     assert not holds["amends_inflight"].any()
-    assert len(live) == meta[s.HOLDS_USED] == np.count_nonzero(risk.order_index)
+    assert len(live) == meta[s.HOLDS_USED] == np.count_nonzero(risk.other_orders) + np.count_nonzero(risk.recent_orders)
     assert np.count_nonzero(risk.withdrawals["hold_id"]) == meta[s.WITHDRAWALS_USED]
     activity = np.bincount(holds["account"], minlength=len(risk.accounts))
     assert activity.tolist() == risk.accounts["activity"].tolist()
@@ -220,7 +220,7 @@ def check_settled(engine: FusedEngine) -> None:
     assert (risk.instruments["status"] == risk.instruments_reserve["status"]).all()
     assert (risk.accounts["status"] == risk.accounts["status_reserve"]).all()
     for order_id, hold in zip(holds["order_id"].tolist(), live.tolist(), strict=True):
-        assert hold == _indexed(risk.order_index, risk.holds, order_id)
+        assert hold == _indexed(risk, order_id)
     _check_quotes(engine, live)
     _check_client_index(risk)
     _check_books(engine, holds, live)
@@ -263,17 +263,18 @@ def _check_open_orders(risk: Any, holds: np.ndarray, scope: int) -> None:
     assert counted[mine].tolist() == risk.limits["open_orders"][mine].tolist()
 
 
-def _indexed(index: np.ndarray, holds: np.ndarray, order_id: int) -> int:
+def _indexed(risk: Any, order_id: int) -> int:
     """Hold row that the index finds for an order, -1 where its probe path ends without one."""
-    mask = len(index) - 1
-    tag = (((order_id >> 3) * 0x9E3779B97F4A7C15) % (1 << 64) >> 35) << 3 | order_id & 7
-    at = (tag >> id_shift(len(index))) << 3 | order_id & 7
-    while index[at]:
-        row = (int(index[at]) & 0xFFFFFFFF) - 1
+    recent, others, holds = risk.recent_orders, risk.other_orders, risk.holds
+    row = int(recent[(order_id + (order_id >> 40) * 0xD6E8FEB86659FD93) % len(recent)]) - 1
+    if row >= 0 and holds["order_id"][row] == order_id:
+        return row
+    at = (order_id * 0x9E3779B97F4A7C15) % (1 << 64) >> id_shift(len(others))
+    while others[at]:
+        row = int(others[at]) - 1
         if holds["order_id"][row] == order_id:
-            assert int(index[at]) >> 32 == tag
             return row
-        at = (at + 1) & mask
+        at = (at + 1) % len(others)
     return -1
 
 

@@ -4,6 +4,7 @@ from matcher import state as s
 from matcher.state import MatcherState
 from protocol.enums import BUY, INSTRUMENT_AUCTION, SELL
 
+SOURCE = 0xD6E8FEB86659FD93
 MASK = (1 << 64) - 1
 PHI = 0x9E3779B97F4A7C15
 INSTRUMENT = 0xD6E8FEB86659FD93
@@ -251,20 +252,21 @@ def _check_blocks(state: MatcherState, leaves: dict[int, tuple[int, int]]) -> No
 
 
 def _check_ids(state: MatcherState, in_books: list[int]) -> None:
-    ids = state.ids
-    occupied = [bool(entry) for entry in ids]
-    shift = 32 - (len(ids).bit_length() - 1 - 3)
+    recent, others = state.recent_ids, state.other_ids
     found = []
-    for i, entry in enumerate(int(entry) for entry in ids):
-        if not entry:
-            continue
-        slot = entry & 0xFFFFFFFF
-        order_id = int(state.orders[slot]["order_id"])
-        tag = ((order_id >> 3) * PHI & MASK) >> 35 << 3 | order_id & 7
-        assert tag == entry >> 32
-        assert _reachable(occupied, tag >> shift << 3 | tag & 7, i), f"order {order_id} is found from its home"
-        found.append(slot)
-    assert sorted(found) == sorted(in_books), "every resting order has its id in the table, and no other"
+    for i, slot in enumerate(recent.tolist()):
+        if slot:
+            order_id = int(state.orders[slot]["order_id"])
+            assert (order_id + (order_id >> 40) * SOURCE) % len(recent) == i
+            found.append(slot)
+    occupied = [slot != 0 for slot in others.tolist()]
+    for i, slot in enumerate(others.tolist()):
+        if slot:
+            order_id = int(state.orders[slot]["order_id"])
+            home = (order_id * PHI & MASK) >> 64 - (len(others).bit_length() - 1)
+            assert _reachable(occupied, home, i), f"order {order_id} is found from its home"
+            found.append(slot)
+    assert sorted(found) == sorted(in_books), "every resting order has its id in one of the tables, and no other"
 
 
 def _check_accounts(state: MatcherState, in_books: list[int]) -> None:

@@ -485,7 +485,10 @@ class NaiveShard(NaiveAuctions, NaivePegs):
             return [amended]
         self.orders.remove(order)
         order.gathers = to_auction
-        return [amended, *self._take(order, by_amount=False, dropped=0)]
+        rest = self._take(order, by_amount=False, dropped=0)
+        if [event.kind for event in rest] == [e.EV_RESTED]:
+            return [amended._replace(kind=e.EV_MOVED)]
+        return [amended, *rest]
 
     def _cancel_all(self, q: Request) -> list[Event]:
         found = [

@@ -125,7 +125,11 @@ def test_an_order_takes_at_most_128_bytes_wherever_it_rests() -> None:
     """Its slot, its share of the tables of ids and leaves when those are full, and of the leaf, whatever prices are in use there."""
     orders = leaves = 1 << 20
     spec = {name: (dtype, length) for name, dtype, length in s.state_spec(s.MatcherLimits(orders, leaves, 8, 8))}
-    alone = s.ORDER_DTYPE.itemsize + 8 * spec["ids"][1] / orders + spec["sessions"][0].itemsize
+    alone = (
+        s.ORDER_DTYPE.itemsize
+        + 4 * (spec["recent_ids"][1] + spec["other_ids"][1]) / orders
+        + spec["sessions"][0].itemsize
+    )
     leaf = s.LEAF_DTYPE.itemsize + s.NODE_DTYPE.itemsize + 4 * spec["leaf_table"][1] / leaves
     found = [alone + leaf]
     for size, fewest in enumerate(s.BLOCK_FEWEST):

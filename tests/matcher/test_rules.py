@@ -41,7 +41,7 @@ BOOK = (
     limit(4, BOB, e.BUY, 98, 7),
 )
 FILL, PREVENTED, CANCELED, RESTED = e.EV_FILL, e.EV_PREVENTED, e.EV_CANCELED, e.EV_RESTED
-EXPIRED, AMENDED, REJECTED, NOTHING = e.EV_EXPIRED, e.EV_AMENDED, e.EV_REJECTED, e.EV_NOTHING
+EXPIRED, AMENDED, MOVED, REJECTED, NOTHING = e.EV_EXPIRED, e.EV_AMENDED, e.EV_MOVED, e.EV_REJECTED, e.EV_NOTHING
 FILL_1 = (FILL, 0, 1, 100, 5, 0)
 FILL_2 = (FILL, 0, 2, 100, 4, 0)
 
@@ -173,11 +173,11 @@ CASES = {
     "amend_to_less_keeps_its_place": (amend(1, BOB, 100, 2), [(AMENDED, 0, 1, 100, 2, 2, 2)]),
     "amend_to_more_goes_to_the_back": (
         amend(1, BOB, 100, 6),
-        [(AMENDED, 0, 1, 100, 6, 6, 6), (RESTED, 0, 1, 100, 6, 6, 6)],
+        [(MOVED, 0, 1, 100, 6, 6, 6)],
     ),
     "amend_to_another_price": (
         amend(1, BOB, 99, 5),
-        [(AMENDED, 0, 1, 99, 5, 5, 5), (RESTED, 0, 1, 99, 5, 5, 5)],
+        [(MOVED, 0, 1, 99, 5, 5, 5)],
     ),
     "amend_that_crosses_trades": (
         amend(1, BOB, 97, 9),
@@ -280,8 +280,8 @@ def test_post_only_amend_is_refused_only_where_the_price_changes() -> None:
     shard = shard_with_book()
     shard.apply(limit(9, CAROL, e.BUY, 99, 3, e.POST_ONLY))
     assert [(REJECTED, r.POST_ONLY_WOULD_TAKE, 9, 0, 0, 0, 0)] == told(shard.apply(amend(9, CAROL, 100, 3)))
-    assert [AMENDED, RESTED] == [ev.kind for ev in shard.apply(amend(9, CAROL, 99, 30))]
-    assert [AMENDED, RESTED] == [ev.kind for ev in shard.apply(amend(9, CAROL, 97, 30))]
+    assert [MOVED] == [ev.kind for ev in shard.apply(amend(9, CAROL, 99, 30))]
+    assert [MOVED] == [ev.kind for ev in shard.apply(amend(9, CAROL, 97, 30))]
 
 
 def test_order_that_kept_its_place_trades_first() -> None:
@@ -299,7 +299,7 @@ def test_order_that_grew_trades_last() -> None:
 def test_amend_uses_the_hold_of_its_order() -> None:
     shard = shard_with_book()
     events = shard.apply(amend(1, BOB, 99, 5)._replace(hold=7))
-    assert [1001, 1001] == [ev.hold for ev in events]
+    assert [1001] == [ev.hold for ev in events]
 
 
 def test_refusal_carries_the_hold_of_the_verdict() -> None:

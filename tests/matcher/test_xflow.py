@@ -59,7 +59,7 @@ def outcome_of(
     if request.type == e.CANCEL_ALL:
         return [0, 0, len(canceled)], fills, prevented
     resting = sum(ev.left_lots for ev in events if ev.kind == e.EV_RESTED)
-    if [ev.kind for ev in events] == [e.EV_AMENDED]:
+    if [ev.kind for ev in events] in ([e.EV_AMENDED], [e.EV_MOVED]):
         resting = events[0].left_lots
     return [0, sum(fill[5] for fill in fills), resting], fills, prevented
 
