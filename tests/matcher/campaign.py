@@ -13,7 +13,7 @@ from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, MatcherLimits
 from matcher.views import resting_orders
 from protocol import enums as e
 from tests.matcher.driver import Shard
-from tests.matcher.invariants import check_state
+from tests.matcher.invariants import check_state, linked_orders
 from tests.matcher.naive_book import DAY_NS, NaiveShard, Request
 
 PROFILES = ("narrow", "dense", "wide", "clusters", "far")
@@ -185,11 +185,50 @@ class Requests:
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
         plain = plain._replace(session=rng.choice((0, 1, 2)))
+        if kind == e.LIMIT and rng.random() < 0.12:
+            return self._linked(plain)
         if kind != e.MARKET_AMOUNT and rng.random() < 0.2:
             return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
         if kind == e.LIMIT and tif in (e.GTC, e.POST_ONLY) and not gathers and rng.random() < 0.25:
             return self._peg(self._with_terms(plain) if rng.random() < 0.2 else plain)
+        if kind == e.LIMIT and rng.random() < 0.05:
+            plain = plain._replace(no_take=True)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
+
+    def _linked(self, q: Request) -> Request:
+        """Two linked orders around the price, or what was the price; the second one's id follows the first's."""
+        rng = self.random
+        self.next_id[q.order_id >> e.ORDER_ID_SOURCE_SHIFT] += 1
+        self.ids.append((q.order_id + 1, q.account, q.instrument))
+        system = rng.random() < 0.3
+        no_take = system and not self._is_open(q.instrument)
+        refs = (e.TRIGGER_LAST, e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX)
+        first_ref, ref = rng.choice(refs), rng.choice(refs)
+        seen = self.twin.seen.get((q.instrument, ref), q.price_ticks)
+        # An exit often comes when the price is past one of them.
+        prices = [seen + rng.choice((0, 0, -9 * system, 9 * system)) + d * rng.randrange(1, 13) for d in (-1, 1)]
+        if rng.random() < 0.4:
+            prices = [self.price(q.instrument), self.price(q.instrument)]
+        low, high = max(1, min(prices)), max(2, *prices)
+        near, far = (high, low + (low == high)) if q.side == e.SELL else (low, high + (low == high))
+        near += (near == far) * (1 if q.side == e.SELL else -1)
+        lots = min(q.qty_lots, VALUE_MAX // (MULTIPLIER * (high + 50)))
+        common = q._replace(qty_lots=max(1, lots), system=system, no_take=no_take, hold=rng.randrange(1, 1 << 31))
+        first = common._replace(price_ticks=near, tif=e.POST_ONLY)
+        if rng.random() < 0.35:
+            first = common._replace(price_ticks=max(1, near - rng.choice((0, 0, 9, -9))), trigger=near, ref=first_ref)
+            first = first._replace(waits=True, terms=True, takes_profit=True, type=rng.choice((e.LIMIT, e.MARKET)))
+        limit = max(1, far + rng.choice((0, 0, 5, -5, 40, -40)))
+        second = common._replace(price_ticks=limit, trigger=far, ref=ref, waits=True, terms=True, stp=rng.randrange(5))
+        second = second._replace(order_id=q.order_id + 1, type=rng.choice((e.LIMIT, e.LIMIT, e.MARKET)))
+        second = second._replace(hold=rng.randrange(1, 1 << 31), tif=rng.choice((e.GTC, q.tif)))
+        if rng.random() < 0.2:
+            kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS))
+            second = second._replace(offset_kind=kind, offset=rng.choice((1, 2, 9, 100)), trigger=0)
+        if rng.random() < 0.4:
+            first, second = self._with_terms(first), self._with_terms(second)
+            second = second._replace(expiry=first.expiry)
+        return first._replace(leg=second)
 
     def _is_open(self, instrument: int) -> bool:
         """Whether risk would take stops, and let prices set them off."""
@@ -200,7 +239,8 @@ class Requests:
         rng = self.random
         ref = rng.choice((e.TRIGGER_LAST, e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX))
         seen = self.twin.seen.get((q.instrument, ref), self.price(q.instrument))
-        stop = q._replace(waits=True, ref=ref, terms=True)
+        stop = q._replace(waits=True, ref=ref, terms=True, system=rng.random() < 0.2)
+        stop = stop._replace(no_take=stop.system and not self._is_open(q.instrument))
         if rng.random() < 0.3:
             kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS))
             offset = rng.choice((1, 2, 5, rng.randrange(1, 100), rng.randrange(1, 9_999)))
@@ -380,6 +420,9 @@ def check_books(shard: Shard, twin: NaiveShard) -> None:
             assert waiting == resting_orders(shard.state, number, side)["order_id"].tolist()
         for ref in (e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX):
             _check_stops(shard, twin, instrument, ref)
+    all_of_twin = twin.orders + twin.waiting
+    linked = {(o.order_id, o.partner.order_id) for o in all_of_twin if o.partner is not None}
+    assert linked == set(linked_orders(shard.state))
 
 
 def _check_stops(shard: Shard, twin: NaiveShard, instrument: int, ref: int) -> None:

@@ -35,8 +35,8 @@ def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None
     verdict["qty_lots"] = q.qty_lots
     verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | q.waits * e.JUDGED_TRIGGER
     verdict["flags"] |= bool(q.session) * e.JUDGED_SESSION
-    verdict["flags"] |= q.uncross * e.JUDGED_UNCROSS | q.pegs * e.JUDGED_PEG
-    command["flags"] = q.takes_profit * e.FLAG_TAKE_PROFIT
+    verdict["flags"] |= q.uncross * e.JUDGED_UNCROSS | q.pegs * e.JUDGED_PEG | bool(q.leg) * e.JUDGED_LEGS
+    command["flags"] = q.takes_profit * e.FLAG_TAKE_PROFIT | q.waits * e.FLAG_TRIGGER | q.system * e.FLAG_SYSTEM
     command["trigger_price_ticks"], command["trigger_ref"] = q.trigger, q.ref
     command["offset_kind"], command["sub_account"] = q.offset_kind, q.offset
     command["session"] = q.session
@@ -123,13 +123,27 @@ class Shard:
     def apply(self, q: Request) -> list[Event]:
         self.seq += 1
         fill_slots(self.command, self.verdict, self.seq, q)
+        if q.leg is None:
+            return self._match(self.seq)
+        assert self._match(self.seq) == []
+        head = self.seq
+        self.seq += 1
+        fill_slots(self.command, self.verdict, self.seq, q.leg._replace(ts_ns=q.ts_ns))
+        # What a leg says of itself, and where; whose it is, is said by the head.
+        self.command["type"], self.command["margin_mode"] = e.EXT_LEG, q.leg.type
+        self.command["session"] = 0
+        self.verdict["flags"] |= e.JUDGED_LEGS
+        return self._match(head)
+
+    def _match(self, seq: int) -> list[Event]:
+        """Events of the slots at hand, which carry ``seq``."""
         events: list[Event] = []
         done = False
         while not done:
             done = bool(_apply(self.carried, self.command, self.verdict, self.ring))
             publish_events(self.carried, self.ring)
             taken = self.reader.take()
-            assert all(seq == self.seq for seq, _ in taken)
+            assert all(told == seq for told, _ in taken)
             assert taken or done, "a pause without progress would never end"
             events += [event for _, event in taken]
             self.pauses += not done

@@ -77,6 +77,7 @@ class NaiveAuctions:
         lots_left = found.lots
         while lots_left:
             buyer, seller = self.both_books(instrument, e.BUY)[0], self.both_books(instrument, e.SELL)[0]
+            events += [*self.end_partner(buyer), *self.end_partner(seller)]  # type: ignore[attr-defined]
             lots = min(buyer.left, seller.left)
             if buyer is not named:
                 named = buyer
