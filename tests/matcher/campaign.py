@@ -3,10 +3,19 @@
     python -m tests.matcher.campaign --seed 1 --commands 2000 [--profile wide]
 
 compares the kernel with its naive twin and prints the hashes; with ``NUMBA_DISABLE_JIT=1`` the kernel is plain Python.
+
+    python -m tests.matcher.campaign --seed 1 --total 10000000
+
+goes from seed to seed, through all profiles, sizes and rings, and prints what came; it ends with the first difference, in the fewest
+commands that show it, and the command that repeats it.
 """
 
 import argparse
+import itertools
 import random
+import time
+from collections import Counter
+from typing import NamedTuple
 
 from matcher import state as s
 from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, MatcherLimits
@@ -16,11 +25,31 @@ from tests.matcher.driver import Shard
 from tests.matcher.invariants import check_state, linked_orders
 from tests.matcher.naive_book import DAY_NS, NaiveShard, Request
 
+MODULE = "tests.matcher.campaign"
 PROFILES = ("narrow", "dense", "wide", "clusters", "far")
 MULTIPLIER = 3
 VALUE_MAX = (1 << 62) - 1
 PRICE_MAX = VALUE_MAX // MULTIPLIER
 LIMITS = MatcherLimits(orders_max=300, leaves_max=200, instruments_max=3, accounts_max=5)
+
+
+class Size(NamedTuple):
+    """How much a shard has room for, and from how many orders on histories bring fewer new ones."""
+
+    limits: MatcherLimits
+    target: int
+
+
+SIZES = {
+    "full": Size(LIMITS, 60),
+    "crowded": Size(LIMITS, 250),
+    "small": Size(MatcherLimits(orders_max=40, leaves_max=12, instruments_max=3, accounts_max=5), 40),
+    "tiny": Size(MatcherLimits(orders_max=6, leaves_max=3, instruments_max=3, accounts_max=5), 6),
+}
+RINGS = (4, 8, 64)
+EVENT_NAMES = {number: name for name, number in vars(e).items() if name.startswith("EV_")}
+HISTORY_COMMANDS = 4_000
+"""Commands of each history of a campaign: what is rare has time to come together, and what differs is soon repeated."""
 
 
 class Requests:
@@ -341,40 +370,71 @@ def run(
     profile: str,
     commands: int,
     *,
-    limits: MatcherLimits = LIMITS,
+    size: str = "full",
     ring_slots: int = 64,
     check_every: int = 50,
-    target: int = 60,
+    met: Counter[str] | None = None,
 ) -> Shard:
-    """Compare kernel and twin over a history; AssertionError names the seed and the command."""
+    """Compare kernel and twin over a history; AssertionError names the seed and the command. ``met`` counts what came."""
+    limits, target = SIZES[size]
     shard = Shard(limits, ring_slots, list_k=MULTIPLIER)
-    twin = NaiveShard(limits.orders_max, limits.leaves_max)
-    twin.multipliers = dict.fromkeys(range(1, limits.instruments_max + 1), MULTIPLIER)
+    twin = naive_shard(limits)
     requests = Requests(seed, profile, twin, target)
     told: list[Request] = []
+    kinds: Counter[int] = Counter()
+
+    def wrong(what: str) -> AssertionError:
+        again = f"--seed {seed} --profile {profile} --size {size} --ring-slots {ring_slots} --commands {commands}"
+        return AssertionError(f"SEED={seed} command {len(told)}: {told[-1]}\n{what}\npython -m {MODULE} {again}")
+
     for number in range(1, commands + 1):
         request = next(requests)._replace(seq=shard.seq + 1)
         told.append(request)
-        where = f"profile={profile} SEED={seed} command {number}: {request}"
         expected = twin.apply(request)
         actual = shard.apply(request)
         if expected != actual:
             least = "\n".join(str(q) for q in shrunk(told, limits, ring_slots))
-            raise AssertionError(f"{where}\nexpected {expected}\nactual   {actual}\nand so do these few:\n{least}")
+            raise wrong(f"expected {expected}\nactual   {actual}\nand so do these few:\n{least}")
         if number % check_every == 0 or number == commands:
             try:
                 check_state(shard.state)
                 check_books(shard, twin)
             except AssertionError as error:
-                raise AssertionError(f"{where}\n{error}") from error
+                raise wrong(str(error)) from error
+        if met is not None:
+            kinds.update([event.kind for event in actual])
+    if met is not None:
+        met.update({profile: commands, **{EVENT_NAMES[kind]: count for kind, count in kinds.items()}})
     return shard
+
+
+def campaign(first_seed: int, total: int) -> None:
+    """Histories of all profiles, sizes and rings until there were ``total`` commands, and what they met."""
+    met: Counter[str] = Counter()
+    start_s = time.process_time()
+    ways = ((seed, profile, size) for seed in itertools.count(first_seed) for profile in PROFILES for size in SIZES)
+    done = 0
+    for number, (seed, profile, size) in enumerate(ways, 1):
+        run(seed, profile, HISTORY_COMMANDS, size=size, ring_slots=RINGS[number % 3], check_every=500, met=met)
+        done += HISTORY_COMMANDS
+        if number % 100 == 0 or done >= total:
+            counts = ", ".join(f"{name} {count:,}" for name, count in sorted(met.items()))
+            speed = done / (time.process_time() - start_s)
+            print(f"{done:,} commands to seed {seed}, {speed:,.0f} a CPU second: {counts}", flush=True)
+        if done >= total:
+            return
+
+
+def naive_shard(limits: MatcherLimits) -> NaiveShard:
+    twin = NaiveShard(limits.orders_max, limits.leaves_max)
+    twin.multipliers = dict.fromkeys(range(1, limits.instruments_max + 1), MULTIPLIER)
+    return twin
 
 
 def differs(requests: list[Request], limits: MatcherLimits, ring_slots: int) -> bool:
     """Whether kernel and twin disagree anywhere on these requests."""
     shard = Shard(limits, ring_slots, list_k=MULTIPLIER)
-    twin = NaiveShard(limits.orders_max, limits.leaves_max)
-    twin.multipliers = dict.fromkeys(range(1, limits.instruments_max + 1), MULTIPLIER)
+    twin = naive_shard(limits)
     numbered = (q._replace(seq=shard.seq + 1) for q in requests)
     return any(twin.apply(q) != shard.apply(q) for q in numbered)
 
@@ -441,9 +501,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--commands", type=int, default=2_000)
     parser.add_argument("--profile", choices=PROFILES, default="narrow")
+    parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--ring-slots", type=int, default=64)
+    parser.add_argument("--total", type=int, help="commands of a campaign over all profiles and sizes, from --seed on")
     options = parser.parse_args()
-    shard = run(options.seed, options.profile, options.commands, ring_slots=options.ring_slots)
+    if options.total:
+        campaign(options.seed, options.total)
+        return
+    shard = run(options.seed, options.profile, options.commands, size=options.size, ring_slots=options.ring_slots)
     print(shard.hashes())
 
 

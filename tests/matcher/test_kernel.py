@@ -42,7 +42,7 @@ class Pipe:
     def put(self, q: Request, code: int = e.VERDICT_OK) -> None:
         at = self.seq & (SLOTS - 1)
         self.seq += 1
-        fill_slots(self.commands.slots[at], self.verdicts.slots[at], self.seq, q)
+        fill_slots(self.commands.slots[at : at + 1], self.verdicts.slots[at : at + 1], self.seq, q)
         self.verdicts.slots[at]["code"] = code
         publish(self.commands, self.seq)
 
