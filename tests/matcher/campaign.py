@@ -238,9 +238,9 @@ class Requests:
         prices = [seen + rng.choice((0, 0, -9 * system, 9 * system)) + d * rng.randrange(1, 13) for d in (-1, 1)]
         if rng.random() < 0.4:
             prices = [self.price(q.instrument), self.price(q.instrument)]
-        low, high = max(1, min(prices)), max(2, *prices)
-        near, far = (high, low + (low == high)) if q.side == e.SELL else (low, high + (low == high))
-        near += (near == far) * (1 if q.side == e.SELL else -1)
+        low = max(1, min(prices))
+        high = max(low + 1, *prices)
+        near, far = (high, low) if q.side == e.SELL else (low, high)
         lots = min(q.qty_lots, VALUE_MAX // (MULTIPLIER * (high + 50)))
         common = q._replace(qty_lots=max(1, lots), system=system, no_take=no_take, hold=rng.randrange(1, 1 << 31))
         first = common._replace(price_ticks=near, tif=e.POST_ONLY)
@@ -417,7 +417,7 @@ def campaign(first_seed: int, total: int) -> None:
     for number, (seed, profile, size) in enumerate(ways, 1):
         run(seed, profile, HISTORY_COMMANDS, size=size, ring_slots=RINGS[number % 3], check_every=500, met=met)
         done += HISTORY_COMMANDS
-        if number % 100 == 0 or done >= total:
+        if number % 20 == 0 or done >= total:
             counts = ", ".join(f"{name} {count:,}" for name, count in sorted(met.items()))
             speed = done / (time.process_time() - start_s)
             print(f"{done:,} commands to seed {seed}, {speed:,.0f} a CPU second: {counts}", flush=True)
