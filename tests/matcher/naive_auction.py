@@ -14,7 +14,7 @@ class NaiveAuctions:
 
     orders: list[Any]
     waiting: list[Any]
-    path: list[int]
+    marked: list[Any]
     seen: dict[tuple[int, int], int]
 
     def begin(self) -> None:
@@ -54,8 +54,10 @@ class NaiveAuctions:
 
     def _visit_open(self, instrument: int) -> None:
         """The last price may have come where nothing could be set off; the others are looked at again too."""
-        if self.last.get(instrument):
-            self.path.append(self.last[instrument])
+        last = self.last.get(instrument)
+        if last:
+            self.seen[instrument, e.TRIGGER_LAST] = last
+            self.marked += self._visit(instrument, e.TRIGGER_LAST, last)  # type: ignore[attr-defined]
         self._visit_marks(instrument)  # type: ignore[attr-defined]
 
     def both_books(self, instrument: int, side: int) -> list[Any]:
