@@ -1,5 +1,7 @@
 """A shard under test: commands in as ``Request``, events out as ``Event``."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from matcher.events import join_events, publish_events
@@ -54,6 +56,22 @@ def fill_slots(command: np.ndarray, verdict: np.ndarray, seq: int, q: Request) -
     flags = bool(q.session) * e.JUDGED_SESSION | bool(q.leg) * e.JUDGED_LEGS
     flags |= sum(bit for name, bit in VERDICT_FLAGS.items() if getattr(q, name))
     verdict[0] = (seq, e.VERDICT_OK, flags, q.hold, *judged)
+
+
+def fill_leg(command: np.ndarray, verdict: np.ndarray, seq: int, q: Request) -> None:
+    """Write the slot of the second of two linked orders: what its session is, is said by the first."""
+    assert q.leg is not None
+    fill_slots(command, verdict, seq, q.leg._replace(ts_ns=q.ts_ns))
+    command["type"], command["margin_mode"], command["session"] = e.EXT_LEG, q.leg.type, 0
+    verdict["flags"] |= e.JUDGED_LEGS
+
+
+def with_seqs(requests: list[Request]) -> Iterator[tuple[int, Request]]:
+    """Requests with the seqs of their heads."""
+    seq = 1
+    for q in requests:
+        yield seq, q
+        seq += 1 if q.leg is None else 2
 
 
 def event_of(slot: tuple[int, ...]) -> Event:
@@ -120,10 +138,7 @@ class Shard:
         assert self._match(self.seq) == []
         head = self.seq
         self.seq += 1
-        fill_slots(self.command, self.verdict, self.seq, q.leg._replace(ts_ns=q.ts_ns))
-        # What a leg says of itself, and where; whose it is, is said by the head.
-        self.command["type"], self.command["margin_mode"], self.command["session"] = e.EXT_LEG, q.leg.type, 0
-        self.verdict["flags"] |= e.JUDGED_LEGS
+        fill_leg(self.command, self.verdict, self.seq, q)
         return self._match(head)
 
     def _match(self, seq: int) -> list[Event]:
