@@ -103,6 +103,8 @@ class NaiveAuctions:
                 )
             )
         events += self.pulled_behind(instrument)  # type: ignore[attr-defined]
+        # What gathered comes behind what stood, such as a peg that moved while the market was closed.
+        self.orders.sort(key=lambda order: order.instrument == instrument and order.gathers)
         for order in self.orders:
             if order.instrument == instrument:
                 order.gathers = False
