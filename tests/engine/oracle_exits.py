@@ -171,7 +171,12 @@ class ExitRules(NaiveExchange):
         if lots == 0:
             return
         mine = [n for n, out in enumerate(self.outcomes) if out["order_id"] == order.id and out["kind"] != e.OUT_IDS]
-        index = mine[-1] + bool(self.outcomes[mine[-1]]["flags"] & e.OUTCOME_TAKER)
+        index = mine[-1]
+        if self.outcomes[index]["kind"] == e.OUT_TRADE:
+            # It ends behind what the trade says to either side: the buyer of an auction and a taker are told first.
+            sides = {order.id, int(self.outcomes[index]["contra_order_id"])}
+            told = [{int(out["order_id"]), int(out["contra_order_id"])} for out in self.outcomes]
+            index = max(n for n, pair in enumerate(told) if pair == sides)
         group = self._exits_group(bracket, lots)
         system = group[:1].view(SYSTEM_COMMAND.slot_dtype)
         system["cause_seq"], system["cause_index"] = self.head["seq"], index

@@ -88,6 +88,7 @@ class LinkedRules(StopsOracle):
         need, more = self._hold_of(first), max(0, self._hold_of(second) - self._hold_of(first))
         if not code and need + more > self.free[self._paid_with(first)]:
             code = r.INSUFFICIENT_FUNDS
+        code = code or self._pair_refusal()
         for order in orders:
             code = code or self._standing_code(order)
         if code:
@@ -111,6 +112,10 @@ class LinkedRules(StopsOracle):
             partner = self.leaving[passed[0].id] = self.partners[passed[0].id]
             self._leave_book(partner)
             self._set_off(passed[:1])
+
+    def _pair_refusal(self) -> int:
+        """Why there is no room for two orders."""
+        return r.ACCEPTED
 
     def _has_passed(self, order: Order) -> bool:
         """Whether the price has passed what the order waits for."""

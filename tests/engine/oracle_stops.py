@@ -157,7 +157,8 @@ class StopsOracle(NaiveExchange):
         """Let what was set off enter, one after the other, and what that sets off behind it."""
         queue = list(fired or [])
         while True:
-            for instrument, price in self.path:
+            # The trades of an order count by its first and its last price.
+            for instrument, price in self.path[:1] + self.path[1:][-1:]:
                 self.seen[instrument, e.TRIGGER_LAST] = price
                 queue += self._visit(instrument, e.TRIGGER_LAST, price)
             self.path = []

@@ -3,24 +3,53 @@
     python -m tests.matcher.campaign --seed 1 --commands 2000 [--profile wide]
 
 compares the kernel with its naive twin and prints the hashes; with ``NUMBA_DISABLE_JIT=1`` the kernel is plain Python.
+
+    python -m tests.matcher.campaign --seed 1 --total 10000000
+
+goes from seed to seed, through all profiles, sizes and rings, and prints what came; it ends with the first difference, in the fewest
+commands that show it, and the command that repeats it.
 """
 
 import argparse
+import itertools
 import random
+import time
+from collections import Counter
+from typing import NamedTuple
 
 from matcher import state as s
 from matcher.state import BOOK_AUCTION_ASKS, BOOK_AUCTION_BIDS, MatcherLimits
 from matcher.views import resting_orders
 from protocol import enums as e
 from tests.matcher.driver import Shard
-from tests.matcher.invariants import check_state
+from tests.matcher.invariants import check_state, linked_orders
 from tests.matcher.naive_book import DAY_NS, NaiveShard, Request
 
+MODULE = "tests.matcher.campaign"
 PROFILES = ("narrow", "dense", "wide", "clusters", "far")
 MULTIPLIER = 3
 VALUE_MAX = (1 << 62) - 1
 PRICE_MAX = VALUE_MAX // MULTIPLIER
 LIMITS = MatcherLimits(orders_max=300, leaves_max=200, instruments_max=3, accounts_max=5)
+
+
+class Size(NamedTuple):
+    """How much a shard has room for, and from how many orders on histories bring fewer new ones."""
+
+    limits: MatcherLimits
+    target: int
+
+
+SIZES = {
+    "full": Size(LIMITS, 60),
+    "crowded": Size(LIMITS, 250),
+    "small": Size(MatcherLimits(orders_max=40, leaves_max=12, instruments_max=3, accounts_max=5), 40),
+    "tiny": Size(MatcherLimits(orders_max=6, leaves_max=3, instruments_max=3, accounts_max=5), 6),
+}
+RINGS = (4, 8, 64)
+EVENT_NAMES = {number: name for name, number in vars(e).items() if name.startswith("EV_")}
+HISTORY_COMMANDS = 4_000
+"""Commands of each history of a campaign: what is rare has time to come together, and what differs is soon repeated."""
 
 
 class Requests:
@@ -185,11 +214,50 @@ class Requests:
             price = 1_000 + rng.randrange(2) + 2 * side
         plain = Request(kind, order_id, account, instrument, side, price, qty, tif, stp, rng.randrange(1, 1 << 31))
         plain = plain._replace(session=rng.choice((0, 1, 2)))
+        if kind == e.LIMIT and rng.random() < 0.12:
+            return self._linked(plain)
         if kind != e.MARKET_AMOUNT and rng.random() < 0.2:
             return self._stop(self._with_terms(plain) if rng.random() < 0.4 else plain)
         if kind == e.LIMIT and tif in (e.GTC, e.POST_ONLY) and not gathers and rng.random() < 0.25:
             return self._peg(self._with_terms(plain) if rng.random() < 0.2 else plain)
+        if kind == e.LIMIT and rng.random() < 0.05:
+            plain = plain._replace(no_take=True)
         return self._with_terms(plain) if rng.random() < 0.4 else plain
+
+    def _linked(self, q: Request) -> Request:
+        """Two linked orders around the price, or what was the price; the second one's id follows the first's."""
+        rng = self.random
+        self.next_id[q.order_id >> e.ORDER_ID_SOURCE_SHIFT] += 1
+        self.ids.append((q.order_id + 1, q.account, q.instrument))
+        system = rng.random() < 0.3
+        no_take = system and not self._is_open(q.instrument)
+        refs = (e.TRIGGER_LAST, e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX)
+        first_ref, ref = rng.choice(refs), rng.choice(refs)
+        seen = self.twin.seen.get((q.instrument, ref), q.price_ticks)
+        # An exit often comes when the price is past one of them.
+        prices = [seen + rng.choice((0, 0, -9 * system, 9 * system)) + d * rng.randrange(1, 13) for d in (-1, 1)]
+        if rng.random() < 0.4:
+            prices = [self.price(q.instrument), self.price(q.instrument)]
+        low = max(1, min(prices))
+        high = max(low + 1, *prices)
+        near, far = (high, low) if q.side == e.SELL else (low, high)
+        lots = min(q.qty_lots, VALUE_MAX // (MULTIPLIER * (high + 50)))
+        common = q._replace(qty_lots=max(1, lots), system=system, no_take=no_take, hold=rng.randrange(1, 1 << 31))
+        first = common._replace(price_ticks=near, tif=e.POST_ONLY)
+        if rng.random() < 0.35:
+            first = common._replace(price_ticks=max(1, near - rng.choice((0, 0, 9, -9))), trigger=near, ref=first_ref)
+            first = first._replace(waits=True, terms=True, takes_profit=True, type=rng.choice((e.LIMIT, e.MARKET)))
+        limit = max(1, far + rng.choice((0, 0, 5, -5, 40, -40)))
+        second = common._replace(price_ticks=limit, trigger=far, ref=ref, waits=True, terms=True, stp=rng.randrange(5))
+        second = second._replace(order_id=q.order_id + 1, type=rng.choice((e.LIMIT, e.LIMIT, e.MARKET)))
+        second = second._replace(hold=rng.randrange(1, 1 << 31), tif=rng.choice((e.GTC, q.tif)))
+        if rng.random() < 0.2:
+            kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS))
+            second = second._replace(offset_kind=kind, offset=rng.choice((1, 2, 9, 100)), trigger=0)
+        if rng.random() < 0.4:
+            first, second = self._with_terms(first), self._with_terms(second)
+            second = second._replace(expiry=first.expiry)
+        return first._replace(leg=second)
 
     def _is_open(self, instrument: int) -> bool:
         """Whether risk would take stops, and let prices set them off."""
@@ -200,7 +268,8 @@ class Requests:
         rng = self.random
         ref = rng.choice((e.TRIGGER_LAST, e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX))
         seen = self.twin.seen.get((q.instrument, ref), self.price(q.instrument))
-        stop = q._replace(waits=True, ref=ref, terms=True)
+        stop = q._replace(waits=True, ref=ref, terms=True, system=rng.random() < 0.2)
+        stop = stop._replace(no_take=stop.system and not self._is_open(q.instrument))
         if rng.random() < 0.3:
             kind = rng.choice((e.OFFSET_TICKS, e.OFFSET_BASIS_POINTS))
             offset = rng.choice((1, 2, 5, rng.randrange(1, 100), rng.randrange(1, 9_999)))
@@ -305,40 +374,71 @@ def run(
     profile: str,
     commands: int,
     *,
-    limits: MatcherLimits = LIMITS,
+    size: str = "full",
     ring_slots: int = 64,
     check_every: int = 50,
-    target: int = 60,
+    met: Counter[str] | None = None,
 ) -> Shard:
-    """Compare kernel and twin over a history; AssertionError names the seed and the command."""
+    """Compare kernel and twin over a history; AssertionError names the seed and the command. ``met`` counts what came."""
+    limits, target = SIZES[size]
     shard = Shard(limits, ring_slots, list_k=MULTIPLIER)
-    twin = NaiveShard(limits.orders_max, limits.leaves_max)
-    twin.multipliers = dict.fromkeys(range(1, limits.instruments_max + 1), MULTIPLIER)
+    twin = naive_shard(limits)
     requests = Requests(seed, profile, twin, target)
     told: list[Request] = []
+    kinds: Counter[int] = Counter()
+
+    def wrong(what: str) -> AssertionError:
+        again = f"--seed {seed} --profile {profile} --size {size} --ring-slots {ring_slots} --commands {commands}"
+        return AssertionError(f"SEED={seed} command {len(told)}: {told[-1]}\n{what}\npython -m {MODULE} {again}")
+
     for number in range(1, commands + 1):
         request = next(requests)._replace(seq=shard.seq + 1)
         told.append(request)
-        where = f"profile={profile} SEED={seed} command {number}: {request}"
         expected = twin.apply(request)
         actual = shard.apply(request)
         if expected != actual:
             least = "\n".join(str(q) for q in shrunk(told, limits, ring_slots))
-            raise AssertionError(f"{where}\nexpected {expected}\nactual   {actual}\nand so do these few:\n{least}")
+            raise wrong(f"expected {expected}\nactual   {actual}\nand so do these few:\n{least}")
         if number % check_every == 0 or number == commands:
             try:
                 check_state(shard.state)
                 check_books(shard, twin)
             except AssertionError as error:
-                raise AssertionError(f"{where}\n{error}") from error
+                raise wrong(str(error)) from error
+        if met is not None:
+            kinds.update([event.kind for event in actual])
+    if met is not None:
+        met.update({profile: commands, **{EVENT_NAMES[kind]: count for kind, count in kinds.items()}})
     return shard
+
+
+def campaign(first_seed: int, total: int) -> None:
+    """Histories of all profiles, sizes and rings until there were ``total`` commands, and what they met."""
+    met: Counter[str] = Counter()
+    start_s = time.process_time()
+    ways = ((seed, profile, size) for seed in itertools.count(first_seed) for profile in PROFILES for size in SIZES)
+    done = 0
+    for number, (seed, profile, size) in enumerate(ways, 1):
+        run(seed, profile, HISTORY_COMMANDS, size=size, ring_slots=RINGS[number % 3], check_every=500, met=met)
+        done += HISTORY_COMMANDS
+        if number % 20 == 0 or done >= total:
+            counts = ", ".join(f"{name} {count:,}" for name, count in sorted(met.items()))
+            speed = done / (time.process_time() - start_s)
+            print(f"{done:,} commands to seed {seed}, {speed:,.0f} a CPU second: {counts}", flush=True)
+        if done >= total:
+            return
+
+
+def naive_shard(limits: MatcherLimits) -> NaiveShard:
+    twin = NaiveShard(limits.orders_max, limits.leaves_max)
+    twin.multipliers = dict.fromkeys(range(1, limits.instruments_max + 1), MULTIPLIER)
+    return twin
 
 
 def differs(requests: list[Request], limits: MatcherLimits, ring_slots: int) -> bool:
     """Whether kernel and twin disagree anywhere on these requests."""
     shard = Shard(limits, ring_slots, list_k=MULTIPLIER)
-    twin = NaiveShard(limits.orders_max, limits.leaves_max)
-    twin.multipliers = dict.fromkeys(range(1, limits.instruments_max + 1), MULTIPLIER)
+    twin = naive_shard(limits)
     numbered = (q._replace(seq=shard.seq + 1) for q in requests)
     return any(twin.apply(q) != shard.apply(q) for q in numbered)
 
@@ -384,6 +484,9 @@ def check_books(shard: Shard, twin: NaiveShard) -> None:
             assert waiting == resting_orders(shard.state, number, side)["order_id"].tolist()
         for ref in (e.TRIGGER_LAST, e.TRIGGER_MARK, e.TRIGGER_INDEX):
             _check_stops(shard, twin, instrument, ref)
+    all_of_twin = twin.orders + twin.waiting
+    linked = {(o.order_id, o.partner.order_id) for o in all_of_twin if o.partner is not None}
+    assert linked == set(linked_orders(shard.state))
 
 
 def _check_stops(shard: Shard, twin: NaiveShard, instrument: int, ref: int) -> None:
@@ -402,9 +505,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--commands", type=int, default=2_000)
     parser.add_argument("--profile", choices=PROFILES, default="narrow")
+    parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--ring-slots", type=int, default=64)
+    parser.add_argument("--total", type=int, help="commands of a campaign over all profiles and sizes, from --seed on")
     options = parser.parse_args()
-    shard = run(options.seed, options.profile, options.commands, ring_slots=options.ring_slots)
+    if options.total:
+        campaign(options.seed, options.total)
+        return
+    shard = run(options.seed, options.profile, options.commands, size=options.size, ring_slots=options.ring_slots)
     print(shard.hashes())
 
 

@@ -1,5 +1,6 @@
 """A shard under test: commands in as ``Request``, events out as ``Event``."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,57 +41,67 @@ def warm() -> None:
     Shard(ring_slots=2).apply(Request(e.EXPIRE))
 
 
-def fill_slots(command: np.void, verdict: np.void, seq: int, q: Request) -> None:
-    command["seq"] = verdict["seq"] = seq
-    for name in ("type", "order_id", "account", "instrument", "side", "tif", "stp"):
-        command[name] = getattr(q, name)
-    verdict["code"] = e.VERDICT_OK
-    verdict["hold"] = q.hold
+VERDICT_FLAGS = {
+    "terms": e.JUDGED_TERMS,
+    "no_take": e.JUDGED_NO_TAKE,
+    "waits": e.JUDGED_TRIGGER,
+    "uncross": e.JUDGED_UNCROSS,
+    "pegs": e.JUDGED_PEG,
+}
+
+
+def fill_slots(command: np.ndarray, verdict: np.ndarray, seq: int, q: Request) -> None:
+    """Write a command and its verdict; a field at a time would take longer than the twin."""
     # The command's own price and quantity are what the client wrote; only the verdict's count.
-    command["price_ticks"] = command["qty_lots"] = 1 << 61
-    verdict["price_ticks"] = q.price_ticks
-    verdict["qty_lots"] = q.qty_lots
-    verdict["flags"] = q.terms * e.JUDGED_TERMS | q.no_take * e.JUDGED_NO_TAKE | q.waits * e.JUDGED_TRIGGER
-    verdict["flags"] |= bool(q.session) * e.JUDGED_SESSION
-    verdict["flags"] |= q.uncross * e.JUDGED_UNCROSS | q.pegs * e.JUDGED_PEG
-    command["flags"] = q.takes_profit * e.FLAG_TAKE_PROFIT
-    command["trigger_price_ticks"], command["trigger_ref"] = q.trigger, q.ref
-    command["offset_kind"], command["sub_account"] = q.offset_kind, q.offset
-    command["session"] = q.session
+    price_ticks = qty_lots = 1 << 61
+    trigger, order_id = q.trigger, q.order_id
+    judged = q.price_ticks, q.qty_lots
     if q.type == e.CANCEL_ALL:
-        command["price_ticks"], command["qty_lots"] = q.sides, q.cause
-        command["trigger_price_ticks"] = q.of_session
-    if q.type == e.EXT_QUOTES:
-        command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
-        command["trigger_price_ticks"], command["order_id"] = q.ask_price, q.ask_qty
-        verdict["price_ticks"], verdict["qty_lots"] = q.order_id, q.ask_hold
-    if q.type == e.SET_PROTECTION:
-        command["price_ticks"], command["qty_lots"] = q.price_ticks, q.qty_lots
-        command["trigger_price_ticks"], command["order_id"] = q.net, q.trades
-    command["ts_ns"] = q.ts_ns
-    command["display_qty_lots"], command["min_qty_lots"], command["expiry_ts_ns"] = q.display, q.minimum, q.expiry
-
-
-def event_of(slot: np.void) -> Event:
-    flags = int(slot["flags"])
-    assert flags in {0, e.EVENT_LAST}
-    return Event(
-        int(slot["kind"]),
-        int(slot["reason"]),
-        flags == e.EVENT_LAST,
-        int(slot["instrument"]),
-        int(slot["order_id"]),
-        int(slot["price_ticks"]),
-        int(slot["qty_lots"]),
-        int(slot["left_lots"]),
-        int(slot["taker_left"]),
-        int(slot["hold"]),
+        price_ticks, qty_lots, trigger = q.sides, q.cause, q.of_session
+    elif q.type == e.EXT_QUOTES:
+        price_ticks, qty_lots, trigger, order_id = q.price_ticks, q.qty_lots, q.ask_price, q.ask_qty
+        judged = q.order_id, q.ask_hold
+    elif q.type == e.SET_PROTECTION:
+        price_ticks, qty_lots, trigger, order_id = q.price_ticks, q.qty_lots, q.net, q.trades
+    flags = q.takes_profit * e.FLAG_TAKE_PROFIT | q.waits * e.FLAG_TRIGGER | q.system * e.FLAG_SYSTEM
+    command[0] = (
+        *(seq, q.ts_ns, q.type, q.side, q.tif, q.stp, flags, q.account, q.instrument, order_id),
+        *(price_ticks, qty_lots, trigger, 0, 0, q.ref, 0, q.offset_kind, q.session, 0, 0, q.offset, 0, 0, 0),
+        *(q.display, q.minimum, q.expiry),
     )
+    flags = bool(q.session) * e.JUDGED_SESSION | bool(q.leg) * e.JUDGED_LEGS
+    flags |= sum(bit for name, bit in VERDICT_FLAGS.items() if getattr(q, name))
+    verdict[0] = (seq, e.VERDICT_OK, flags, q.hold, *judged)
+
+
+def fill_leg(command: np.ndarray, verdict: np.ndarray, seq: int, q: Request) -> None:
+    """Write the slot of the second of two linked orders: what its session is, is said by the first."""
+    assert q.leg is not None
+    fill_slots(command, verdict, seq, q.leg._replace(ts_ns=q.ts_ns))
+    command["type"], command["margin_mode"], command["session"] = e.EXT_LEG, q.leg.type, 0
+    verdict["flags"] |= e.JUDGED_LEGS
+
+
+def with_seqs(requests: list[Request]) -> Iterator[tuple[int, Request]]:
+    """Requests with the seqs of their heads."""
+    seq = 1
+    for q in requests:
+        yield seq, q
+        seq += 1 if q.leg is None else 2
+
+
+def event_of(slot: tuple[int, ...]) -> Event:
+    _, kind, reason, shard, flags, instrument, order_id, price, qty, left, taker_left, hold, reserved = slot
+    assert flags in {0, e.EVENT_LAST}
+    assert shard == reserved == 0
+    return Event(kind, reason, flags == e.EVENT_LAST, instrument, order_id, price, qty, left, taker_left, hold)
 
 
 @entry
 def _apply(state, command, verdict, events):
-    return match_command(state, command, verdict, events)
+    done = match_command(state, command[0], verdict[0], events)
+    publish_events(state, events)
+    return done
 
 
 class EventReader:
@@ -106,10 +117,8 @@ class EventReader:
         slots = self.ring.slots
         found = []
         for position in range(self.position, last):
-            slot = slots[position & (len(slots) - 1)]
-            assert slot["slot"] == 0
-            assert slot["reserved"] == 0
-            found.append((int(slot["seq"]), event_of(slot)))
+            slot = slots[position & (len(slots) - 1)].item()
+            found.append((slot[0], event_of(slot)))
         self.position = last
         advance(self.ring, 0, last)
         return found
@@ -128,8 +137,8 @@ class Shard:
         self.reader = EventReader(self.ring)
         self.carried = carried(self.state)
         join_events(self.carried, self.ring)
-        self.command = np.zeros(1, COMMAND_DTYPE)[0]
-        self.verdict = np.zeros(1, VERDICT_DTYPE)[0]
+        self.command = np.zeros(1, COMMAND_DTYPE)
+        self.verdict = np.zeros(1, VERDICT_DTYPE)
         self.seq = 0
         self.pauses = 0
         if list_k:
@@ -139,13 +148,22 @@ class Shard:
     def apply(self, q: Request) -> list[Event]:
         self.seq += 1
         fill_slots(self.command, self.verdict, self.seq, q)
+        if q.leg is None:
+            return self._match(self.seq)
+        assert self._match(self.seq) == []
+        head = self.seq
+        self.seq += 1
+        fill_leg(self.command, self.verdict, self.seq, q)
+        return self._match(head)
+
+    def _match(self, seq: int) -> list[Event]:
+        """Events of the slots at hand, which carry ``seq``."""
         events: list[Event] = []
         done = False
         while not done:
             done = bool(_apply(self.carried, self.command, self.verdict, self.ring))
-            publish_events(self.carried, self.ring)
             taken = self.reader.take()
-            assert all(seq == self.seq for seq, _ in taken)
+            assert all(told == seq for told, _ in taken)
             assert taken or done, "a pause without progress would never end"
             events += [event for _, event in taken]
             self.pauses += not done

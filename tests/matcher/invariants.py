@@ -68,6 +68,18 @@ def _check_terms(state: MatcherState, in_books: list[int]) -> None:
         waits = bool(state.orders[slot]["modes"] & s.WAITS)
         assert waits or rows[slot]["display_lots"] == 0 or shown <= rows[slot]["display_lots"]
         assert shown + hidden <= state.orders[slot]["total_lots"]
+        other = int(rows[slot]["link"])
+        assert other == 0 or (other in special and rows[other]["link"] == slot), (
+            "of two linked orders each names the other"
+        )
+
+
+def linked_orders(state: MatcherState) -> list[tuple[int, int]]:
+    """(order id, that of the order it is linked with) of all that are."""
+    slots = [slot for slot in range(1, int(state.meta[s.ORDERS_USED]) + 1) if state.orders[slot]["order_id"]]
+    linked = [slot for slot in slots if state.orders[slot]["modes"] & s.HAS_TERMS and state.terms[slot]["link"]]
+    ids = state.orders["order_id"]
+    return [(int(ids[slot]), int(ids[state.terms[slot]["link"]])) for slot in linked]
 
 
 def _check_trails(state: MatcherState, book: int, slots: list[int]) -> list[int]:

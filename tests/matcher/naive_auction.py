@@ -14,7 +14,7 @@ class NaiveAuctions:
 
     orders: list[Any]
     waiting: list[Any]
-    path: list[int]
+    marked: list[Any]
     seen: dict[tuple[int, int], int]
 
     def begin(self) -> None:
@@ -54,8 +54,10 @@ class NaiveAuctions:
 
     def _visit_open(self, instrument: int) -> None:
         """The last price may have come where nothing could be set off; the others are looked at again too."""
-        if self.last.get(instrument):
-            self.path.append(self.last[instrument])
+        last = self.last.get(instrument)
+        if last:
+            self.seen[instrument, e.TRIGGER_LAST] = last
+            self.marked += self._visit(instrument, e.TRIGGER_LAST, last)  # type: ignore[attr-defined]
         self._visit_marks(instrument)  # type: ignore[attr-defined]
 
     def both_books(self, instrument: int, side: int) -> list[Any]:
@@ -77,6 +79,7 @@ class NaiveAuctions:
         lots_left = found.lots
         while lots_left:
             buyer, seller = self.both_books(instrument, e.BUY)[0], self.both_books(instrument, e.SELL)[0]
+            events += [*self.end_partner(buyer), *self.end_partner(seller)]  # type: ignore[attr-defined]
             lots = min(buyer.left, seller.left)
             if buyer is not named:
                 named = buyer
@@ -100,6 +103,8 @@ class NaiveAuctions:
                 )
             )
         events += self.pulled_behind(instrument)  # type: ignore[attr-defined]
+        # What gathered comes behind what stood, such as a peg that moved while the market was closed.
+        self.orders.sort(key=lambda order: order.instrument == instrument and order.gathers)
         for order in self.orders:
             if order.instrument == instrument:
                 order.gathers = False

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from protocol import enums as e
 from protocol import reasons as r
 from tests.matcher.naive_auction import NaiveAuctions
+from tests.matcher.naive_links import NaiveLinks
 from tests.matcher.naive_pegs import NaivePegs
 from tests.naive.protection import Protection
 
@@ -66,6 +67,8 @@ class Request(NamedTuple):
     offset_kind: int = 0
     offset: int = 0
     pegs: bool = False
+    system: bool = False
+    leg: "Request | None" = None  # the second of two linked orders
 
 
 DAY_NS = 86_400_000_000_000
@@ -110,6 +113,8 @@ class Order:
     # Of one that follows a best price: which one, and how far.
     peg: int | None = None
     limit: int = 0
+    # What happens first to one of two linked orders ends the other.
+    partner: "Order | None" = None
 
     @property
     def waits_for_rise(self) -> bool:
@@ -120,12 +125,12 @@ class Order:
         return self.left - self.hidden
 
 
-class NaiveShard(NaiveAuctions, NaivePegs):
+class NaiveShard(NaiveAuctions, NaivePegs, NaiveLinks):
     """Resting orders of all instruments, oldest first; ``apply`` returns the events of a command.
 
     ``waiting``: stops, those that came to the price at which they wait first before others. ``trailing``: those that follow the
     price, in the order in which they began to, and those that are gone. ``seen``: (instrument, what) to the price
-    that stops wait for.
+    that stops wait for. ``leaving``: what is said of the partner of an order that was set off, behind that order.
     """
 
     def __init__(self, orders_max: int, leaves_max: int) -> None:
@@ -135,6 +140,7 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         self.seen: dict[tuple[int, int], int] = {}
         self.path: list[int] = []
         self.marked: list[Order] = []
+        self.leaving: dict[Order, list[Event]] = {}
         self.multipliers: dict[int, int] = {}
         self.orders_max = orders_max
         self.leaves_max = leaves_max
@@ -165,7 +171,8 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         """What the prices since the last call set off, and what that sets off in turn, one after the other."""
         fired: list[Order] = []
         while True:
-            for price in self.path:
+            # The trades of an order count by its first and its last price.
+            for price in self.path[:1] + self.path[1:][-1:]:
                 self.seen[instrument, e.TRIGGER_LAST] = price
                 fired += self._visit(instrument, e.TRIGGER_LAST, price)
             self.path = []
@@ -179,8 +186,13 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         here = [o for o in self.waiting if (o.instrument, o.ref) == (instrument, ref)]
         up = sorted((o for o in here if o.waits_for_rise and o.trigger <= price), key=lambda o: o.trigger)
         down = sorted((o for o in here if not o.waits_for_rise and o.trigger >= price), key=lambda o: -o.trigger)
+        fired = []
         for order in up + down:
-            self.waiting.remove(order)
+            if order in self.waiting and not order.activation:
+                self._fire(order)
+                fired.append(order)
+        activated = [order for order in up + down if order in self.waiting]
+        self.waiting = [order for order in self.waiting if order not in activated]
         self.trailing = [o for o in self.trailing if o in self.waiting]
         trailing = [o for o in self.trailing if (o.instrument, o.ref) == (instrument, ref)]
         for order in [o for o in trailing if not o.rises] + [o for o in trailing if o.rises]:
@@ -190,8 +202,11 @@ class NaiveShard(NaiveAuctions, NaivePegs):
                 self.waiting.remove(order)
                 order.trigger = trigger
                 self.waiting.append(order)
-        fired = [order for order in up + down if not order.activation]
-        return fired + [order for order in up + down if order.activation and not self._begins_to_trail(order, price)]
+        for order in activated:
+            if not self._begins_to_trail(order, price):
+                self.leaving[order] = self.end_partner(order)
+                fired.append(order)
+        return fired
 
     def _begins_to_trail(self, order: Order, price: int) -> bool:
         """The price came to where the order begins to trail; whether there is a place for its trigger."""
@@ -219,6 +234,7 @@ class NaiveShard(NaiveAuctions, NaivePegs):
                 order.hold,
             )
         ]
+        told += self.leaving.pop(order)
         rests = order.tif in {e.GTC, e.POST_ONLY}
         if order.full:
             return [*told, self._expired(order, r.BOOK_FULL)]
@@ -233,42 +249,86 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         dropped = r.BY_IOC if order.kind == e.LIMIT else r.BY_NO_LIQUIDITY
         return told + self._take(order, by_amount=False, dropped=0 if rests else dropped)
 
+    def _fire(self, order: Order) -> None:
+        self.waiting.remove(order)
+        self.leaving[order] = self.end_partner(order)
+
+    def stop_of(self, q: Request) -> Order:
+        order = self.order_of(q)
+        order.kind, order.minimum, order.ref, order.display, order.age = q.type, q.minimum, q.ref, q.display, q.seq
+        order.rises = (q.side == e.BUY) != q.takes_profit
+        order.trigger, order.offset_kind, order.offset = q.trigger, q.offset_kind, q.offset
+        order.expiry = self._expiry(q)
+        return order
+
+    def stop_code(self, order: Order) -> int:
+        """Why a stop cannot wait; one that trails gets its trigger price, and one that was passed stands where the price is."""
+        seen = self.seen.get((order.instrument, order.ref), 0)
+        if seen == 0:
+            return r.NO_TRIGGER_PRICE
+        same = [o for o in self.waiting if (o.instrument, o.ref) == (order.instrument, order.ref)]
+        if any(seen >= o.trigger if o.waits_for_rise else seen <= o.trigger for o in same):
+            return r.IMMEDIATE_IN_AUCTION
+        if order.offset_kind:
+            asked = order.trigger
+            order.activation = asked if (asked < seen if order.rises else asked > seen) else 0
+            order.trigger = behind(order.activation or seen, order)
+            if not 1 <= order.trigger < 1 << 62:
+                return r.OFFSET_TOO_LARGE
+            order.trigger = order.activation or order.trigger
+            return r.ACCEPTED
+        if seen >= order.trigger if order.rises else seen <= order.trigger:
+            order.trigger = seen
+            return r.TRIGGER_PASSED
+        return r.ACCEPTED
+
     def _enter_stop(self, q: Request) -> list[Event]:
-        seen = self.seen.get((q.instrument, q.ref), 0)
+        order = self.stop_of(q)
+        code = self.stop_code(order)
+        passed = self.sets_off(q, code)
+        if code and not passed:
+            return [self._rejected(q, code)]
+        if len(self.orders) + len(self.waiting) == self.orders_max or self._no_stop_leaf(order, order.trigger):
+            return [self._rejected(q, r.BOOK_FULL)]
+        self.wait(order)
+        if passed:
+            self._fire(order)
+            self.marked.append(order)
+        return [self.rested(order)]
+
+    def wait(self, order: Order) -> None:
+        self.waiting.append(order)
+        if order.offset_kind and not order.activation:
+            self.trailing.append(order)
+
+    @staticmethod
+    def sets_off(q: Request, code: int) -> bool:
+        """Whether an exit, whose price was passed before it came, is set off at once."""
+        return code == r.TRIGGER_PASSED and q.system and not q.no_take
+
+    @staticmethod
+    def rested(o: Order) -> Event:
+        return Event(e.EV_RESTED, 0, False, o.instrument, o.order_id, o.price_ticks, o.left, o.left, o.left, o.hold)
+
+    @staticmethod
+    def order_of(q: Request) -> Order:
         tif = q.tif if q.type == e.LIMIT else e.IOC
         order = Order(
             q.order_id, q.account, q.instrument, q.side, q.price_ticks, q.qty_lots, q.qty_lots, tif, q.stp, q.hold
         )
         order.session = q.session
-        order.kind, order.minimum, order.ref, order.display, order.age = q.type, q.minimum, q.ref, q.display, q.seq
-        order.rises = (q.side == e.BUY) != q.takes_profit
-        order.trigger, order.offset_kind, order.offset = q.trigger, q.offset_kind, q.offset
-        order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
-        if seen == 0:
-            return [self._rejected(q, r.NO_TRIGGER_PRICE)]
-        same = [o for o in self.waiting if (o.instrument, o.ref) == (q.instrument, q.ref)]
-        if any(seen >= o.trigger if o.waits_for_rise else seen <= o.trigger for o in same):
-            return [self._rejected(q, r.IMMEDIATE_IN_AUCTION)]
-        if q.offset_kind:
-            order.activation = q.trigger if (q.trigger < seen if order.rises else q.trigger > seen) else 0
-            order.trigger = behind(order.activation or seen, order)
-            if not 1 <= order.trigger < 1 << 62:
-                return [self._rejected(q, r.OFFSET_TOO_LARGE)]
-            order.trigger = order.activation or order.trigger
-        elif seen >= order.trigger if order.rises else seen <= order.trigger:
-            return [self._rejected(q, r.TRIGGER_PASSED)]
-        if len(self.orders) + len(self.waiting) == self.orders_max or self._no_stop_leaf(order, order.trigger):
-            return [self._rejected(q, r.BOOK_FULL)]
-        self.waiting.append(order)
-        if q.offset_kind and not order.activation:
-            self.trailing.append(order)
-        left = order.left
-        return [Event(e.EV_RESTED, 0, True, q.instrument, q.order_id, order.price_ticks, left, left, left, order.hold)]
+        return order
+
+    @staticmethod
+    def _expiry(q: Request) -> int:
+        return (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
 
     def _apply(self, q: Request) -> list[Event]:
         if q.type in {e.LIMIT, e.MARKET, e.MARKET_AMOUNT}:
             if q.pegs:
                 return self._enter_peg(q)
+            if q.leg is not None:
+                return self.enter_linked(q, q.leg)
             return self._enter_stop(q) if q.waits else self._enter(q)
         if q.type == e.SET_PRICES:
             for ref, price in ((e.TRIGGER_MARK, q.price_ticks), (e.TRIGGER_INDEX, q.qty_lots)):
@@ -283,9 +343,10 @@ class NaiveShard(NaiveAuctions, NaivePegs):
             order = self._named(q)
             if order is None:
                 return [self._rejected(q, r.UNKNOWN_ORDER)]
+            ended = self.end_partner(order)
             gone = self._canceled(order, r.BY_USER)
             self._remove(order)
-            return [gone]
+            return [*ended, gone]
         if q.type == e.AMEND:
             return self._amend(q)
         if q.type == e.CANCEL_ALL:
@@ -310,26 +371,13 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         return []
 
     def _enter(self, q: Request) -> list[Event]:
-        tif = q.tif if q.type == e.LIMIT else e.IOC
+        order = self.order_of(q)
+        tif = order.tif
         rests = tif in {e.GTC, e.POST_ONLY}
-        order = Order(
-            q.order_id,
-            q.account,
-            q.instrument,
-            q.side,
-            q.price_ticks,
-            q.qty_lots,
-            q.qty_lots,
-            tif,
-            q.stp,
-            q.hold,
-            session=q.session,
-        )
         if q.terms:
-            order.display, order.age = q.display, q.seq
-            order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
+            order.display, order.age, order.expiry = q.display, q.seq, self._expiry(q)
         order.gathers = self.gathers(q.instrument)
-        if tif == e.POST_ONLY and self._opposite(order):
+        if (tif == e.POST_ONLY or q.no_take) and self._opposite(order):
             return [self._rejected(q, r.POST_ONLY_WOULD_TAKE)]
         if tif == e.FOK and not self._fillable(order):
             return [self._rejected(q, r.FOK_UNFILLED)]
@@ -346,7 +394,7 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         order.session, order.age, order.limit = q.session, q.seq, q.price_ticks
         order.peg, order.offset = q.ref, q.offset if q.offset_kind else 0
         if q.terms:
-            order.expiry = (q.ts_ns // DAY_NS + 1) * DAY_NS if q.expiry == -1 else q.expiry
+            order.expiry = self._expiry(q)
         price = self.enter_peg(q, order)
         if price < 0:
             return [self._rejected(q, -price)]
@@ -443,6 +491,8 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         order = self._named(q)
         if order is None:
             return [self._rejected(q, r.UNKNOWN_ORDER)]
+        if order.partner is not None:
+            return [self._rejected(q, r.LINKED_AMEND)]
         if order.quote:
             return [self._rejected(q, r.QUOTE_AMEND)]
         if order.peg is not None:
@@ -520,6 +570,7 @@ class NaiveShard(NaiveAuctions, NaivePegs):
             own = maker.account == taker.account and taker.stp != e.STP_NONE
             if own and taker.stp == e.STP_EXPIRE_TAKER:
                 return [*events, self._expired(taker, r.BY_STP)]
+            events += self.end_partner(maker)
             if own and taker.stp in {e.STP_EXPIRE_MAKER, e.STP_EXPIRE_BOTH}:
                 self.orders.remove(maker)
                 events.append(self._canceled(maker, r.BY_STP, taker.left))
@@ -549,20 +600,7 @@ class NaiveShard(NaiveAuctions, NaivePegs):
             return [*events, self._expired(taker, dropped)]
         self.orders.append(taker)
         self._hide(taker)
-        left = taker.left
-        rested = Event(
-            e.EV_RESTED,
-            0,
-            False,
-            taker.instrument,
-            taker.order_id,
-            taker.price_ticks,
-            left,
-            left,
-            left,
-            taker.hold,
-        )
-        return [*events, rested]
+        return [*events, self.rested(taker)]
 
     @staticmethod
     def _hide(order: Order) -> None:
@@ -595,11 +633,16 @@ class NaiveShard(NaiveAuctions, NaivePegs):
 
     def _no_stop_leaf(self, order: Order, trigger: int) -> bool:
         leaves = self._leaves()
-        return len(leaves) >= self.leaves_max and (order.instrument, 1 + order.ref, trigger >> 6) not in leaves
+        return len(leaves) >= self.leaves_max and _stop_leaf(order, trigger) not in leaves
 
     def _leaves(self) -> set[tuple[int, ...]]:
-        resting = {_leaf(o) for o in self.orders}
-        return resting | {(o.instrument, 1 + o.ref, o.trigger >> 6) for o in self.waiting}
+        return {_leaf(o) for o in self.orders} | {_stop_leaf(o, o.trigger) for o in self.waiting}
+
+    def room_code(self, resting: list[Order], waiting: list[Order]) -> int:
+        """BOOK_FULL where so many orders have no place together."""
+        orders = len(self.orders) + len(self.waiting) + len(resting) + len(waiting)
+        leaves = self._leaves() | {_leaf(o) for o in resting} | {_stop_leaf(o, o.trigger) for o in waiting}
+        return r.BOOK_FULL if orders > self.orders_max or len(leaves) > self.leaves_max else r.ACCEPTED
 
     def _visit_marks(self, instrument: int) -> None:
         for ref in (e.TRIGGER_MARK, e.TRIGGER_INDEX):
@@ -616,6 +659,7 @@ class NaiveShard(NaiveAuctions, NaivePegs):
         return [Event(e.EV_AMENDED, 0, True, q.instrument, q.order_id, order.price_ticks, left, left, left, order.hold)]
 
     def _remove(self, order: Order) -> None:
+        self.unlink(order)
         (self.waiting if order in self.waiting else self.orders).remove(order)
 
     def _named(self, q: Request) -> Order | None:
@@ -665,3 +709,7 @@ def _event(kind: int, reason: int, *rest: int) -> Event:
 def _leaf(order: Order) -> tuple[int, int, int]:
     """Range of prices that an order needs a place in: of its book, and of a side where its market gathers."""
     return order.instrument, (4 + order.side) * order.gathers, order.price_ticks >> 6
+
+
+def _stop_leaf(order: Order, trigger: int) -> tuple[int, int, int]:
+    return order.instrument, 1 + order.ref, trigger >> 6

@@ -164,17 +164,25 @@ class Judge:
             raise Wrong("\n".join(wrong))
         for code, count in naive.codes.items():
             world.walk(f"refused: {r.NAME.get(code, code)}" if code else "command accepted", count)
-        self._note_auctions(rebuilt.outcomes)
+        self._note_outcomes(rebuilt.outcomes)
+        if np.any((rebuilt.heads["source"] == e.SOURCE_RISK) & (rebuilt.heads["type"] == e.HALT)):
+            world.walk("breaker: halted an instrument through the outbox")
         if parts.risk.meta[s.EXACT_WAITS]:
             world.walk("reserve: waits for exact state")
         return hashes
 
-    def _note_auctions(self, outcomes: np.ndarray) -> None:
+    def _note_outcomes(self, outcomes: np.ndarray) -> None:
         uncrossed = outcomes[(outcomes["kind"] == e.OUT_UNCROSSED) & (outcomes["qty_lots"] != 0)]
+        own = outcomes["source"] == e.SOURCE_RISK
         told = {
             "auction: where it stands was published": outcomes["kind"] == e.OUT_AUCTION,
             "auction: orders met": uncrossed["kind"] != 0,
             "auction: ended by itself": uncrossed["source"] == e.SOURCE_RISK,
+            "exits: entered": (outcomes["kind"] == e.OUT_NEW) & own,
+            "exits: were refused": (outcomes["kind"] == e.OUT_REJECTED) & own,
+            "orders: one ended the one that it was linked with": outcomes["reason"] == r.BY_LINK,
+            "orders: a peg moved": outcomes["kind"] == e.OUT_PEGGED,
+            "orders: set off by a price": outcomes["kind"] == e.OUT_TRIGGERED,
         }
         for situation, met in told.items():
             if met.any():

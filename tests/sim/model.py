@@ -29,6 +29,9 @@ class SmallOracle(Oracle):
             return r.ORDER_POOL_FULL
         return refusal
 
+    def _pair_refusal(self) -> int:
+        return r.ORDER_POOL_FULL if len(self.orders) + 2 > self._orders_max else r.ACCEPTED
+
     def withdrawal_hold(self, hold_id: int, account: int, asset: int, amount: int) -> Verdict:
         """As ever, then the table must have room."""
         fits = len(self.holds) < self._holds_max

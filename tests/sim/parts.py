@@ -267,6 +267,13 @@ class EngineParts:
         """Whether risk has commands of its own that have not come back."""
         return int(self.risk.meta[s.OUTBOX_PUSHED]) > int(self.risk.meta[s.OUTBOX_SETTLED])
 
+    @property
+    def exits_wait(self) -> bool:
+        """Whether exits of orders are among them."""
+        slots = self.risk.outbox_slots
+        first, last = int(self.risk.meta[s.OUTBOX_SETTLED]), int(self.risk.meta[s.OUTBOX_PUSHED])
+        return bool(np.isin(slots["type"][np.arange(first, last) % len(slots)], (e.LIMIT, e.MARKET)).any())
+
     def unbalanced_asset(self) -> int:
         """0 where money is conserved."""
         return int(risk_hashes.first_unbalanced_asset(self.risk))

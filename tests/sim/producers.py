@@ -171,7 +171,7 @@ class Gateway(Producer):
             if self.follower.durable_seq() < 0:
                 self.world.walk("gateway: refused, the engine is down")
                 return sent
-            group = self.clients.next()
+            group = self.clients.next(self.world.clocks.realtime_now_ns)
             kind = int(group[0]["type"])
             if kind not in _CANCELS and load_acquire(self.world.board, b.JOURNAL_SPACE):
                 self.world.walk("gateway: refused, no space for the journal")

@@ -36,7 +36,19 @@ def test_sample_of_seeds_loses_nothing_and_finishes(profile: str) -> None:
     assert 1 == done.repeated
     assert done.epochs > SAMPLE_SEEDS
     # What so few seeds may miss; a campaign of thousands may not.
-    parts = ("auction", "refused", "recovery", "disk", "gateway", "breaker", "audit", "snapshot", "replica")
+    parts = (
+        "auction",
+        "refused",
+        "recovery",
+        "disk",
+        "gateway",
+        "breaker",
+        "audit",
+        "snapshot",
+        "replica",
+        "exits",
+        "orders",
+    )
     rare = (*parts, "power loss: of", "journal: a failed write")
     seldom = {name for name in done.never_walked if name.startswith(rare)}
     assert seldom == set(done.never_walked)

@@ -23,6 +23,7 @@ _INTERRUPTED = (
 )  # fmt: skip
 _REOPENED = (e.INSTRUMENT_OPEN, e.INSTRUMENT_OPEN, e.INSTRUMENT_OPEN, e.INSTRUMENT_POST_ONLY, e.INSTRUMENT_CLOSED)
 _AUCTION_NS = 3_000_000_000
+_EXPIRY_NS = 5_000_000_000
 _AUCTION_RULES = {"dynamic_e8": 1_000_000, "auction_ns": 2_000_000_000, "random_ns": 1_000_000_000, "extensions": 1}
 _MAKER_TAKER = ((0, 0), (-10_000, 40_000), (100_000, 100_000))
 
@@ -89,8 +90,9 @@ class Office:
                 "account",
                 "cancel",
                 "state",
+                "prices",
             ),
-            (5, 2, 9, 3, 1, 2, 3, 1, 1, 1, 1, 3),
+            (5, 2, 9, 3, 1, 2, 3, 1, 1, 1, 1, 3, 4),
         )[0]
         if kind == "deposit":
             return build.deposit(account, asset, some, *WHO)
@@ -114,6 +116,8 @@ class Office:
             return build.resume(1, *WHO)
         if kind == "fees":
             return build.set_fees(instrument, *rng.choice(_MAKER_TAKER), *WHO)
+        if kind == "prices":
+            return build.set_prices(instrument, *(MID_TICKS + rng.randrange(-9, 10) for _ in range(2)))
         if kind == "bands":
             return self._bands(instrument)
         if kind == "account":
@@ -157,13 +161,16 @@ class Clients:
     def sent(self, group: np.ndarray) -> None:
         """Remember a numbered group."""
         head = group[0]
-        if head["type"] == e.LIMIT:
-            self._sent.append((int(head["order_id"]), int(head["account"]), int(head["instrument"])))
+        if head["type"] in (e.LIMIT, e.MARKET):
+            legs = group[group["type"] == e.EXT_LEG]
+            ids = [int(head["order_id"]), *legs["order_id"].tolist()]
+            self._sent += [(order_id, int(head["account"]), int(head["instrument"])) for order_id in ids]
 
-    def next(self) -> np.ndarray:
+    def next(self, utc_ns: int) -> np.ndarray:
         """What a client wants now."""
         rng = self.random
-        kind = rng.choices(("limit", "market", "amount", "cancel", "amend", "all"), (55, 6, 6, 18, 14, 1))[0]
+        kinds = ("limit", "market", "amount", "cancel", "amend", "all", "linked")
+        kind = rng.choices(kinds, (50, 6, 6, 18, 14, 1, 5))[0]
         if kind in ("cancel", "amend") and self._sent:
             order_id, account, instrument = rng.choice(self._sent[-20:])
             if kind == "cancel":
@@ -178,7 +185,9 @@ class Clients:
             return build.cancel_all(account=account, instrument=rng.choice((0, instrument)))
         side = rng.randrange(2)
         stp = rng.choice((0, 0, 0, 1, 2, 3, 4))
-        if kind == "market":
+        if kind == "linked":
+            group = build.oco(*self._pair(account, instrument, side, self._lots(), utc_ns))
+        elif kind == "market":
             group = build.market(
                 account=account, instrument=instrument, side=side, qty_lots=self._lots(), price_ticks=self._price(side)
             )
@@ -200,10 +209,67 @@ class Clients:
                 tif=rng.choice((0, 0, 0, 0, 0, 1, 2, 3)),
                 stp=stp,
             )
+        if kind in ("limit", "market", "amount"):
+            group = self._with_means(group, utc_ns)
         name = _some_id(rng)
-        if name is not None:
+        if name is not None and len(group) < self._group_max:
             group = build.with_client_order_id(group, name, rng.randrange(9), rng.randrange(9))
         return self._longer(group) if rng.random() < 0.04 else group
+
+    def _with_means(self, group: np.ndarray, utc_ns: int) -> np.ndarray:
+        """Now and then the order waits for a price, follows one, shows a part, expires, or brings its exits."""
+        rng = self.random
+        account, instrument, side, lots = (
+            int(group[name][0]) for name in ("account", "instrument", "side", "qty_lots")
+        )
+        rests = group["type"][0] == e.LIMIT and group["tif"][0] in (e.GTC, e.POST_ONLY)
+        if rests and rng.random() < 0.1:
+            later = utc_ns + rng.randrange(_EXPIRY_NS)
+            group = build.with_terms(group, display_qty_lots=rng.choice((0, -(-lots // 3))), expiry_ts_ns=later)
+        elif rests and rng.random() < 0.1:
+            return build.with_peg(group, rng.choice((e.PEG_BID, e.PEG_ASK, e.PEG_MID)), rng.choice((0, 0, 2, -2)))
+        if group["type"][0] != e.MARKET_AMOUNT and rng.random() < 0.08:
+            group = self._stop(group)
+        if rng.random() < 0.15:
+            lots = 3 if group["type"][0] == e.MARKET_AMOUNT else lots
+            exits = self._pair(account, instrument, 1 - side, lots, 0)
+            group = build.bracket(group, *(exits if rng.random() < 0.5 else rng.sample(exits, 1)))
+        return group
+
+    def _stop(self, order: np.ndarray) -> np.ndarray:
+        """The order waiting for a price not far away, or trailing it."""
+        rng = self.random
+        if rng.random() < 0.2:
+            return build.with_trigger(order, offset_kind=e.OFFSET_TICKS, offset=rng.randrange(1, 9))
+        price = MID_TICKS + rng.randrange(-6, 7)
+        ref = rng.choice((e.TRIGGER_LAST, e.TRIGGER_LAST, e.TRIGGER_MARK))
+        return build.with_trigger(order, trigger_price_ticks=price, trigger_ref=ref, takes_profit=rng.random() < 0.3)
+
+    def _pair(self, account: int, instrument: int, side: int, lots: int, expiry_ts_ns: int) -> list[np.ndarray]:
+        """Two orders that can be linked, around the price; 0 = they do not expire."""
+        rng = self.random
+        away = 1 if side == e.SELL else -1
+        near, far = (MID_TICKS + sign * away * rng.randrange(1, 8) for sign in (1, -1))
+        named = {"account": account, "instrument": instrument, "side": side, "qty_lots": lots}
+        first = build.limit(price_ticks=near, tif=e.POST_ONLY, **named)
+        if rng.random() < 0.4:
+            first = build.limit(price_ticks=near, **named)
+            first = build.with_trigger(first, trigger_price_ticks=near, takes_profit=True)
+        second = build.market(price_ticks=far - away * 6, **named)
+        if rng.random() < 0.3:
+            second = build.with_trigger(second, offset_kind=e.OFFSET_TICKS, offset=rng.randrange(1, 9))
+        else:
+            ref = rng.choice((e.TRIGGER_LAST, e.TRIGGER_LAST, e.TRIGGER_MARK))
+            second = build.with_trigger(second, trigger_price_ticks=far, trigger_ref=ref)
+        pair = [first, second]
+        if expiry_ts_ns and rng.random() < 0.3:
+            later = expiry_ts_ns + rng.randrange(_EXPIRY_NS)
+            pair = [build.with_terms(order, expiry_ts_ns=later) for order in pair]
+        for k in range(2):
+            name = _some_id(rng)
+            if name is not None and self._group_max >= 6:
+                pair[k] = build.with_client_order_id(pair[k], name, rng.randrange(9))
+        return pair
 
     def _price(self, side: int) -> int:
         away = int(self.random.random() ** 2 * 14)
@@ -215,8 +281,7 @@ class Clients:
 
     def _longer(self, group: np.ndarray) -> np.ndarray:
         """The group made as long as groups may be, with slots that nobody reads."""
-        more = np.concatenate([build.admin_slot(*WHO)] * (self._group_max - len(group)))
-        group = np.concatenate([group, more])
+        group = np.concatenate([group, *[build.admin_slot(*WHO)] * (self._group_max - len(group))])
         group["flags"][:-1] |= np.uint32(e.FLAG_MORE)
         return group
 

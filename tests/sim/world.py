@@ -198,7 +198,6 @@ class World:
             self._unfair()
         self._heal()
         hashes = self.judge.finish()
-        self._note_end()
         return {"hashes": hashes, "trace": self._trace.hexdigest(), "steps": self.steps, "epochs": self.epoch}
 
     def chance(self, share: float) -> bool:
@@ -337,6 +336,8 @@ class World:
         parts = EngineParts(context, memory, self.ingress, self.board, self.disk, self.clocks)
         if parts.outbox_waits:
             self.walk("recovery: the outbox holds a command, it is sent again")
+        if parts.exits_wait:
+            self.walk("recovery: exits were on their way, they are sent again")
         self.parts = parts
         self._state = "starting"
         return 1
@@ -358,10 +359,12 @@ class World:
 
     def _engine_dies(self) -> None:
         """All processes of the engine die together; rings of producers and the board stay, and what was written to files."""
-        if self.parts is not None:
-            self._note_end()
-            if int(published(self.parts.outcomes)) and self.parts.settled_seq > self.judge.durable_seq:
-                self.walk("crash: outcomes were there that were not durable")
+        if (
+            self.parts is not None
+            and int(published(self.parts.outcomes))
+            and self.parts.settled_seq > self.judge.durable_seq
+        ):
+            self.walk("crash: outcomes were there that were not durable")
         self.parts = None
         self._dead_stage = ""
         self.disk.process_death()
@@ -388,12 +391,6 @@ class World:
         if self.random.random() < 0.1:
             # The home's file of epochs was not synced.
             self.epoch = 0
-
-    def _note_end(self) -> None:
-        parts = self.parts
-        assert parts is not None
-        if parts.risk.meta[s.OUTBOX_PUSHED]:
-            self.walk("breaker: halted an instrument through the outbox")
 
     # ---------------------------------------------------------------------------------------------- replica, collector
 
