@@ -15,7 +15,7 @@ from matcher.book import append, crosses, fillable, forget, new_slot, register, 
 from matcher.cancels import emit_canceled
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import find_leaf, leaf_available
+from matcher.levels import has_leaf, leaf_available
 from matcher.links import end_partner, is_linked
 from matcher.mass import cancel_collected
 from matcher.parts import has_parts
@@ -125,7 +125,7 @@ def _may_rest(state, instrument, price_ticks):
 
     If the leaf is there now and trading drops it, what it took is free again.
     """
-    return leaf_available(state) or find_leaf(state, instrument, price_ticks >> 6) != 0
+    return leaf_available(state) or has_leaf(state, instrument, price_ticks >> 6)
 
 
 @njit_inlined

@@ -7,6 +7,8 @@
   when it is nearly empty. A level is named by its leaf and price, so that no order has to know.
 * Leaves of a book form a doubly linked list in price order, so that the next best price is a bit scan, or a
   link and a bit scan.
+* A leaf whose last order leaves stays where it is for a while, empty: near the touch prices come and go, and orders come back to
+  them. A scan passes it.
 * *Nodes* are the forks of a tree over the prefixes of a book's leaves (a crit-bit tree: one node less than leaves, whatever the
   prices). They are touched only when a leaf is made or dropped: they find the place of a new leaf in the list.
 
@@ -28,6 +30,7 @@ from matcher.state import (
     BOOK_MASK,
     CHILD_MASK,
     CHILD_SHIFT,
+    KEPT_AT,
     LEAF_TABLE_SHIFT,
     LEAVES_FREE,
     LEAVES_LIVE,
@@ -62,9 +65,10 @@ def prefix_of(state, leaf):
     """Price >> 6 of a leaf."""
     row = state.leaves[leaf]
     head = np.int64(row["head"])
-    if np.int64(row["tail"]) >= MANY:
+    tail = np.int64(row["tail"])
+    if tail >= MANY:
         return _prefix_at(state.levels, head)
-    return state.orders[head]["price_ticks"] >> 6
+    return state.orders[head]["price_ticks"] >> 6 if tail != 0 else state.kept[head]["prefix"]
 
 
 @njit_inlined
@@ -79,6 +83,8 @@ def _is_leaf_of(state, leaf, book, prefix):
     tail = np.int64(row["tail"])
     if tail >= MANY:
         return (tail & BOOK_MASK) == book and _prefix_at(state.levels, head) == prefix
+    if tail == 0:
+        return state.kept[head]["prefix"] == prefix and np.int64(state.kept[head]["book"]) == book
     order = state.orders[head]
     return order["price_ticks"] >> 6 == prefix and np.int64(order["book"]) == book
 
@@ -100,6 +106,12 @@ def find_leaf(state, book, prefix):
         if leaf == 0 or _is_leaf_of(state, leaf, book, prefix):
             return leaf
         i = (i + 1) & mask
+
+
+@njit_called
+def has_leaf(state, book, prefix):
+    """Whether there are orders at the prices of (book, price >> 6)."""
+    return state.leaves[find_leaf(state, book, prefix)]["tail"] != 0
 
 
 @njit_inlined
@@ -127,6 +139,8 @@ def _make_leaf(state, book, prefix, slot, offset):
     meta = state.meta
     leaves = state.leaves
     assert leaf_available(state), "a leaf is available"
+    if meta[LEAVES_FREE] == 0 and meta[LEAVES_USED] == leaves.shape[0] - 1:
+        _drop_longest_kept(state)
     leaf = meta[LEAVES_FREE]
     if leaf != 0:
         meta[LEAVES_FREE] = leaves[leaf]["higher"]
@@ -150,8 +164,52 @@ def _make_leaf(state, book, prefix, slot, offset):
 
 
 @njit_called
-def _drop_leaf(state, leaf, book, prefix):
-    """Give back a leaf whose last order leaves: it has no block."""
+def _keep_leaf(state, leaf, book, prefix):
+    """Let a leaf whose last order leaves stay in its place; it has no block."""
+    meta = state.meta
+    at = meta[KEPT_AT] % (state.kept.shape[0] - 1) + 1
+    meta[KEPT_AT] = at
+    if state.kept[at]["leaf"] != 0:
+        _drop_kept(state, at)
+    kept = state.kept[at]
+    kept["prefix"] = prefix
+    kept["book"] = book
+    kept["leaf"] = leaf
+    row = state.leaves[leaf]
+    row["bitmap"] = _U0
+    row["head"] = at
+    row["tail"] = 0
+    meta[LEAVES_LIVE] -= 1
+
+
+@njit_inlined
+def _use_kept(state, leaf, slot, offset):
+    """An order comes to a leaf that is empty and in its place."""
+    row = state.leaves[leaf]
+    state.kept[np.int64(row["head"])]["leaf"] = 0
+    row["bitmap"] = bit(offset)
+    row["head"] = slot
+    row["tail"] = slot
+    state.meta[LEAVES_LIVE] += 1
+
+
+@njit_called
+def _drop_longest_kept(state):
+    """Give back the leaf that has been empty longest; there is one."""
+    rows = np.int64(state.kept.shape[0] - 1)
+    at = state.meta[KEPT_AT] % rows + 1
+    while state.kept[at]["leaf"] == 0:
+        at = at % rows + 1
+    _drop_kept(state, at)
+
+
+@njit_called
+def _drop_kept(state, at):
+    """Give back the leaf of a row of ``kept``, and the row."""
+    kept = state.kept[at]
+    leaf = np.int64(kept["leaf"])
+    book = np.int64(kept["book"])
+    prefix = kept["prefix"]
     meta = state.meta
     leaves = state.leaves
     _leave_tree(state, book, prefix)
@@ -177,18 +235,19 @@ def _drop_leaf(state, leaf, book, prefix):
     higher = np.int64(leaves[leaf]["higher"])
     leaves[lower]["higher"] = higher
     leaves[higher]["lower"] = lower
-    leaves[leaf]["bitmap"] = _U0
-    leaves[leaf]["tail"] = 0
     leaves[leaf]["higher"] = meta[LEAVES_FREE]
     meta[LEAVES_FREE] = leaf
-    meta[LEAVES_LIVE] -= 1
+    kept["leaf"] = 0
 
 
 @njit_inlined
 def _book_of(state, leaf):
     row = state.leaves[leaf]
+    head = np.int64(row["head"])
     tail = np.int64(row["tail"])
-    return tail & BOOK_MASK if tail >= MANY else np.int64(state.orders[np.int64(row["head"])]["book"])
+    if tail >= MANY:
+        return tail & BOOK_MASK
+    return np.int64(state.orders[head]["book"]) if tail != 0 else np.int64(state.kept[head]["book"])
 
 
 # --- levels ----------------------------------------------------------------------------------------------------------
@@ -201,7 +260,15 @@ def next_level_up(leaves, level):
     word = leaves[leaf]["bitmap"] & above(level & 63)
     if word != _U0:
         return leaf << 6 | lowest(word)
+    return _next_leaf_up(leaves, leaf)
+
+
+@njit_called
+def _next_leaf_up(leaves, leaf):
+    """Lowest level of the leaves above one, or 0; those without orders are passed."""
     leaf = np.int64(leaves[leaf]["higher"])
+    while leaf != 0 and leaves[leaf]["bitmap"] == _U0:
+        leaf = np.int64(leaves[leaf]["higher"])
     if leaf == 0:
         return leaf
     return leaf << 6 | lowest(leaves[leaf]["bitmap"])
@@ -214,7 +281,15 @@ def next_level_down(leaves, level):
     word = leaves[leaf]["bitmap"] & below(level & 63)
     if word != _U0:
         return leaf << 6 | highest(word)
+    return _next_leaf_down(leaves, leaf)
+
+
+@njit_called
+def _next_leaf_down(leaves, leaf):
+    """Highest level of the leaves below one, or 0; those without orders are passed."""
     leaf = np.int64(leaves[leaf]["lower"])
+    while leaf != 0 and leaves[leaf]["bitmap"] == _U0:
+        leaf = np.int64(leaves[leaf]["lower"])
     if leaf == 0:
         return leaf
     return leaf << 6 | highest(leaves[leaf]["bitmap"])
@@ -295,10 +370,12 @@ def join(state, book, price_ticks, slot):
     if leaf != 0 and np.int64(state.leaves[leaf]["tail"]) >= WIDE:
         return join_wide(state, leaf, offset, slot)
     before = np.int64(0)
-    if leaf != 0:
-        before = _join_level(state, leaf, book, prefix, offset, slot)
-    else:
+    if leaf == 0:
         leaf = _make_leaf(state, book, prefix, slot, offset)
+    elif state.leaves[leaf]["tail"] == 0:
+        _use_kept(state, leaf, slot, offset)
+    else:
+        before = _join_level(state, leaf, book, prefix, offset, slot)
     order = state.orders[slot]
     level = leaf << 6 | offset
     state.orders[before]["next"] = slot
@@ -358,12 +435,12 @@ def _share_leaf(state, leaf, book, prefix, offset, slot):
 
 @njit_called
 def close_level(state, leaf, book, prefix, offset):
-    """Forget the level of a price of a leaf that is not wide, as its last order leaves; and the leaf with its last price."""
+    """Forget the level of a price of a leaf that is not wide, as its last order leaves."""
     levels = state.levels
     row = state.leaves[leaf]
     tail = np.int64(row["tail"])
     if tail < MANY:
-        _drop_leaf(state, leaf, book, prefix)
+        _keep_leaf(state, leaf, book, prefix)
         return
     place = _place_of(state.leaves, leaf, offset)
     row["bitmap"] &= ~bit(offset)
@@ -464,12 +541,15 @@ def _way(prefix, word):
 
 
 @njit_called
-def lowest_leaf(state, book):
-    """Leaf of the lowest prices of a book, or 0."""
+def lowest_level(state, book):
+    """Level of the lowest price of a book, or 0."""
     word = np.int64(state.books[book]["root"])
     while 0 < word < AT_LEAF:
         word = np.int64(state.nodes[word & CHILD_MASK]["child"][0])
-    return word & CHILD_MASK
+    leaf = word & CHILD_MASK
+    if leaf != 0 and state.leaves[leaf]["bitmap"] != _U0:
+        return leaf << 6 | lowest(state.leaves[leaf]["bitmap"])
+    return next_level_up(state.leaves, leaf << 6 | 63) if leaf != 0 else leaf
 
 
 @njit_called
@@ -489,8 +569,13 @@ def _enter_tree(state, book, prefix, leaf):
     higher = np.int64(row["best_level"][SELL]) >> 6
     bid_prefix = row["best_ticks"][BUY] >> 6
     ask_prefix = row["best_ticks"][SELL] >> 6
-    # Most leaves come and go in the gap between the best prices, where the neighbours are known.
-    in_gap = bid_prefix < prefix < ask_prefix
+    # Most leaves come and go in the gap between the best prices, where the neighbours are known, unless empty ones stay there.
+    in_gap = (
+        bid_prefix < prefix < ask_prefix
+        and lower + higher != 0
+        and np.int64(leaves[lower]["higher"] if lower != 0 else leaves[higher]["lower"])
+        == (higher if lower != 0 else 0)
+    )
     if in_gap:
         differs = prefix ^ ask_prefix
         if lower != 0:

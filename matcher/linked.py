@@ -12,7 +12,7 @@ from matcher.auction import resting_book
 from matcher.book import crosses, enter_pool, new_slot, put_on
 from matcher.events import say
 from matcher.jit import njit_called
-from matcher.levels import find_leaf
+from matcher.levels import has_leaf
 from matcher.state import LEAVES_LIVE, NO_ASK, ORDERS_LIVE, STAGE, STAGE_PARTS, TAKER_SEQ
 from matcher.stops import fire, judge_stop, put_stop, say_rested
 from matcher.terms import show
@@ -107,9 +107,9 @@ def _judge(state, command, verdict):
 @njit_called
 def _room_code(state, price_ticks, book, other_ticks, other_book):
     """ACCEPTED, or BOOK_FULL where two more orders have no place."""
-    leaves = np.int64(find_leaf(state, book, price_ticks >> 6) == 0)
+    leaves = np.int64(not has_leaf(state, book, price_ticks >> 6))
     shares = book == other_book and price_ticks >> 6 == other_ticks >> 6
-    leaves += not shares and find_leaf(state, other_book, other_ticks >> 6) == 0
+    leaves += not shares and not has_leaf(state, other_book, other_ticks >> 6)
     if (
         state.meta[LEAVES_LIVE] + leaves > state.leaves.shape[0] - 1
         or state.meta[ORDERS_LIVE] + 2 > state.orders.shape[0] - 1

@@ -12,7 +12,7 @@ import numpy as np
 from matcher.book import append, forget, new_slot, register, unlink
 from matcher.events import emit, has_room
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import find_leaf, head_of, next_level_down, next_level_up, price_of, tail_of
+from matcher.levels import has_leaf, head_of, next_level_down, next_level_up, price_of, tail_of
 from matcher.protection import is_pulled, keep_quote, quote_row
 from matcher.state import IS_QUOTE, LEAVES_LIVE, ORDERS_LIVE
 from protocol.enums import (
@@ -95,11 +95,11 @@ def _quote_code(state, account, instrument, bid_ticks, bid_lots, ask_ticks, ask_
     leaves = np.int64(0)
     orders = np.int64(0)
     if bid_lots != 0:
-        leaves += find_leaf(state, instrument, bid_ticks >> 6) == 0
+        leaves += not has_leaf(state, instrument, bid_ticks >> 6)
         orders += bid_slot == 0
     if ask_lots != 0:
         shares = bid_lots != 0 and bid_ticks >> 6 == ask_ticks >> 6
-        leaves += not shares and find_leaf(state, instrument, ask_ticks >> 6) == 0
+        leaves += not shares and not has_leaf(state, instrument, ask_ticks >> 6)
         orders += ask_slot == 0
     if (
         state.meta[LEAVES_LIVE] + leaves > state.leaves.shape[0] - 1

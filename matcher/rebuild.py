@@ -6,7 +6,7 @@ import numpy as np
 
 from matcher.book import append, new_slot, register
 from matcher.jit import njit_called, njit_kernel
-from matcher.levels import find_leaf, head_of, leaf_available, lowest_leaf, next_level_up
+from matcher.levels import has_leaf, head_of, leaf_available, lowest_level, next_level_up
 from matcher.links import is_linked
 from matcher.protection import keep_quote, protect
 from matcher.state import (
@@ -23,7 +23,6 @@ from matcher.state import (
 )
 from matcher.terms import set_terms, trail, wait_to_trail
 from protocol.enums import BUY, INSTRUMENT_AUCTION, OFFSET_NONE, PROTECTION_STEPS, SELL
-from ringbuf.bits import lowest
 from ringbuf.idtable import add_id, find_id
 
 
@@ -33,7 +32,7 @@ def _copy_order(target, source, slot):
     order = source.orders[slot]
     book = np.int64(order["book"])
     price_ticks = order["price_ticks"]
-    if find_leaf(target, book, price_ticks >> 6) == 0 and not leaf_available(target):
+    if not has_leaf(target, book, price_ticks >> 6) and not leaf_available(target):
         return False
     new = new_slot(target)
     copy = target.orders[new]
@@ -104,10 +103,7 @@ def _copy_trails(target, source, book):
 @njit_called
 def _copy_book(target, source, book):
     """Every order of one row of books; False where a pool is too small."""
-    leaf = lowest_leaf(source, book)
-    level = np.int64(0)
-    if leaf != 0:
-        level = leaf << 6 | lowest(source.leaves[leaf]["bitmap"])
+    level = lowest_level(source, book)
     while level != 0:
         slot = head_of(source, level)
         while slot != 0:

@@ -125,6 +125,13 @@ LEVEL_DTYPE: Final = np.dtype([("head", "<u4"), ("tail", "<u4")])
 """First and last order of a price level. The entry before the levels of a block is its prefix, low half first; of a free block, what
 follows in the list of its size."""
 
+KEPT_DTYPE: Final = np.dtype([("prefix", "<i8"), ("book", "<u4"), ("leaf", "<u4")])
+"""A leaf that stays in its place though no order is left in it; leaf 0 = the row is free. Of such a leaf the bitmap and the tail are 0,
+and the head is the number of this row."""
+
+KEPT_MAX: Final = 256
+"""Leaves that stay so; the one that has been empty longest goes for the next, so that a scan never passes more."""
+
 NODE_DTYPE: Final = np.dtype([("child", "<u4", (2,))])
 """A fork of the tree over the leaves of a book, by one bit of their prefixes: a word for each value of that bit. A word is the
 number of a leaf or node, with AT_LEAF or the number of the bit at which the node forks above it. Of a free node the first word is the
@@ -212,11 +219,12 @@ ORDERS_FREE: Final = 8  # first of the freed ones
 ORDERS_LIVE: Final = 9
 LEAVES_USED: Final = 10
 LEAVES_FREE: Final = 11
-LEAVES_LIVE: Final = 12
+LEAVES_LIVE: Final = 12  # those with orders
 NODES_USED: Final = 13
 IDS_SHIFT: Final = 14  # of ``other_ids``
 LEAF_TABLE_SHIFT: Final = 15
 NODES_FREE: Final = 16
+KEPT_AT: Final = 62  # row of ``kept`` that was used last
 BOOK_STRIDE: Final = 17  # rows of ``books`` of one kind
 LEVELS_USED: Final = 18  # entries 1..n of ``levels`` were given to blocks at some time
 LEVELS_FREE: Final = 19  # first of the freed blocks, of each of BLOCK_SIZES sizes
@@ -338,6 +346,7 @@ class MatcherState(NamedTuple):
     trails: np.ndarray
     stash: np.ndarray
     stash_verdicts: np.ndarray
+    kept: np.ndarray
 
 
 def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
@@ -374,6 +383,7 @@ def state_spec(limits: MatcherLimits) -> list[tuple[str, Any, int]]:
         # the two orders of a group of linked ones while they enter
         ("stash", COMMAND_DTYPE, 2),
         ("stash_verdicts", VERDICT_DTYPE, 1),
+        ("kept", KEPT_DTYPE, 1 + max(1, min(KEPT_MAX, limits.leaves_max // 4))),
     ]
 
 
@@ -400,9 +410,17 @@ def reset(state: MatcherState, shard: int = 0, shards: int = 1) -> None:
 def forget_levels(state: MatcherState) -> None:
     """Make the books and tables of ids empty of a state whose orders another version entered: ``matcher.rebuild.relevel`` does so anew."""
     meta = state.meta
-    for array in (state.leaves, state.levels, state.nodes, state.leaf_table, state.recent_ids, state.other_ids):
+    for array in (
+        state.leaves,
+        state.levels,
+        state.nodes,
+        state.leaf_table,
+        state.kept,
+        state.recent_ids,
+        state.other_ids,
+    ):
         array.view(np.uint8)[:] = 0
-    for word in (LEAVES_USED, LEAVES_FREE, LEAVES_LIVE, NODES_USED, NODES_FREE, LEVELS_USED):
+    for word in (LEAVES_USED, LEAVES_FREE, LEAVES_LIVE, NODES_USED, NODES_FREE, LEVELS_USED, KEPT_AT):
         meta[word] = 0
     for size in range(BLOCK_SIZES):
         meta[LEVELS_FREE + size] = 0

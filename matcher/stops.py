@@ -14,7 +14,7 @@ import numpy as np
 from matcher.book import crosses, enter_pool, fillable, new_slot, put_on, take_off
 from matcher.events import has_room, say
 from matcher.jit import njit_called, njit_inlined
-from matcher.levels import find_leaf, head_of, leaf_available
+from matcher.levels import has_leaf, head_of, leaf_available
 from matcher.links import end_partner, take_off_partner
 from matcher.parts import has_parts
 from matcher.state import (
@@ -508,7 +508,7 @@ def _seen(state, instrument, book):
 @njit_called
 def has_place(state, book, price_ticks):
     """Whether an order can stand at a price of a book."""
-    return leaf_available(state) or find_leaf(state, book, price_ticks >> 6) != 0
+    return leaf_available(state) or has_leaf(state, book, price_ticks >> 6)
 
 
 @njit_called

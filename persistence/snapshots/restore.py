@@ -19,7 +19,7 @@ from ringbuf.arena import private_arena
 from risk import state as s
 from risk.ledger import index_holds
 
-_LEVELS = ("leaves", "levels", "nodes", "leaf_table", "recent_ids", "other_ids")
+_LEVELS = ("leaves", "levels", "nodes", "leaf_table", "kept", "recent_ids", "other_ids")
 
 
 def restore(snapshot: Snapshot, config: Engine, state: State, *, convert: bool = False) -> FusedEngine:

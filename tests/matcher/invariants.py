@@ -1,5 +1,7 @@
 """Everything that must hold of a shard's state between two commands, looked up the slow way."""
 
+import numpy as np
+
 from matcher import state as s
 from matcher.state import MatcherState
 from protocol.enums import BUY, INSTRUMENT_AUCTION, SELL
@@ -39,7 +41,9 @@ def check_state(state: MatcherState) -> None:
     assert len(set(in_books)) == len(in_books), "an order is in one place"
     assert len(in_books) == state.meta[s.ORDERS_LIVE]
     _check_free(state.orders, "next", in_books, int(state.meta[s.ORDERS_USED]), int(state.meta[s.ORDERS_FREE]))
-    assert len(leaves) == state.meta[s.LEAVES_LIVE]
+    kept = np.count_nonzero(state.kept["leaf"])
+    assert len(leaves) == state.meta[s.LEAVES_LIVE] + kept
+    assert kept == sum(state.leaves["bitmap"][leaf] == 0 for leaf in leaves)
     _check_free(state.leaves, "higher", list(leaves), int(state.meta[s.LEAVES_USED]), int(state.meta[s.LEAVES_FREE]))
     _check_leaf_table(state, leaves)
     _check_blocks(state, leaves)
@@ -114,9 +118,11 @@ def _check_book(state: MatcherState, instrument: int, leaves: dict[int, tuple[in
     while leaf:
         row = state.leaves[leaf]
         assert row["lower"] == lower
-        assert row["bitmap"] != 0, "an empty leaf is dropped"
         in_list.append(leaf)
-        queues = _queues(state, leaf, instrument)
+        if row["bitmap"] == 0:
+            assert row["tail"] == 0
+            assert state.kept[row["head"]].item() == (_prefix(state, leaf), instrument, leaf)
+        queues = _queues(state, leaf, instrument) if row["bitmap"] else {}
         prefix = _prefix(state, leaf)
         assert lower == 0 or lower_prefix < prefix, "leaves rise by price"
         leaves[leaf] = (instrument, prefix)
@@ -140,7 +146,7 @@ def _prefix(state: MatcherState, leaf: int) -> int:
     head = int(row["head"])
     if row["tail"] & s.MANY:
         return int(state.levels[head]["tail"]) << 32 | int(state.levels[head]["head"])
-    return int(state.orders[head]["price_ticks"]) >> 6
+    return int(state.orders[head]["price_ticks"]) >> 6 if row["tail"] else int(state.kept[head]["prefix"])
 
 
 def _queues(state: MatcherState, leaf: int, book: int) -> dict[int, tuple[int, int]]:
