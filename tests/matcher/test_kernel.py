@@ -284,11 +284,19 @@ def test_shards_together_say_what_one_says(shards: int) -> None:
     expected = drive(alone, requests, random.Random(1))
     pipes = [Pipe(4, k, shards) for k in range(shards)]
     told = [drive(pipe, requests, random.Random(k)) for k, pipe in enumerate(pipes)]
-    expiring = {seq for seq, q in with_seqs(requests) if q.type == e.EXPIRE}
+    of_all = {seq: q.type for seq, q in with_seqs(requests) if q.type in {e.CANCEL_ALL, e.KILL, e.EXPIRE}}
 
     def place(seq: int, event: Event, i: int) -> tuple[int, ...]:
-        """What settling goes by: what expires by time, then age, and anything else by instrument."""
-        return (seq, event.left_lots, event.taker_left, i) if seq in expiring else (seq, event.instrument, i)
+        """What settling goes by: what expires by time, then age, what is cancelled by instrument; then auctions, and last pegs."""
+        if seq not in of_all:
+            return (seq, i)
+        if event.kind == e.EV_PEGGED or event.reason == r.BY_PEG:
+            return (seq, 1 << 63, event.instrument, i)
+        if event.kind == e.EV_AUCTION:
+            return (seq, (1 << 63) - 1, event.instrument, i)
+        if of_all[seq] == e.EXPIRE:
+            return (seq, event.left_lots, event.taker_left, i)
+        return (seq, event.instrument, i)
 
     merged = sorted(
         ((place(seq, event, i), event) for events in told for i, (seq, event) in enumerate(events)),
