@@ -1,6 +1,6 @@
 """CPU seconds of compiling every kernel into an empty cache, and how long a later start takes.
 
-Compiling runs once whatever the number of runs, because it takes most of a minute; it happens by two processes, as in the first
+Compiling runs once whatever the number of runs, because it takes more than a minute; it happens by two processes, as in the first
 start of an exchange. A warm start is ``cambist up`` in a fresh home until every gateway accepts connections.
 """
 
