@@ -92,7 +92,7 @@ REACHED: Final = 128
 
 LEAF_DTYPE: Final = np.dtype(
     [
-        ("bitmap", "<u8"),  # bit b: there are orders at price prefix * 64 + b; 0 = the leaf is free
+        ("bitmap", "<u8"),  # bit b: there are orders at price prefix * 64 + b; 0 = the leaf is kept, or free
         ("higher", "<u4"),  # next leaf of the book by price; of a free leaf: the next free one
         ("lower", "<u4"),
         ("head", "<u4"),  # first order of its one price; entry of ``levels`` at which its block begins

@@ -184,7 +184,7 @@ TEXT: Final[dict[int, str]] = {
     INSTRUMENT_EXISTS: "an instrument with this number exists already",
     BAD_LISTING: "tick, lot, scale and limits do not make a valid listing",
     PRICE_BAND: "the price is outside the instrument's price band",
-    NO_REFERENCE_PRICE: "a market order needs a protection price, because the instrument has no price band or no reference yet",
+    NO_REFERENCE_PRICE: "a market order needs a protection price: there is no price band, no reference yet, or it is a trailing stop",
     ORDER_POOL_FULL: "the exchange holds as many open orders as it is configured for",
     BOOK_FULL: "the book has no room for another price range",
     HOLD_TABLE_FULL: "there are as many open withdrawal holds as configured",

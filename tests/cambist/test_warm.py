@@ -29,37 +29,34 @@ def warm():
         assert total(np.arange(5, dtype=name)) == 10
 """
 # Between reading an index and writing it back everybody takes so long that two at once lose an entry.
-PROGRAM: Final = """
-import os, sys, time
-from pathlib import Path
-from numba.core import caching
-from cambist.warm import compile_all
-
+SLOW: Final = """\
 load = caching.IndexDataCacheFile._load_index
 def slowly(self):
     index = load(self)
     time.sleep(0.2)
     return index
 caching.IndexDataCacheFile._load_index = slowly
+"""
+PROGRAM: Final = f"""
+import os, sys, time
+from pathlib import Path
+from numba.core import caching
+from cambist.warm import compile_all
 
+{SLOW}
 Path(os.environ["NUMBA_CACHE_DIR"], "started-" + os.environ["TYPES"].replace(" ", "-")).touch()
 while len(list(Path(os.environ["NUMBA_CACHE_DIR"]).glob("started-*"))) < int(os.environ["TOGETHER"]):
     time.sleep(0.001)
 print(compile_all(["summing"], lambda done, total, name: print(name, flush=True)).kernels)
 """
 # Two modules with the kernels of two processes, of which one also calls the other's.
-TOGETHER: Final = """
+TOGETHER: Final = f"""
 import os, time
 from numba.core import caching
 from cambist import warm
 
-load = caching.IndexDataCacheFile._load_index
-def slowly(self):
-    index = load(self)
-    time.sleep(0.2)
-    return index
-caching.IndexDataCacheFile._load_index = slowly
-os.sched_getaffinity = lambda pid: {0, 1}
+{SLOW}
+os.sched_getaffinity = lambda pid: {{0, 1}}
 warm.BESIDE, warm.AFTER = ("summing",), ("after",)
 save = caching.IndexDataCacheFile.save
 def told(file, key, data):
